@@ -1,0 +1,91 @@
+"""Checkpoints that let a killed run go on as if it had never stopped.
+
+A checkpoint is one safetensors file: the tensors, and beside them a JSON state in the header. It lives in a
+folder named after a fingerprint of everything that decides the result (params, inputs, code), so that a
+checkpoint of anything else is never picked up. Writes are atomic; a damaged file is ignored, and said so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.files import digest_of, file_digest, replacing_file
+
+FOLDER = Path("checkpoints")
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """A digest of the source files of `modules` (paths or folders), which decides whether a checkpoint still fits."""
+    files = sorted(f for m in modules for f in ([Path(m)] if m.endswith(".py") else Path(m).glob("**/*.py")))
+    return digest_of({str(f): file_digest(f) for f in files})
+
+
+class Checkpoint:
+    """The newest saved state of one piece of work."""
+
+    def __init__(self, name: str, identity: dict[str, Any], folder: Path = FOLDER) -> None:
+        """`identity` is any JSON value that names everything the result depends on."""
+        self.folder = folder / f"{name}-{digest_of(identity)[:20]}"
+        self.path = self.folder / "state.safetensors"
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Replaces the stored state. Tensors are copied to the CPU; `state` must be JSON-serialisable."""
+        flat = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+        text = json.dumps(state, allow_nan=False)
+        with replacing_file(self.path) as temporary:
+            save_file(flat, temporary, metadata={"state": text, "digest": _content_digest(flat, text)})
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The stored tensors and state, or None where there is none that can be trusted."""
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if metadata["digest"] != _content_digest(tensors, metadata["state"]):
+                raise ValueError("its content does not match its digest")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            print(f"checkpoint {self.path} is damaged ({error}); starting from the beginning", file=sys.stderr)
+            return None
+        return tensors, json.loads(metadata["state"])
+
+    def delete(self) -> None:
+        """Removes the checkpoint; called once the finished result is in its place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """An optimizer's per-parameter state as a flat mapping `prefix.INDEX.KEY -> tensor`."""
+    return {f"{prefix}.{index}.{key}": torch.as_tensor(value)
+            for index, entry in optimizer.state_dict()["state"].items() for key, value in entry.items()}
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` took out; param groups keep the settings they were built with."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}."):
+            index, key = name.removeprefix(f"{prefix}.").split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _content_digest(tensors: dict[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()

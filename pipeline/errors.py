@@ -1,0 +1,57 @@
+"""The project's errors: one sentence each, saying what is wrong, where, and what to do about it.
+
+Every class is also the standard error it resembles, so callers may catch either. `exit_on_error` turns one
+into a message on stderr and exit status 1 for the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Anything the user can mend; the message is one sentence."""
+
+
+class ParamsError(PipelineError, ValueError):
+    """params.yaml holds a wrong, missing or unknown value."""
+
+
+class DataError(PipelineError, ValueError):
+    """A problem file is malformed or does not hold what was asked for."""
+
+
+class ModelError(PipelineError, ValueError):
+    """A model or tokenizer cannot be loaded or does not fit its partner."""
+
+
+class TeacherLogitsError(PipelineError, ValueError):
+    """The teacher-logit cache is missing, damaged, or belongs to something else."""
+
+
+class TrainingError(PipelineError, ArithmeticError):
+    """Training cannot go on, for example because the loss is not a number."""
+
+
+class ResultsError(PipelineError, ValueError):
+    """Result files needed for the report are missing or disagree."""
+
+
+class BusyError(PipelineError, RuntimeError):
+    """Another process is working on the same thing."""
+
+
+def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
+    """Wraps a stage's `main`: a PipelineError ends it with its sentence and exit status 1, no traceback."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except PipelineError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return wrapped

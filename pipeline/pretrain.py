@@ -1,0 +1,143 @@
+"""Stage `pretrain`: trains the mini scale's teacher and student from scratch on generated problems.
+
+The stage is frozen, its models are kept in git; `dvc repro --single-item --force pretrain` after
+`dvc unfreeze pretrain` makes them again. The teacher sees whole problems. The student sees mostly worked
+solutions without their statements (`statement_share`): it knows the arithmetic and learns from the teacher
+what to do with it, which is what distillation is to transfer.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
+from pipeline.errors import exit_on_error
+from pipeline.files import replacing_folder
+from pipeline.language_models.mini import MODELS_FOLDER, MiniShape, build_model, build_tokenizer
+from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
+from pipeline.problems.mini_math import LEVELS, TASKS, generate
+from pipeline.seeding import derive, python_rng
+
+CODE = ("pipeline/pretrain.py", "pipeline/language_models/mini.py", "pipeline/problems/mini_math.py")
+WARMUP_STEPS = 100
+DECAY_SHARE = 0.5  # the learning rate is constant, then falls linearly over this last share of the steps
+CHUNK = 16  # examples per forward pass, taken in order of length so that little is padding
+CHECKPOINT_STEPS = 250
+
+
+@exit_on_error
+def main() -> None:
+    """Trains and saves both models."""
+    params = read_params(ParamsFile())
+    torch.set_num_threads(params.threads)
+    tokenizer = build_tokenizer()
+    for role, model_params in (("teacher", params.teacher), ("student", params.student)):
+        checkpoint = Checkpoint(f"pretrain-{role}", {
+            "params": asdict(model_params), "seed": params.seed, "code": code_digest(CODE)})
+        model = train(role, model_params, params.seed, tokenizer, checkpoint)
+        with replacing_folder(MODELS_FOLDER / role) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        checkpoint.delete()
+
+
+def read_params(file: ParamsFile) -> PretrainParams:
+    """The parameters this stage depends on."""
+    return file.section("pretrain", PretrainParams)
+
+
+def train(role: str, params: MiniModelParams, seed: int, tokenizer: PreTrainedTokenizerFast,
+          checkpoint: Checkpoint) -> Qwen2ForCausalLM:
+    """Trains one model, continuing from its checkpoint if there is one.
+
+    Hidden matrices are trained with Muon (Jordan et al. 2024), embeddings and norms with AdamW.
+    """
+    torch.manual_seed(derive(seed, "initialise", role) % 2**63)
+    model = build_model(
+        MiniShape(params.hidden_size, params.layers, params.heads, params.kv_heads, params.feed_forward_size), tokenizer)
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in n)]
+    muon = torch.optim.Muon(matrices, lr=params.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=0.6 * params.learning_rate, weight_decay=0.0, betas=(0.9, 0.98))
+    peaks = [(muon, params.learning_rate), (adamw, 0.6 * params.learning_rate)]
+    first_step = 0
+    if (saved := checkpoint.load()) is not None:
+        tensors, state = saved
+        first_step = state["step"]
+        model.load_state_dict({n: tensors[f"model.{n}"] for n, _ in model.named_parameters()}, strict=False)
+        load_optimizer_tensors(muon, "muon", tensors)
+        load_optimizer_tensors(adamw, "adamw", tensors)
+
+    progress = tqdm(range(first_step, params.steps), initial=first_step, total=params.steps, desc=role, mininterval=2)
+    for step in progress:
+        for optimizer, peak in peaks:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * learning_rate_factor(step, params.steps)
+        examples = draw_examples(params, seed, role, step, tokenizer)
+        loss = accumulate_gradients(model, examples, tokenizer.pad_token_id)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
+        for optimizer, _ in peaks:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if (step + 1) % CHECKPOINT_STEPS == 0:
+            weights = {f"model.{n}": p for n, p in model.named_parameters()}
+            checkpoint.save(weights | optimizer_tensors(muon, "muon") | optimizer_tensors(adamw, "adamw"),
+                            {"step": step + 1})
+    return model
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Linear warm-up, a plateau, then a linear fall to zero over the last DECAY_SHARE of the steps."""
+    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (DECAY_SHARE * steps))
+
+
+def draw_examples(params: MiniModelParams, seed: int, role: str, step: int,
+                  tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], list[int]]]:
+    """The step's (prompt, completion) token lists, shortest first; a prompt is empty where the statement is withheld."""
+    rng = python_rng(seed, "pretrain", role, step)
+    texts = [_draw_texts(params.statement_share, rng) for _ in range(params.batch_size)]
+    prompts = [tokenizer.encode(prompt) if prompt else [] for prompt, _ in texts]
+    completions = [[*tokenizer.encode(text), tokenizer.eos_token_id] for _, text in texts]
+    return sorted(zip(prompts, completions, strict=True), key=lambda e: len(e[0]) + len(e[1]))
+
+
+def _draw_texts(statement_share: float, rng: random.Random) -> tuple[str, str]:
+    problem = generate(rng.choice(list(TASKS)), rng.choice(LEVELS), "pretraining", rng)
+    return (problem.problem + "\n" if rng.random() < statement_share else ""), problem.solution
+
+
+def accumulate_gradients(model: Qwen2ForCausalLM, examples: list[tuple[list[int], list[int]]], pad: int) -> float:
+    """Adds the gradient of the mean cross-entropy over all completion tokens; returns that mean (nats per token)."""
+    tokens = sum(len(completion) - (not prompt) for prompt, completion in examples)
+    total = 0.0
+    for start in range(0, len(examples), CHUNK):
+        input_ids_BT, target_mask_BT = _pad(examples[start:start + CHUNK], pad)
+        hidden_BTH = model.model(input_ids=input_ids_BT).last_hidden_state[:, :-1]
+        logits_NV = model.lm_head(hidden_BTH[target_mask_BT[:, 1:]])
+        loss = F.cross_entropy(logits_NV, input_ids_BT[:, 1:][target_mask_BT[:, 1:]], reduction="sum") / tokens
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _pad(examples: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
+    """Right-padded input ids and the mask of completion tokens; causal attention never looks at the padding."""
+    length = max(len(prompt) + len(completion) for prompt, completion in examples)
+    input_ids_BT = torch.full((len(examples), length), pad)
+    target_mask_BT = torch.zeros_like(input_ids_BT, dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(examples):
+        input_ids_BT[row, :len(prompt) + len(completion)] = torch.tensor(prompt + completion)
+        target_mask_BT[row, max(1, len(prompt)):len(prompt) + len(completion)] = True
+    return input_ids_BT, target_mask_BT
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The problem record that every stage shares, and the files it is kept in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import DataError
+from pipeline.files import read_jsonl, write_jsonl
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+PREPARED = Path("data/prepared")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One MATH problem. `level` is 1..5, `answer` the content of the solution's last box, `id` unique over splits."""
+
+    id: str
+    problem: str
+    solution: str
+    level: int
+    subject: str
+    answer: str
+
+
+def write_problems(split: Split, problems: list[Problem], folder: Path = PREPARED) -> None:
+    """Writes one split as JSONL."""
+    write_jsonl(folder / f"{split}.jsonl", map(asdict, problems))
+
+
+def read_problems(split: Split, folder: Path = PREPARED) -> list[Problem]:
+    """Reads one split.
+
+    Raises:
+        DataError: the split has not been prepared.
+    """
+    path = folder / f"{split}.jsonl"
+    if not path.exists():
+        raise DataError(f"{path} is missing; run `dvc repro prepare` first")
+    return [Problem(**row) for row in read_jsonl(path)]

@@ -104,13 +104,25 @@ class TrainingParams:
 
 
 @dataclass(frozen=True, config=STRICT)
-class EvaluationParams:
-    """How answers are generated and graded."""
+class GenerationParams:
+    """How a model answers problems: greedily, in batches."""
 
     batch_size: Positive
     max_new_tokens: Positive
-    grading_seconds: PositiveFloat
-    grading_workers: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class GradingParams:
+    """How answers are graded: seconds per answer, number of worker processes."""
+
+    seconds: PositiveFloat
+    workers: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluationParams:
+    """What is measured besides accuracy."""
+
     calibration_bins: Positive
 
 
@@ -149,6 +161,21 @@ class PretrainParams:
     student: MiniModelParams
 
 
+def checked(value: Any, kind: type[T], where: str) -> T:
+    """A raw value from params.yaml as an instance of `kind`.
+
+    Raises:
+        ParamsError: something in it is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value))  # strict mode takes mappings only from JSON
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join([where, *map(str, first["loc"])])
+        given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
+        raise ParamsError(f"{path}: {first['msg'].lower()}{given}") from error
+
+
 class ParamsFile:
     """params.yaml, read once; remembers which keys were asked for."""
 
@@ -179,13 +206,7 @@ class ParamsFile:
                 known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
                 raise ParamsError(f"{self.path}: {key} is missing ('{part}' is not one of: {known})")
             value = value[part]
-        try:
-            return TypeAdapter(kind).validate_json(json.dumps(value))  # strict mode takes mappings only from JSON
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join([key, *map(str, first["loc"])])
-            given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-            raise ParamsError(f"{self.path}: {where}: {first['msg'].lower()}{given}") from error
+        return checked(value, kind, f"{self.path}: {key}")
 
     def scale_section(self, name: str, kind: type[T]) -> T:
         """A section of the active scale: `scales.SCALE.NAME`."""

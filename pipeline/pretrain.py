@@ -25,7 +25,6 @@ from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
 from pipeline.problems.mini_math import LEVELS, TASKS, generate
 from pipeline.seeding import derive, python_rng
 
-CODE = ("pipeline/pretrain.py", "pipeline/language_models/mini.py", "pipeline/problems/mini_math.py")
 WARMUP_STEPS = 100
 DECAY_SHARE = 0.5  # the learning rate is constant, then falls linearly over this last share of the steps
 CHUNK = 16  # examples per forward pass, taken in order of length so that little is padding
@@ -40,7 +39,7 @@ def main() -> None:
     tokenizer = build_tokenizer()
     for role, model_params in (("teacher", params.teacher), ("student", params.student)):
         checkpoint = Checkpoint(f"pretrain-{role}", {
-            "params": asdict(model_params), "seed": params.seed, "code": code_digest(CODE)})
+            "params": asdict(model_params), "seed": params.seed, "code": code_digest()})
         model = train(role, model_params, params.seed, tokenizer, checkpoint)
         with replacing_folder(MODELS_FOLDER / role) as folder:
             model.save_pretrained(folder)

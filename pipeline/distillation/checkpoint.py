@@ -11,11 +11,11 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,10 +25,11 @@ from pipeline.files import digest_of, file_digest, replacing_file
 FOLDER = Path("checkpoints")
 
 
-def code_digest(modules: Iterable[str]) -> str:
-    """A digest of the source files of `modules` (paths or folders), which decides whether a checkpoint still fits."""
-    files = sorted(f for m in modules for f in ([Path(m)] if m.endswith(".py") else Path(m).glob("**/*.py")))
-    return digest_of({str(f): file_digest(f) for f in files})
+def code_digest() -> str:
+    """A digest of all of the project's code and of the libraries that compute: after a change no checkpoint fits."""
+    package = Path(__file__).parent.parent
+    files = {str(f.relative_to(package)): file_digest(f) for f in package.glob("**/*.py")}
+    return digest_of([files, torch.__version__, transformers.__version__])
 
 
 class Checkpoint:
@@ -53,7 +54,7 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
             if metadata["digest"] != _content_digest(tensors, metadata["state"]):
                 raise ValueError("its content does not match its digest")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -1,0 +1,15 @@
+"""hard_to_easy: a linear progression from the highest level to the lowest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.curricula._progression import Progression, ProgressionParams
+from pipeline.distillation.arms import ArmSet
+
+Params = ProgressionParams
+
+
+def build(params: Params, arms: ArmSet, seed: int) -> Progression:
+    """The curriculum of one run."""
+    return Progression(np.array(arms.levels), params.width, reverse=True)

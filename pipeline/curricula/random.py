@@ -1,0 +1,35 @@
+"""random: uniform over arms, whatever they hold. The control for an adaptive curriculum's arms."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from pipeline.distillation.arms import ArmSet
+from pipeline.params import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Params:
+    """The arms that are drawn with equal probability."""
+
+    arms: Literal["level", "subject", "level_subject"]
+
+
+def build(params: Params, arms: ArmSet, seed: int) -> Random:
+    """The curriculum of one run."""
+    return Random(len(arms))
+
+
+class Random:
+    """The same probability for every arm."""
+
+    def __init__(self, arms: int) -> None:
+        """Takes the number of arms."""
+        self._arms = arms
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        """1 / A for each arm."""
+        return np.full(self._arms, 1 / self._arms)

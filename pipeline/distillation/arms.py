@@ -1,0 +1,51 @@
+"""Arms: the groups of problems a curriculum chooses between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.params import Arms
+from pipeline.problems.record import Problem
+
+
+@dataclass(frozen=True)
+class ArmSet:
+    """A arms that share out the training problems; no arm is empty.
+
+    names: readable, such as "Algebra/3". levels: the difficulty 1..5 of each arm, None where an arm mixes levels.
+    members: the positions of each arm's problems in the training split.
+    """
+
+    names: tuple[str, ...]
+    levels: tuple[int | None, ...]
+    members: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        """The number of arms, A."""
+        return len(self.names)
+
+
+def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
+    """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level."""
+    keys = {
+        "level": lambda p: ("", p.level),
+        "subject": lambda p: (p.subject, None),
+        "level_subject": lambda p: (p.subject, p.level),
+        "all": lambda _: ("all", None),
+    }
+    groups: dict[tuple[str, int | None], list[int]] = {}
+    for position, problem in enumerate(problems):
+        groups.setdefault(keys[kind](problem), []).append(position)
+    ordered = sorted(groups, key=lambda key: (key[0], key[1] or 0))
+    return ArmSet(tuple(map(_name, ordered)), tuple(level for _, level in ordered),
+                  tuple(np.array(groups[key]) for key in ordered))
+
+
+def _name(key: tuple[str, int | None]) -> str:
+    subject, level = key
+    if level is None:
+        return subject
+    return f"{subject}/{level}" if subject else f"level {level}"

@@ -1,0 +1,85 @@
+"""Problems as tokens: the prompt that a model is given and the completion that carries the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.errors import DataError, ModelError, ParamsError
+from pipeline.problems.record import Problem
+
+CHAT_TEMPLATE = "chat_template"
+SLOT = "{problem}"
+
+
+@dataclass(frozen=True)
+class EncodedProblem:
+    """A problem's tokens. `cut` says that the completion did not fit and lost its end."""
+
+    id: str
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    cut: bool
+
+    @property
+    def length(self) -> int:
+        """Number of tokens in prompt and completion."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, template: str) -> list[int]:
+    """The tokens that ask for the solution of a problem.
+
+    `template` is a text with the slot `{problem}`, or `chat_template` for the tokenizer's own.
+
+    Raises:
+        ParamsError: the template has no slot. ModelError: the tokenizer has no chat template.
+    """
+    if template != CHAT_TEMPLATE:
+        if SLOT not in template:
+            raise ParamsError(f"params.yaml: models.prompt is {template!r}; it needs the slot {SLOT} or {CHAT_TEMPLATE}")
+        return tokenizer.encode(template.replace(SLOT, text), add_special_tokens=False)
+    if tokenizer.chat_template is None:
+        raise ModelError("models.prompt is chat_template, but the tokenizer has none; give a text with {problem}")
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def encode(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: str, max_tokens: int) -> EncodedProblem:
+    """Prompt and completion of a problem, at most `max_tokens` together; a completion ends with the end token."""
+    prompt_ids = encode_prompt(problem.problem, tokenizer, template)
+    completion_ids = [*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id]
+    room = max(0, max_tokens - len(prompt_ids))
+    return EncodedProblem(problem.id, prompt_ids, completion_ids[:room], cut=len(completion_ids) > room)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The problems that can be learnt from, and what the length limit cost."""
+
+    problems: list[Problem]
+    encoded: list[EncodedProblem]
+    too_long: int
+    cut: int
+
+
+def encode_all(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: str,
+               max_tokens: int) -> Encoding:
+    """Encodes a split; problems whose prompt alone fills `max_tokens` are left out and counted.
+
+    Raises:
+        DataError: no problem is left.
+    """
+    encoded = [encode(problem, tokenizer, template, max_tokens) for problem in problems]
+    kept = [(p, e) for p, e in zip(problems, encoded, strict=True) if e.completion_ids]
+    if not kept:
+        raise DataError(f"none of {len(problems)} problems has a prompt under models.max_tokens = {max_tokens}")
+    return Encoding([p for p, _ in kept], [e for _, e in kept], len(problems) - len(kept), sum(e.cut for _, e in kept))
+
+
+def longest_first(encoded: Iterable[EncodedProblem]) -> list[EncodedProblem]:
+    """Sorted so that neighbours have similar lengths and the largest batch comes first, where memory would fail."""
+    return sorted(encoded, key=lambda e: (-e.length, e.id))

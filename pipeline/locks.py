@@ -1,0 +1,32 @@
+"""One process at a time for one piece of work. Killing dvc leaves its stage alive, so a second one may well start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import BusyError
+
+FOLDER = Path("checkpoints")
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[None]:
+    """Holds a lock that the operating system frees when the process ends, however it ends.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    FOLDER.mkdir(exist_ok=True)
+    lock = FileLock(FOLDER / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"another process is already working on {name}; wait for it, or end it, and try again") from error
+    try:
+        yield
+    finally:
+        lock.release()

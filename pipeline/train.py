@@ -1,0 +1,172 @@
+"""Stage `train`: one run, that is one method with one seed, from the untrained student to the distilled one.
+
+A killed run goes on from its last checkpoint and ends with the very bytes it would have had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.analysis.run_picture import draw_run
+from pipeline.curricula import AdaptiveCurriculum
+from pipeline.distillation.arms import ArmSet, group_into_arms
+from pipeline.distillation.checkpoint import Checkpoint, code_digest
+from pipeline.distillation.logit_store import STORE, LogitStore, store_identity
+from pipeline.distillation.run import Run
+from pipeline.distillation.run_log import ARM_LOG, LEARNING_CURVE
+from pipeline.distillation.schedule import Budget, budget_of, validation_steps
+from pipeline.errors import exit_on_error
+from pipeline.files import file_digest, replacing_folder, write_json
+from pipeline.language_models.generation import generate_answers
+from pipeline.language_models.loading import (
+    load_model,
+    model_identity,
+    precision,
+    require_same_vocabulary,
+    save_student,
+    tokenizer_digest,
+    use_threads,
+)
+from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
+from pipeline.locks import only_one
+from pipeline.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
+from pipeline.problems.grading import Grader
+from pipeline.problems.record import PREPARED, Problem, read_problems
+from pipeline.registry import find
+
+STUDENTS = Path("models/students")
+RUNS = Path("plots/runs")
+METRICS = Path("metrics/training")
+
+
+@dataclass(frozen=True)
+class Params:
+    """What this stage depends on; `curriculum` is an instance of the method's own Params."""
+
+    models: ModelsParams
+    training: TrainingParams
+    generation: GenerationParams
+    grading: GradingParams
+    curriculum: Any
+
+
+def curriculum_module(method: str) -> ModuleType:
+    """The file of a method's curriculum."""
+    return find("pipeline.curricula", method, "curriculum")
+
+
+def read_params(file: ParamsFile, method: str) -> Params:
+    """The parameters a run of `method` depends on."""
+    return Params(
+        file.scale_section("models", ModelsParams), file.scale_section("training", TrainingParams),
+        file.scale_section("generation", GenerationParams), file.scale_section("grading", GradingParams),
+        file.section(f"curricula.{method}", curriculum_module(method).Params))
+
+
+@exit_on_error
+def main() -> None:
+    """Trains one student and writes it, its logs and what it cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    args = parser.parse_args()
+    params = read_params(ParamsFile(), args.method)
+    name = f"{args.method}-{args.seed}"
+    use_threads(params.models)
+    with only_one(f"train-{name}"):
+        tokenizer = require_same_vocabulary(params.models)
+        encoding = encode_all(read_problems("train"), tokenizer, params.models.prompt, params.models.max_tokens)
+        store = LogitStore(STORE, store_identity(params.models, tokenizer_digest(tokenizer)))
+        store.require(encoding.encoded)
+        store.require_temperature(params.training.temperature)
+        arms = group_into_arms(encoding.problems, params.curriculum.arms)
+        curriculum = curriculum_module(args.method).build(params.curriculum, arms, args.seed)
+        budget = budget_of(params.training, len(encoding.problems))
+        run = Run(load_model(params.models, "student"), curriculum, arms, args.seed, params.training, budget.steps)
+        checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
+        train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms)
+        write_results(run, args.method, args.seed, budget, params, tokenizer)
+        checkpoint.delete()
+
+
+def run_identity(method: str, seed: int, params: Params) -> dict[str, Any]:
+    """Everything a run's result depends on: a checkpoint of anything else must not be picked up."""
+    return {"method": method, "seed": seed, "params": asdict(params), "code": code_digest(),
+            "student": model_identity(params.models, "student"), "store": file_digest(STORE / "manifest.json"),
+            "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")]}
+
+
+def train(run: Run, name: str, encoded: list[EncodedProblem], store: LogitStore, budget: Budget, params: Params,
+          tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint, arms: ArmSet) -> None:
+    """Trains to the end of the budget, from the checkpoint if there is one, validating on the way."""
+    validation = read_problems("validation")
+    validate_at = validation_steps(budget.steps, params.training.validations)
+    if (saved := checkpoint.load()) is not None:
+        run.load_state(*saved)
+    with (Grader(params.grading.seconds, params.grading.workers) as grader,
+          tqdm(total=budget.steps, initial=run.steps_done, desc=name, unit="step") as progress):
+        if run.steps_done == 0:
+            run.log.add_validation(0, validation_accuracy(run.student, tokenizer, validation, grader, params))
+        while run.steps_done < budget.steps:
+            started = time.perf_counter()
+            loss, tokens = run.step(encoded, store, precision(params.models))
+            seconds = time.perf_counter() - started
+            run.training_seconds += seconds
+            progress.update()
+            favourite = {"arm": arms.names[run.favourite_arm()]} if isinstance(run.curriculum, AdaptiveCurriculum) else {}
+            progress.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False)
+            if run.steps_done in validate_at:
+                run.log.add_validation(
+                    run.steps_done, validation_accuracy(run.student, tokenizer, validation, grader, params))
+            if run.steps_done % params.training.checkpoint_steps == 0:
+                checkpoint.save(*run.state())
+
+
+def validation_accuracy(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem],
+                        grader: Grader, params: Params) -> float:
+    """Share of validation problems that the student answers correctly."""
+    prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
+    student.eval()
+    with precision(params.models):
+        outputs = generate_answers(student, tokenizer, prompts, params.generation)
+    grades = grader.grade([(p.answer, output) for p, output in zip(problems, outputs, strict=True)])
+    return sum(grade.correct for grade in grades) / len(grades)
+
+
+def write_results(run: Run, method: str, seed: int, budget: Budget, params: Params,
+                  tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes the logs and their picture, what the run cost, and the student."""
+    name = f"{method}-{seed}"
+    with replacing_folder(RUNS / name) as folder:
+        run.log.write(folder)
+        draw_run(pd.read_csv(folder / LEARNING_CURVE), pd.read_csv(folder / ARM_LOG), name, folder / "run.png")
+    write_json(METRICS / f"{name}.json", {
+        "method": method, "seed": seed, "steps": run.steps_done, "examples": run.log.examples,
+        "tokens": run.log.tokens, "training_seconds": round(run.training_seconds, 3),
+        "peak_memory_bytes": peak_memory(params.models), "budget": asdict(budget)})
+    with replacing_folder(STUDENTS / name) as folder:
+        save_student(run.student, tokenizer, params.models, folder)
+
+
+def peak_memory(models: ModelsParams) -> int:
+    """Bytes: the most the GPU held at once, or on a CPU the largest resident size of this process."""
+    if models.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
 from pipeline.errors import exit_on_error
@@ -52,7 +52,7 @@ def read_params(file: ParamsFile) -> PretrainParams:
     return file.section("pretrain", PretrainParams)
 
 
-def train(role: str, params: MiniModelParams, seed: int, tokenizer: PreTrainedTokenizerFast,
+def train(role: str, params: MiniModelParams, seed: int, tokenizer: Qwen2Tokenizer,
           checkpoint: Checkpoint) -> Qwen2ForCausalLM:
     """Trains one model, continuing from its checkpoint if there is one.
 
@@ -99,7 +99,7 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 
 def draw_examples(params: MiniModelParams, seed: int, role: str, step: int,
-                  tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], list[int]]]:
+                  tokenizer: Qwen2Tokenizer) -> list[tuple[list[int], list[int]]]:
     """The step's (prompt, completion) token lists, shortest first; a prompt is empty where the statement is withheld."""
     rng = python_rng(seed, "pretrain", role, step)
     texts = [_draw_texts(params.statement_share, rng) for _ in range(params.batch_size)]

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
 from pipeline.files import digest_of, file_digest
@@ -17,9 +18,14 @@ Role = Literal["teacher", "student"]
 
 
 def use_threads(models: ModelsParams) -> None:
-    """Sets what bit-identical results depend on: the number of threads, and deterministic kernels."""
+    """Sets what bit-identical results depend on: the number of threads, and deterministic kernels.
+
+    Raises:
+        ModelError: CUDA is asked for where there is none.
+    """
     torch.set_num_threads(models.threads)
     torch.use_deterministic_algorithms(mode=True)
+    transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
     if models.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("models.device is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine")
 

@@ -6,8 +6,8 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import AddedToken
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 LATEX_COMMANDS = ("\\boxed", "\\cdot", "\\frac")
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
@@ -26,19 +26,23 @@ class MiniShape:
     feed_forward_size: int
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per character, except that each LaTeX command is a single token."""
-    tokens = [PAD, END, UNKNOWN, "\n", *string.printable[:95], *LATEX_COMMANDS]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\[a-z]+|[\s\S]"), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, padding_side="right",
-        model_max_length=MAX_POSITIONS, clean_up_tokenization_spaces=False)
+def build_tokenizer() -> Qwen2Tokenizer:
+    """One token per character of printable ASCII, except that each LaTeX command is a single token.
+
+    It is a byte-level BPE without merges and of Qwen2's own class, because AutoTokenizer gives every Qwen2 model that
+    class whatever its folder says. Other characters have no token; `encode` in prompts.py refuses them.
+    """
+    byte_level = {"\n": "\u010a", " ": "\u0120"}  # how byte-level BPE writes these two; the others stand for themselves
+    characters = [byte_level.get(c, c) for c in ("\n", *string.printable[:95])]
+    tokens = [PAD, END, UNKNOWN, *characters, *LATEX_COMMANDS]
+    tokenizer = Qwen2Tokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], pad_token=PAD, eos_token=END, unk_token=UNKNOWN,
+        padding_side="right", model_max_length=MAX_POSITIONS, clean_up_tokenization_spaces=False)
+    tokenizer.add_tokens([AddedToken(command, normalized=False) for command in LATEX_COMMANDS])
+    return tokenizer
 
 
-def build_model(shape: MiniShape, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(shape: MiniShape, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2 model with tied embeddings; draws from torch's global generator."""
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,

@@ -49,11 +49,27 @@ def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, template: str) 
 
 
 def encode(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: str, max_tokens: int) -> EncodedProblem:
-    """Prompt and completion of a problem, at most `max_tokens` together; a completion ends with the end token."""
+    """Prompt and completion of a problem, at most `max_tokens` together; a completion ends with the end token.
+
+    Raises:
+        DataError: the tokenizer cannot write one of the problem's characters.
+    """
     prompt_ids = encode_prompt(problem.problem, tokenizer, template)
     completion_ids = [*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id]
+    require_lossless(problem, tokenizer)
     room = max(0, max_tokens - len(prompt_ids))
     return EncodedProblem(problem.id, prompt_ids, completion_ids[:room], cut=len(completion_ids) > room)
+
+
+def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Only a vocabulary too small for all 256 bytes, as the mini models have, can lose a character."""
+    if len(tokenizer) >= 256:
+        return
+    for text in (problem.problem, problem.solution):
+        if tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) != text:
+            lost = sorted({c for c in text if not tokenizer.encode(c, add_special_tokens=False)})
+            raise DataError(f"problem {problem.id!r} has characters this tokenizer cannot write "
+                            f"({' '.join(map(repr, lost))}); choose a scale whose models know them")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Boxed answers: what stands in the last `\\boxed{...}` or `\\fbox{...}` of a text, found by matching braces.
+r"""Boxed answers: what stands in the last `\boxed{...}` or `\fbox{...}` of a text, found by matching braces.
 
 One pass without recursion, so that hostile text (megabytes of braces) costs time in proportion to its length.
 """
@@ -14,9 +14,9 @@ _TOKEN = re.compile(
 
 
 def last_boxed(text: str) -> str | None:
-    """The stripped content of the box that begins last, or None where no box is complete.
+    r"""The stripped content of the box that begins last, or None where no box is complete.
 
-    `\\boxed 9` (the unbraced form, up to the next space, dollar, brace or command) counts, an empty box is an
+    `\boxed 9` (the unbraced form, up to the next space, dollar, brace or command) counts, an empty box is an
     empty string, a box that is never closed is no box, and of nested boxes the inner one begins last.
     """
     depth = 0
@@ -32,7 +32,7 @@ def last_boxed(text: str) -> str | None:
         elif token[0] == "{":
             depth += len(token)
         elif token[0] == "}":
-            lowest = max(0, depth - len(token))
+            lowest = depth - len(token)  # below zero after stray braces, which does no harm
             while open_boxes and open_boxes[-1][0] >= lowest:
                 outside, start = open_boxes.pop()
                 if start > last[0]:

@@ -32,7 +32,8 @@ from pipeline.problems.record import Problem
 MAX_ANSWER_LENGTH = 1000  # characters; nothing longer is parsed
 START_SECONDS = 120.0  # for a worker's imports, on a machine that may be busy
 _PLAIN_INTEGER = re.compile(r"-?[0-9]{1,15}")
-_PLAIN_NUMBER = re.compile(r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})")
+_PLAIN_ANSWER = re.compile(  # an integer, a fraction, or a tuple of integers: no doubt that these can be parsed
+    r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})|\(-?[0-9]{1,15}(?:,-?[0-9]{1,15})+\)")
 
 Job = tuple[str, ...]  # (answer,): can it be parsed?  (gold, answer): are they equivalent?
 
@@ -93,7 +94,7 @@ class Grader:
     def parses(self, answers: Sequence[str], description: str | None = None) -> list[bool]:
         """Whether Math-Verify reads each answer as a formula (in time)."""
         jobs = [(answer,) for answer in answers]
-        self._settle((job for job in jobs if _PLAIN_NUMBER.fullmatch(job[0]) is None), description)
+        self._settle((job for job in jobs if _PLAIN_ANSWER.fullmatch(job[0]) is None), description)
         return [self._verdicts.get(job, Verdict(True)).holds for job in jobs]
 
     def _equivalent(self, pairs: Sequence[tuple[str | None, str | None]], description: str | None) -> list[Verdict]:

@@ -28,9 +28,9 @@ _TAIL = re.compile(r"(?:[\s.,;]|\\?%)+$")
 
 
 def tidy(answer: str) -> str:
-    """An answer without what Math-Verify stumbles over: a closing full stop, a percent sign, `,\\!` in 10,000.
+    r"""An answer without what Math-Verify stumbles over: a closing full stop, a percent sign, `,\!` in 10,000.
 
-    The percent sign goes on both sides of a comparison, as in MATH's own grader: 64\\% and 64 are one answer.
+    The percent sign goes on both sides of a comparison, as in MATH's own grader: 64\% and 64 are one answer.
     """
     return _TAIL.sub("", _THOUSANDS.sub("", answer)).strip()
 

@@ -264,6 +264,6 @@ def generate_distinct(subject: str, level: int, count: int, rng: random.Random) 
         misses = misses + 1 if problem.problem in found else 0
         if misses > 256:
             raise ValueError(f"mini_math: {subject}, level {level} holds only about {len(found)} problems, "
-                             f"{count} were asked for; lower data.problems_per_cell in params.yaml")
+                             f"{count} were asked for; lower the sizes under data in params.yaml")
         found.setdefault(problem.problem, problem)
     return list(found.values())

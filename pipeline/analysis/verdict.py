@@ -1,0 +1,70 @@
+"""The findings in words: the sentences that open the report and head its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.analysis.summary import BASELINE, Comparison, Summary, Verdict
+
+
+def headline(summary: Summary) -> str:
+    """The finding in one sentence."""
+    if not summary.comparisons:
+        best = max(summary.methods, key=lambda name: summary.methods[name].accuracy.mean)
+        return (f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
+                f"(teacher {percent(summary.teacher.accuracy)}, "
+                f"untrained student {percent(summary.untrained_student.accuracy)})")
+    if _with_verdict(summary, "one seed cannot tell"):
+        return f"One seed per method cannot tell whether any method differs from {BASELINE}"
+    better, worse = (_with_points(summary, which) for which in ("better", "worse"))
+    if better and worse:
+        return f"Better than {BASELINE}: {better}. Worse: {worse}"
+    if better:
+        return f"Better than {BASELINE}: {better}"
+    if worse:
+        return f"No method is shown to be better than {BASELINE}; worse: {worse}"
+    return f"No difference shown: no method is distinguishable from {BASELINE}"
+
+
+def _with_verdict(summary: Summary, which: Verdict) -> list[str]:
+    chosen = [name for name, comparison in summary.comparisons.items() if comparison.verdict == which]
+    return sorted(chosen, key=lambda name: -abs(summary.comparisons[name].difference))
+
+
+def _with_points(summary: Summary, which: Verdict) -> str:
+    return listed([f"{name} ({points(summary.comparisons[name].difference)})"
+                   for name in _with_verdict(summary, which)])
+
+
+def sentence(name: str, comparison: Comparison, summary: Summary) -> str:
+    """One comparison in words."""
+    numbers = (f"{points(comparison.difference)} of accuracy, {percent(summary.confidence)} interval "
+               f"{points(comparison.low)} to {points(comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}")
+    claims: dict[Verdict, str] = {
+        "better": f"**{name} is better than {BASELINE}**: {numbers}.",
+        "worse": f"**{name} is worse than {BASELINE}**: {numbers}.",
+        "no difference shown": f"**{name}: no difference shown** from {BASELINE}: {numbers}.",
+        "one seed cannot tell": f"**{name}: one seed cannot tell** whether it differs from {BASELINE}: {numbers}.",
+    }
+    return claims[comparison.verdict]
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: 0.613 is 61.3%, 0.95 is 95%."""
+    return f"{100 * share:.1f}".removesuffix(".0") + "%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    text = f"{100 * difference:+.1f}"
+    return ("0.0" if float(text) == 0 else text) + " points"
+
+
+def p_value(p: float) -> str:
+    """Three decimals, or as many as show two digits."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

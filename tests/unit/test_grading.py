@@ -1,0 +1,209 @@
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError, PipelineError
+from pipeline.problems import grading, grading_worker
+from pipeline.problems.grading import MAX_ANSWER_LENGTH, Grade, Grader, compared_as_text, shortcut
+from pipeline.problems.record import Problem
+
+SLOW = "9^{9^{9^{9}}}"  # its digits do not fit into any memory
+
+RIGHT = [
+    ("12", "12"), ("12", "12.0"), ("-3", "-3"), ("-3", "{-3}"), ("007", "7"), ("10,000", "10000"),
+    ("10,\\!000", "10000"), ("\\frac{3}{11}", "\\frac{3}{11}"), ("\\frac{3}{11}", "\\dfrac{6}{22}"),
+    ("\\frac{3}{11}", "3/11"), ("-\\frac{1}{2}", "-0.5"), ("\\frac12", "\\frac{1}{2}"), ("(47,61)", "(47, 61)"),
+    ("(47,61)", "\\left(47,61\\right)"), ("2\\sqrt{3}", "\\sqrt{12}"), ("x^2+2x+1", "(x+1)^2"), ("x=5", "5"),
+    ("5", "x=5"), ("1,2", "2,1"), ("\\text{(A)}", "(A)"), ("\\text{Evelyn}", "Evelyn"), ("5\\text{ cm}", "5"),
+    ("64\\%", "64"), ("30^\\circ.", "30^\\circ"), ("\\sin^2 t", "(\\sin t)^2"),
+    ("\\approx 8.24 \\text{ mph}", "\\approx 8.24\\text{mph}."),
+]
+WRONG = [
+    ("12", "13"), ("12", "1212"), ("3", "-3"), ("\\frac{3}{11}", "\\frac{11}{3}"), ("\\frac{3}{11}", "0.27"),
+    ("(1,2)", "(2,1)"), ("(2,1)", "(1,2)"), ("(1,2)", "(1,2,3)"), ("[1,2)", "[1,2]"), ("x+1", "x-1"),
+    ("\\text{east}", "\\text{west}"), ("12", "\\text{twelve}"), ("12", ")("), ("12", "__import__('os').getpid()"),
+    ("\\approx 8.24 \\text{ mph}", "\\approx 8.25\\text{mph}"),
+]
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(seconds=20.0, workers=1) as shared:
+        yield shared
+
+
+def box(answer):
+    return f"Therefore the answer is $\\boxed{{{answer}}}$."
+
+
+@pytest.mark.parametrize(("pairs", "correct"), [(RIGHT, True), (WRONG, False)], ids=["right", "wrong"])
+def test_answers_are_graded_by_meaning(grader, pairs, correct):
+    grades = grader.grade([(gold, box(answer)) for gold, answer in pairs])
+    assert [g.answer for g in grades] == [answer for _, answer in pairs]
+    assert [pair for pair, grade in zip(pairs, grades, strict=True) if grade.correct is not correct] == []
+    assert not any(grade.timed_out for grade in grades)
+
+
+def test_the_last_box_counts_and_no_box_is_wrong(grader):
+    outputs = ["\\boxed{1} no, \\boxed{2}", "\\boxed{2} no, \\boxed{1}", "2", "\\boxed{}", "\\boxed{2", ""]
+    assert grader.grade([("2", output) for output in outputs]) == [
+        Grade("2", True, False), Grade("1", False, False), *[Grade(None, False, False)] * 4]
+
+
+def test_agreement_is_equivalence_and_none_agrees_with_nothing(grader):
+    pairs = [("0.5", "\\frac{1}{2}"), ("1", "2"), (None, "1"), ("1", None), (None, None), ("same", "same")]
+    assert grader.agree(pairs) == [True, False, False, False, False, True]
+
+
+def test_parses_tells_formulas_from_texts(grader):
+    answers = ["12", "\\frac{1}{2}", "(1,-2)", "x^2", "\\sin^2 t", "\\approx 8.24 \\text{ mph}", "\\frac{1}{"]
+    assert grader.parses(answers) == [True, True, True, True, True, False, False]
+
+
+def test_plain_answers_are_judged_as_math_verify_would_judge_them():
+    judge = grading_worker.Judge()
+    for gold, answer in [("7", "7"), ("7", "8"), ("-7", "7"), ("007", "7"), ("-0", "0"), ("100", "1000")]:
+        assert shortcut(gold, answer).holds is judge.equivalent(gold, answer), (gold, answer)
+    for answer in ["7", "-12", "\\frac{3}{11}", "-\\frac{3}{11}", "(1,-2)", "(1,2,3)"]:
+        assert grading._PLAIN_ANSWER.fullmatch(answer)
+        assert judge.parsed(answer)
+
+
+def test_plain_and_equal_answers_need_no_worker(monkeypatch):
+    def no_worker():
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(grading, "_Worker", no_worker)
+    long = "1" * (MAX_ANSWER_LENGTH + 1)
+    with Grader(1.0, 2) as grader:
+        grades = grader.grade([("5", "\\boxed{5}"), ("5", "\\boxed{6}"), ("5", "none"), ("\\pi", "\\boxed{ \\pi }"),
+                               ("x", f"\\boxed{{x{long}}}"), ("5", "\\boxed{" + "{" * 100_000)])
+        assert [g.correct for g in grades] == [True, False, False, True, False, False]
+        assert grader.parses(["5", "(1,2)"]) == [True, True]
+        with pytest.raises(AssertionError, match="a worker was started"):
+            grader.grade([("5", "\\boxed{x}")])
+
+
+def test_an_endless_answer_is_killed_and_the_others_are_graded(monkeypatch):
+    processes = []
+    start = subprocess.Popen
+
+    def start_and_note(*arguments, **options):
+        processes.append(start(*arguments, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_note)
+    with Grader(seconds=2.0, workers=2) as grader:
+        outputs = [box("0.25"), box(SLOW), box("\\frac{2}{8}"), box("\\frac{1}{5}")]
+        grades = grader.grade([("\\frac{1}{4}", output) for output in outputs])
+        assert [(g.correct, g.timed_out) for g in grades] == [
+            (True, False), (False, True), (True, False), (False, False)]
+        assert grader.agree([("0.25", "\\frac{4}{16}"), ("0.5", "\\frac{4}{16}")]) == [True, False]
+        assert -signal.SIGKILL in [process.returncode for process in processes]
+        assert None in [process.returncode for process in processes]
+    assert None not in [process.returncode for process in processes]
+
+
+def test_a_worker_that_dies_is_replaced(monkeypatch):
+    with Grader(seconds=20.0, workers=1) as grader:
+        assert grader.agree([("0.5", "\\frac{1}{2}")]) == [True]
+        first = grader._workers[0]._process
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(timeout=20)
+        assert grader.agree([("0.25", "\\frac{1}{4}")]) == [True]  # died idle: nothing is lost
+        busy = grader._workers[0]
+        give = busy.give
+
+        def give_and_kill(job, seconds):
+            os.kill(busy._process.pid, signal.SIGSTOP)  # so that the answer cannot come before the end
+            given = give(job, seconds)
+            os.kill(busy._process.pid, signal.SIGKILL)
+            return given
+
+        monkeypatch.setattr(busy, "give", give_and_kill)
+        grades = grader.grade([("0.2", box("\\frac{1}{5}")), ("0.1", box("\\frac{1}{10}"))])
+        assert grades == [Grade("\\frac{1}{5}", False, False), Grade("\\frac{1}{10}", True, False)]
+        assert grader._workers[0]._process.pid != busy._process.pid
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(3)", encoding="utf-8")
+    monkeypatch.setattr(grading_worker, "__file__", str(broken))
+    with (Grader(1.0, 1) as grader,
+          pytest.raises(PipelineError, match="a grading worker ended with status 3 at its start")):
+        grader.agree([("1", "x")])
+
+
+def run_worker(requests):
+    return subprocess.run([sys.executable, "-P", grading_worker.__file__], input=requests, capture_output=True,
+                          timeout=60, check=False)
+
+
+def test_a_worker_ends_with_its_input_and_an_orphan_ends_itself():
+    done = run_worker(b'[5, "0.5", "1/2"]\n[5, "0.5", "1/3"]\n[5, "x"]\n')
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"RYNY", b"")
+    orphan = run_worker(json.dumps([0.1 - grading_worker.GRACE_SECONDS, "1", SLOW]).encode() + b"\n")
+    assert (orphan.returncode, orphan.stdout) == (-signal.SIGALRM, b"R")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not enforce address-space limits")
+def test_a_worker_s_memory_is_bounded():
+    script = ("from pipeline.problems import grading_worker as w; w._limit_memory()\n"
+              "try: bytearray(w.MEMORY_BYTES)\n"
+              "except MemoryError: print('refused')")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "refused\n"
+
+
+def test_whatever_the_judge_raises_is_a_wrong_answer():
+    class Failing:
+        def equivalent(self, gold, answer):
+            raise MemoryError
+
+    assert grading_worker._judge(Failing(), ["1", "2"]) is False
+
+
+def problem(identifier, answer):
+    return Problem(identifier, "p", "s", 1, "Algebra", answer)
+
+
+def test_gold_answers_that_are_no_formula_are_found(grader):
+    answers = {"a": "12", "b": "\\approx 8.24 \\text{ mph}", "c": "\\text{(E)},", "d": "x^2"}
+    assert compared_as_text([problem(*item) for item in answers.items()], grader) == {"b"}
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    ("\\frac{1}{", "has braces without a partner"),
+    ("1" * 1001, "has 1001 characters, 1000 are allowed"),
+    (")(", "Math-Verify cannot parse it and it has no letter or digit"),
+])
+def test_gold_answers_that_cannot_be_graded_stop_the_run(grader, answer, words):
+    with pytest.raises(DataError) as caught:
+        compared_as_text([problem("good", "1"), problem("train/9.json", answer)], grader)
+    assert str(caught.value).startswith("the answer of problem train/9.json cannot be graded: ")
+    assert words in str(caught.value)
+
+
+def test_tidy_and_as_text():
+    assert grading_worker.tidy(" 29,\\!322,\\!216. ") == "29322216"
+    assert grading_worker.tidy("80 \\%") == "80"
+    assert grading_worker.as_text("\\text{ (A) },") == "(A)"
+    assert grading_worker.as_text("\\textbf{no}\\ \\mathrm{way}") == "noway"
+
+
+def test_every_math_500_gold_answer_is_right_by_its_own_solution_and_when_spelt_differently(grader):
+    if not (folder := os.environ.get("MATH_DIR")):
+        pytest.skip("MATH_DIR is not set: it names a folder with train.jsonl.gz and math500.jsonl.gz")
+    with gzip.open(Path(folder) / "math500.jsonl.gz", "rt", encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    assert all(g.correct for g in grader.grade([(r["answer"], r["solution"]) for r in records]))
+    # With a space and a full stop the texts differ, so that these go through Math-Verify.
+    assert [r["answer"] for r, g in zip(records, grader.grade([
+        (r["answer"], box(r["answer"] + " .")) for r in records]), strict=True) if not g.correct] == []

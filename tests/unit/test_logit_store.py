@@ -1,0 +1,100 @@
+"""The teacher-logit cache knows what it is: every mismatch and every damage is named."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finish_store, token_digest, write_shard
+from pipeline.errors import TeacherLogitsError
+from pipeline.language_models.prompts import EncodedProblem
+
+IDENTITY = {"teacher": "big", "tokenizer": "t0", "temperatures": [1.0, 3.0]}
+PROBLEMS = [EncodedProblem(f"p{i}", [1, 2], list(range(3, 4 + i)), False) for i in range(6)]
+
+
+def captured(problem):
+    n = len(problem.completion_ids)
+    offsets = -np.arange(3, dtype=np.float16)[None].repeat(n, 0) - np.array([[0, 0.25, 0.5]], dtype=np.float16)
+    return CapturedProblem(problem.id, token_digest(problem), np.full((n, 3), len(problem.id) + n, dtype=np.int32), offsets,
+                           np.full((n, 2), [np.log(0.25), np.log(0.5)], dtype=np.float32), -np.arange(n, dtype=np.float32))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(3):
+        write_shard(tmp_path / f"work/shard-{number:05d}", [captured(p) for p in PROBLEMS[2 * number:2 * number + 2]])
+    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), IDENTITY)
+    return tmp_path / "store"
+
+
+def test_problems_come_back_in_any_order_across_shards(folder):
+    store = LogitStore(folder, {"teacher": "big"})
+    chosen = [PROBLEMS[5], PROBLEMS[0], PROBLEMS[3]]
+    targets = store.targets(chosen, 3.0)
+    assert targets.token_ids_NK[:, 0].tolist() == [8] * 6 + [3] + [6] * 4
+    assert targets.log_prob_N.tolist() == [0, -1, -2, -3, -4, -5, 0, 0, -1, -2, -3]
+    assert torch.allclose(targets.log_tail_N.exp(), torch.tensor(0.5))
+    head = np.exp(np.array([0, -1.25, -2.5]) / 3)
+    assert targets.log_probs_NK[0].exp().tolist() == pytest.approx((0.5 * head / head.sum()).tolist(), rel=1e-5)
+
+
+def test_arrays_are_memory_mapped_and_read_only(folder):
+    store = LogitStore(folder, {})
+    arrays = [a for shard in store._arrays.values() for a in shard.values()]
+    assert all(isinstance(a, np.memmap) and not a.flags.writeable for a in arrays)
+
+
+@pytest.mark.parametrize(("attack", "sentence"), [
+    (lambda f: (f / "shard-00001/offsets.npy").unlink(), "shard-00001/offsets.npy is missing although the manifest lists it"),
+    (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`"),
+    (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
+    (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 1"),
+    (lambda f: _flip_last_byte(f / "shard-00002/token_ids.npy"), "shard-00002/token_ids.npy is damaged or was altered"),
+    (lambda f: _truncate(f / "shard-00000/log_tails.npy"), "shard-00000/log_tails.npy is damaged or was altered"),
+    (lambda f: (f / "shard-00000/problems.json").write_text("[]"), "shard-00000/problems.json is damaged or was altered"),
+])
+def test_damage_is_found_when_the_store_is_opened(folder, attack, sentence):
+    attack(folder)
+    with pytest.raises(TeacherLogitsError, match=sentence):
+        LogitStore(folder, {})
+
+
+def _flip_last_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def test_another_identity_is_refused_by_name(folder):
+    with pytest.raises(TeacherLogitsError, match="captured with tokenizer = 't0', but this run needs 't1'"):
+        LogitStore(folder, {"teacher": "big", "tokenizer": "t1"})
+
+
+def test_a_problem_it_does_not_hold_is_refused(folder):
+    with pytest.raises(TeacherLogitsError, match="holds no logits for problem 'stranger'"):
+        LogitStore(folder, {}).require([EncodedProblem("stranger", [1], [2], False)])
+
+
+@pytest.mark.parametrize("changed", [EncodedProblem("p1", [1, 2], [3, 9], False), EncodedProblem("p1", [1], [3, 4], False)])
+def test_a_problem_whose_tokens_changed_is_refused(folder, changed):
+    store = LogitStore(folder, {})
+    store.require([PROBLEMS[1]])
+    with pytest.raises(TeacherLogitsError, match="holds logits for other tokens of problem 'p1'"):
+        store.targets([changed], 1.0)
+
+
+def test_a_temperature_off_the_grid_is_refused(folder):
+    with pytest.raises(TeacherLogitsError, match=r"holds the temperatures \[1.0, 3.0\], not 2.0; add it to teacher_logits"):
+        LogitStore(folder, {}).require_temperature(2.0)
+
+
+def test_a_new_store_replaces_the_old_one_whole(folder, tmp_path):
+    finish_store(folder, [tmp_path / "work/shard-00000"], IDENTITY | {"teacher": "bigger"})
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "shard-00000"]
+    assert json.loads((folder / "manifest.json").read_text())["identity"]["teacher"] == "bigger"

@@ -1,0 +1,190 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import prepare
+from pipeline.files import file_digest
+from pipeline.params import ParamsFile
+from pipeline.problems.record import SPLITS, read_problems
+
+ROOT = Path(__file__).parents[2]
+OUTPUTS = ["data/prepared/test.jsonl", "data/prepared/train.jsonl", "data/prepared/validation.jsonl",
+           "metrics/prepare.json"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with a copy of params.yaml in which to run the stage."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def set_data(**changes):
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["scales"][params["scale"]]["data"] |= changes
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def use_files(train, test, train_size=None, validation_size=2, test_size=None):
+    set_data(source="path", path={"train": str(train), "test": None if test is None else str(test)},
+             train_size=train_size, validation_size=validation_size, test_size=test_size)
+
+
+def write_records(path, *changes):
+    good = {"solution": "\\boxed{1}", "level": 2, "type": "geometry"}
+    path.write_text("".join(json.dumps(good | {"problem": f"{path.stem} {i}"} | change) + "\n"
+                            for i, change in enumerate(changes)), encoding="utf-8")
+    return path
+
+
+def files():
+    return sorted(str(p) for p in Path().rglob("*") if p.is_file() and p.suffix in {".jsonl", ".json", ".tmp"}
+                  and p.parts[0] in {"data", "metrics"})
+
+
+def metrics():
+    return json.loads(Path("metrics/prepare.json").read_text(encoding="utf-8"))
+
+
+def test_mini_math_is_prepared_and_counted(workplace):
+    prepare.main()
+    assert files() == OUTPUTS
+    data = prepare.read_params(ParamsFile()).data
+    found = metrics()
+    assert (found["scale"], found["source"]) == ("mini", "mini_math")
+    assert {s: found["splits"][s]["problems"] for s in SPLITS} == {
+        "train": data.train_size, "validation": data.validation_size, "test": data.test_size}
+    texts = Counter()
+    for split in SPLITS:
+        problems, counts = read_problems(split), found["splits"][split]
+        texts.update(p.problem for p in problems)
+        assert counts["by_level"] == {str(k): v for k, v in sorted(Counter(p.level for p in problems).items())}
+        assert counts["by_subject"] == dict(Counter(p.subject for p in problems))
+        assert counts["digest"] == file_digest(Path(f"data/prepared/{split}.jsonl"))
+        assert counts["compared_as_text"] == 0
+    assert set(texts.values()) == {1}
+
+
+def test_the_same_params_give_the_same_bytes(workplace):
+    prepare.main()
+    first = {name: file_digest(Path(name)) for name in OUTPUTS}
+    prepare.main()
+    assert {name: file_digest(Path(name)) for name in OUTPUTS} == first
+
+
+def test_the_stage_reads_only_the_data_section(workplace):
+    file = ParamsFile()
+    prepare.read_params(file)
+    assert file.keys_read == {"scale", "scales.mini.data"}
+    assert files() == []
+
+
+def test_the_stage_runs_as_a_module_without_heavy_imports(workplace):
+    script = ("import sys, runpy; runpy.run_module('pipeline.prepare', run_name='__main__')\n"
+              "print(sorted({'torch', 'transformers', 'pandas', 'datasets', 'sympy', 'scipy'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+                          capture_output=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+    assert files() == OUTPUTS
+
+
+def test_local_files_are_prepared_and_dropped_records_counted(workplace):
+    train = write_records(workplace / "a.jsonl", *[{}] * 5, {"level": "Level ?"}, {"solution": "\\boxed{}"},
+                          {"solution": "none"}, {"problem": "a 0\n"}, {"problem": "b  1"},
+                          {"solution": "\\boxed{\\approx 8 \\text{ mph}}"})
+    use_files(train, write_records(workplace / "b.jsonl", {}, {}, {"level": "Level ?"}))
+    prepare.main()
+    assert metrics()["dropped"] == {
+        "train": {"unknown_level": 1, "no_boxed_answer": 1, "empty_boxed_answer": 1, "duplicate": 1, "also_in_test": 1},
+        "test": {"unknown_level": 1, "no_boxed_answer": 0, "empty_boxed_answer": 0, "duplicate": 0, "also_in_test": 0}}
+    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 4, "validation": 2, "test": 2}
+    assert sum(metrics()["splits"][s]["compared_as_text"] for s in SPLITS) == 1
+    assert {p.subject for s in SPLITS for p in read_problems(s)} == {"Geometry"}
+
+
+def test_a_test_split_is_held_out_where_there_is_none(workplace):
+    use_files(write_records(workplace / "a.jsonl", *[{}] * 10), None, test_size=3)
+    prepare.main()
+    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 5, "validation": 2, "test": 3}
+
+
+def spoil_line(workplace):
+    use_files(write_records(workplace / "a.jsonl", *[{}] * 5, {"level": "Level 9"}), None, test_size=1)
+    return "a.jsonl, line 6: field 'level' is \"Level 9\""
+
+
+def spoil_gold(workplace):
+    use_files(write_records(workplace / "a.jsonl", *[{}] * 5, {"answer": "\\frac{1"}), None, test_size=1)
+    return "the answer of problem train/a.jsonl:6 cannot be graded"
+
+
+def spoil_size(workplace):
+    set_data(train_size=None)
+    return "data.train_size is null"
+
+
+def spoil_path(workplace):
+    use_files(workplace / "nowhere.jsonl", None, test_size=1)
+    return "nowhere.jsonl does not exist"
+
+
+def spoil_source(workplace):
+    set_data(source="path")
+    return "data.path.train is null"
+
+
+@pytest.mark.parametrize("spoil", [spoil_line, spoil_gold, spoil_size, spoil_path, spoil_source])
+@pytest.mark.parametrize("prepared_before", [True, False])
+def test_bad_input_is_one_sentence_and_leaves_the_outputs_as_they_were(workplace, capsys, spoil, prepared_before):
+    if prepared_before:
+        prepare.main()
+    before = {name: file_digest(Path(name)) for name in files()}
+    words = spoil(workplace)
+    with pytest.raises(SystemExit) as caught:
+        prepare.main()
+    assert caught.value.code == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    assert words in message
+    assert {name: file_digest(Path(name)) for name in files()} == before
+
+
+def test_a_failure_between_two_files_leaves_the_outputs_as_they_were(workplace, monkeypatch):
+    prepare.main()
+    before = {name: file_digest(Path(name)) for name in files()}
+    write = prepare.write_problems
+
+    def fail_at_last(split, problems, folder):
+        if split == SPLITS[-1]:
+            raise OSError("no space left on device")
+        write(split, problems[:5], folder)
+
+    monkeypatch.setattr(prepare, "write_problems", fail_at_last)
+    with pytest.raises(OSError, match="no space left"):
+        prepare.main()
+    assert {name: file_digest(Path(name)) for name in files()} == before
+    assert os.listdir("data") == ["prepared"]
+
+
+def test_the_whole_of_real_math_is_prepared(workplace):
+    if not (folder := os.environ.get("MATH_DIR")):
+        pytest.skip("MATH_DIR is not set: it names a folder with train.jsonl.gz and math500.jsonl.gz")
+    use_files(Path(folder) / "train.jsonl.gz", Path(folder) / "math500.jsonl.gz", validation_size=500)
+    start = time.monotonic()
+    prepare.main()
+    assert time.monotonic() - start < 60
+    found = metrics()
+    assert {s: found["splits"][s]["problems"] for s in SPLITS} == {"train": 6995, "validation": 500, "test": 500}
+    assert found["dropped"]["train"] == {"unknown_level": 2, "no_boxed_answer": 0, "empty_boxed_answer": 2,
+                                         "duplicate": 1, "also_in_test": 0}
+    assert sum(found["splits"][s]["compared_as_text"] for s in SPLITS) == 3
+    assert read_problems("test")[0].id == "test/precalculus/807.json"

@@ -1,0 +1,180 @@
+import gzip
+import json
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.problems.reading import (
+    SUBJECTS,
+    RawRecord,
+    drop_test_problems,
+    normalised,
+    proper_subject,
+    read_records,
+    read_split,
+    select,
+    to_problem,
+)
+from pipeline.problems.record import Problem
+
+GOOD = {"problem": "What is $1+1$?\n", "solution": "It is $\\boxed{2}$.\n\n", "level": "Level 3", "type": "Algebra"}
+
+
+def record(**changes):
+    fields = GOOD | changes
+    return RawRecord("FILE, line 7", "train/FILE:7", {name: value for name, value in fields.items() if value != "DROP"})
+
+
+def write_lines(path, *lines):
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n"
+                              for line in lines))
+    return path
+
+
+def test_a_good_record_becomes_a_problem():
+    assert to_problem(record()) == Problem("train/FILE:7", "What is $1+1$?", "It is $\\boxed{2}$.", 3, "Algebra", "2")
+
+
+@pytest.mark.parametrize("level", ["Level 4", "level 4", "4", 4, " Level 4\n"])
+def test_levels_as_text_and_number(level):
+    assert to_problem(record(level=level)).level == 4
+
+
+def test_unique_id_and_answer_are_used_where_they_are_given():
+    problem = to_problem(record(unique_id="test/algebra/1.json", answer=" two ", solution="no box here"))
+    assert (problem.id, problem.answer) == ("test/algebra/1.json", "two")
+    problem = to_problem(record(unique_id=None, answer=None))
+    assert (problem.id, problem.answer) == ("train/FILE:7", "2")
+
+
+@pytest.mark.parametrize(("given", "proper"), [
+    ("counting_and_probability", "Counting & Probability"), ("counting_&_probability", "Counting & Probability"),
+    ("Counting & Probability", "Counting & Probability"), ("number_theory", "Number Theory"), ("algebra", "Algebra"),
+    ("intermediate_algebra", "Intermediate Algebra"), ("Physics of C++", "Physics of C++"), ("代数", "代数")])
+def test_subjects(given, proper):
+    assert proper_subject(given) == proper
+    assert to_problem(record(type="DROP", subject=given)).subject == proper
+
+
+def test_every_proper_subject_stands_for_itself():
+    assert [proper_subject(name) for name in SUBJECTS] == list(SUBJECTS)
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"level": "Level ?"}, "unknown_level"),
+    ({"solution": "It is 2."}, "no_boxed_answer"),
+    ({"solution": "It is $\\boxed{2"}, "no_boxed_answer"),
+    ({"solution": "It is $\\boxed{ }$."}, "empty_boxed_answer"),
+    ({"answer": " "}, "empty_boxed_answer"),
+])
+def test_known_bad_records_are_dropped_with_a_reason(changes, reason):
+    assert to_problem(record(**changes)) == reason
+    split = select([record(), record(**changes)])
+    assert len(split.problems) == 1
+    assert {name: count for name, count in split.dropped.items() if count} == {reason: 1}
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"problem": "DROP"}, "'problem' is missing"),
+    ({"problem": 3}, "'problem' is a JSON number"),
+    ({"problem": " \n"}, "'problem' is empty"),
+    ({"problem": "\ud800"}, "'problem' holds half a surrogate"),
+    ({"solution": "DROP"}, "'solution' is missing"),
+    ({"solution": ["a"]}, "'solution' is a JSON array"),
+    ({"solution": None}, "'solution' is a JSON null"),
+    ({"type": "DROP"}, "'type' (or 'subject') is missing"),
+    ({"type": True}, "'type' is a JSON boolean"),
+    ({"type": ""}, "'type' is empty"),
+    ({"subject": "Geometry"}, "'type' and 'subject' disagree"),
+    ({"level": "DROP"}, "'level' is missing"),
+    ({"level": None}, "'level' is null"),
+    ({"level": True}, "'level' is true"),
+    ({"level": 3.0}, "'level' is 3.0"),
+    ({"level": 6}, "'level' is 6"),
+    ({"level": "Level three"}, "'level' is \"Level three\""),
+    ({"answer": 2}, "'answer' is a JSON number"),
+    ({"unique_id": 12}, "'unique_id' is a JSON number"),
+])
+def test_malformed_records_name_place_and_field(changes, words):
+    with pytest.raises(DataError) as caught:
+        to_problem(record(**changes))
+    assert str(caught.value).startswith("FILE, line 7: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    (b'{"problem": "a', "not valid JSON"),
+    (b"[" * 100_000, "not valid JSON"),
+    (b"1" * 5000, "not valid JSON"),
+    (b'{"problem": "\xff"}', "byte 14 is not UTF-8"),
+    (b"[1, 2]", "the record is a JSON array, not an object"),
+    (b"null", "the record is a JSON null"),
+])
+def test_malformed_lines_name_file_and_line(tmp_path, line, words):
+    path = write_lines(tmp_path / "bad.jsonl", GOOD, b"", line)
+    with pytest.raises(DataError) as caught:
+        read_split(path, "train")
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+    assert words in str(caught.value)
+
+
+def test_plain_and_gzipped_lines_read_alike_with_ids_by_line(tmp_path):
+    plain = write_lines(tmp_path / "a.jsonl", GOOD, b"  ", GOOD | {"problem": "Zwölf?"})
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert [r.id for r in read_records(plain, "train")] == ["train/a.jsonl:1", "train/a.jsonl:3"]
+    assert [r.fields for r in read_records(plain, "test")] == [r.fields for r in read_records(packed, "test")]
+
+
+def test_a_cut_or_foreign_gzip_file_is_an_error(tmp_path):
+    whole = gzip.compress(json.dumps(GOOD).encode() * 50)
+    for name, content in (("cut.jsonl.gz", whole[:-12]), ("foreign.jsonl.gz", b"not gzip")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name} is not a whole gzip file"):
+            list(read_records(tmp_path / name, "train"))
+
+
+def test_the_folder_tree_reads_in_the_order_of_its_numbers(tmp_path):
+    for name in ("geometry/10", "geometry/2", "algebra/7"):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(GOOD | {"problem": name}), encoding="utf-8")
+    problems = read_split(tmp_path, "test").problems
+    assert [p.id for p in problems] == ["test/algebra/7.json", "test/geometry/2.json", "test/geometry/10.json"]
+    (tmp_path / "geometry/3.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"geometry/3\.json: not valid JSON"):
+        read_split(tmp_path, "test")
+
+
+def test_missing_path_and_empty_folder_are_errors(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        list(read_records(tmp_path / "none.jsonl", "train"))
+    with pytest.raises(DataError, match=r"holds no SUBJECT/NUMBER\.json"):
+        list(read_records(tmp_path, "train"))
+
+
+def test_duplicates_are_found_through_white_space_but_figures_count():
+    texts = ["Find $x$.", "Find  $x$.\n", "Find $x$. [asy]a[/asy]", "Find $x$. [asy]b[/asy]"]
+    records = [RawRecord("f", f"id{i}", GOOD | {"problem": text}) for i, text in enumerate(texts)]
+    split = select(records)
+    assert [p.id for p in split.problems] == ["id0", "id2", "id3"]
+    assert split.dropped["duplicate"] == 1
+
+
+def test_train_problems_of_the_test_split_are_dropped():
+    train = select([RawRecord("f", f"train{i}", GOOD | {"problem": f"Number\n{i}?"}) for i in range(3)])
+    test = select([RawRecord("f", "test1", GOOD | {"problem": "Number  1?"})])
+    cleaned = drop_test_problems(train, test)
+    assert [p.id for p in cleaned.problems] == ["train0", "train2"]
+    assert cleaned.dropped["also_in_test"] == 1
+
+
+def test_one_id_for_two_problems_is_an_error():
+    records = [RawRecord(f"f, line {i}", "x", GOOD | {"problem": f"{i}", "unique_id": "same"}) for i in (1, 2)]
+    with pytest.raises(DataError, match="f, line 2: field 'unique_id' repeats 'same' of f, line 1"):
+        select(records)
+
+
+def test_normalised_evens_out_every_white_space():
+    assert normalised(" a\n\tb  c ") == "a b c"

@@ -1,0 +1,78 @@
+"""Arms and the decks they are dealt from."""
+
+import numpy as np
+import pytest
+
+from pipeline.distillation.arms import group_into_arms
+from pipeline.distillation.sampler import Sampler
+from pipeline.errors import TrainingError
+from pipeline.problems.record import Problem
+
+
+def problems(counts):
+    """`counts` maps (subject, level) to a number of problems."""
+    return [Problem(f"{s}-{level}-{i}", "p", "s", level, s, "a") for (s, level), n in counts.items() for i in range(n)]
+
+
+SOME = problems({("Geometry", 2): 3, ("Algebra", 1): 5, ("Algebra", 2): 4})
+
+
+@pytest.mark.parametrize(("kind", "names", "sizes", "levels"), [
+    ("level", ("level 1", "level 2"), (5, 7), (1, 2)),
+    ("subject", ("Algebra", "Geometry"), (9, 3), (None, None)),
+    ("level_subject", ("Algebra/1", "Algebra/2", "Geometry/2"), (5, 4, 3), (1, 2, 2)),
+    ("all", ("all",), (12,), (None,)),
+])
+def test_arms_share_out_all_problems(kind, names, sizes, levels):
+    arms = group_into_arms(SOME, kind)
+    assert (arms.names, tuple(map(len, arms.members)), arms.levels) == (names, sizes, levels)
+    assert sorted(np.concatenate(arms.members).tolist()) == list(range(12))
+
+
+def test_a_problem_comes_back_only_after_its_whole_arm_was_dealt():
+    arms = group_into_arms(SOME, "level_subject")
+    sampler = Sampler(arms, seed=7)
+    dealt = {arm: [] for arm in range(3)}
+    for step in range(200):
+        draw = sampler.draw(step, np.array([0.2, 0.3, 0.5]), 4)
+        for arm, problem in zip(draw.arm_B, draw.problem_B, strict=True):
+            assert problem in arms.members[arm]
+            dealt[int(arm)].append(int(problem))
+    for arm, sequence in dealt.items():
+        size = len(arms.members[arm])
+        rounds = [sequence[i:i + size] for i in range(0, len(sequence) - size + 1, size)]
+        assert all(sorted(r) == sorted(arms.members[arm].tolist()) for r in rounds)
+        assert len({tuple(r) for r in rounds}) > 1  # each round in another order
+
+
+def test_draws_follow_the_probabilities():
+    sampler = Sampler(group_into_arms(SOME, "level_subject"), seed=1)
+    wanted = np.array([0.6, 0.3, 0.1])
+    counts = sum(np.bincount(sampler.draw(step, wanted, 32).arm_B, minlength=3) for step in range(400))
+    # five standard deviations of a binomial share over 12,800 draws
+    assert np.abs(counts / counts.sum() - wanted).max() < 5 * np.sqrt(0.25 / 12800)
+
+
+def test_a_restored_sampler_goes_on_exactly_as_the_first_would_have():
+    arms = group_into_arms(SOME, "level")
+    uniform = np.full(2, 0.5)
+    first = Sampler(arms, seed=3)
+    for step in range(11):
+        first.draw(step, uniform, 5)
+    second = Sampler(arms, seed=3)
+    second.load_state(first.state())
+    for step in range(11, 40):
+        assert first.draw(step, uniform, 5).problem_B.tolist() == second.draw(step, uniform, 5).problem_B.tolist()
+
+
+def test_seeds_order_problems_differently():
+    arms = group_into_arms(SOME, "all")
+    orders = {tuple(Sampler(arms, seed).draw(0, np.ones(1), 12).problem_B.tolist()) for seed in range(5)}
+    assert len(orders) == 5
+
+
+@pytest.mark.parametrize("bad", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1.0], [1.0]])
+def test_probabilities_that_are_no_distribution_stop_the_run(bad):
+    sampler = Sampler(group_into_arms(SOME, "level"), seed=0)
+    with pytest.raises(TrainingError, match="step 4: the curriculum's probabilities .* are not a distribution over its 2"):
+        sampler.draw(4, np.array(bad), 2)

@@ -1,0 +1,113 @@
+"""A training step: micro-batches, signals, and what happens when numbers go wrong."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.distillation.logit_store import LogitStore, compress, finish_store, token_digest, write_shard
+from pipeline.distillation.logit_store import CapturedProblem
+from pipeline.distillation.loss import LossSettings
+from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples
+from pipeline.errors import TrainingError
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.teacher_logits import capture
+from pipeline.params import TeacherLogitsParams
+
+SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
+
+
+def example(number, prompt, completion):
+    rng = np.random.default_rng(number)
+    return EncodedProblem(f"p{number}", rng.integers(3, 90, prompt).tolist(), rng.integers(3, 90, completion).tolist(), False)
+
+
+EXAMPLES = [example(i, prompt, completion) for i, (prompt, completion) in
+            enumerate([(3, 5), (9, 2), (1, 1), (4, 11), (6, 6), (2, 8), (7, 3)])]
+
+
+@pytest.fixture
+def store(tmp_path, tiny_model):
+    params = TeacherLogitsParams(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
+    teacher = tiny_model(seed=1, layers=2).eval()
+    write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params))
+    write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params))
+    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]})
+    return LogitStore(tmp_path / "store", {})
+
+
+def gradients(student, examples, store, micro_batch_tokens):
+    student.zero_grad()
+    seen = accumulate_gradients(student, examples, store, SETTINGS, micro_batch_tokens)
+    return seen, torch.cat([p.grad.flatten() for p in student.parameters()])
+
+
+def test_the_cut_into_micro_batches_changes_nothing_beyond_rounding(store, tiny_model):
+    student = tiny_model()
+    whole, whole_gradient = gradients(student, EXAMPLES, store, 10_000)
+    assert len(list(micro_batches(EXAMPLES, 16))) > 3
+    cut, cut_gradient = gradients(student, EXAMPLES, store, 16)
+    assert cut.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert (whole_gradient - cut_gradient).norm() / whole_gradient.norm() < 1e-6
+    assert cut.divergence_B == pytest.approx(whole.divergence_B, rel=1e-5, abs=1e-7)
+    assert cut.student_log_prob_B == pytest.approx(whole.student_log_prob_B, rel=1e-5)
+
+
+def test_the_loss_is_a_mean_over_tokens_not_a_mean_of_means(store, tiny_model):
+    student = tiny_model()
+    alone = [gradients(student, [e], store, 10_000)[0].loss for e in EXAMPLES]
+    lengths = [len(e.completion_ids) for e in EXAMPLES]
+    together = gradients(student, EXAMPLES, store, 10_000)[0].loss
+    assert together == pytest.approx(np.average(alone, weights=lengths), rel=1e-6)
+    assert together != pytest.approx(np.mean(alone), rel=1e-3)
+
+
+def test_signals_are_those_of_a_plain_forward_pass_of_each_problem_alone(store, tiny_model):
+    student, teacher = tiny_model(), tiny_model(seed=1, layers=2).eval()
+    seen, _ = gradients(student, EXAMPLES, store, 40)
+    for i, e in enumerate(EXAMPLES):
+        for model, found in ((student, seen.student_log_prob_B[i]), (teacher, seen.teacher_log_prob_B[i])):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([e.prompt_ids + e.completion_ids])).logits[0]
+            log_probs = torch.log_softmax(logits[len(e.prompt_ids) - 1:-1].double(), -1)
+            assert found == pytest.approx(log_probs.gather(1, torch.tensor(e.completion_ids)[:, None]).sum().item(), rel=1e-5)
+        assert seen.tokens_B[i] == len(e.completion_ids)
+
+
+def test_micro_batches_keep_every_example_once_and_stay_within_the_limit():
+    groups = list(micro_batches(EXAMPLES, 30))
+    assert sorted(i for group in groups for i in group) == list(range(len(EXAMPLES)))
+    assert all(len(g) == 1 or len(g) * max(EXAMPLES[i].length for i in g) <= 30 for g in groups)
+
+
+def test_padding_is_on_the_right_and_only_completions_are_targets():
+    input_ids, mask = pad_examples(EXAMPLES[:2])
+    assert input_ids.shape == (2, 11)
+    assert input_ids[0, :8].tolist() == EXAMPLES[0].prompt_ids + EXAMPLES[0].completion_ids
+    assert mask[0].nonzero().flatten().tolist() == [3, 4, 5, 6, 7]
+    assert mask[1].nonzero().flatten().tolist() == [9, 10]
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_the_problems(store, tiny_model):
+    student = tiny_model()
+    with torch.no_grad():
+        student.lm_head.weight[5] = torch.nan
+    with pytest.raises(TrainingError, match=r"the loss is nan on problems \['p3'"):
+        accumulate_gradients(student, EXAMPLES, store, SETTINGS, 16)
+
+
+def test_compress_keeps_the_most_likely_tokens_in_order():
+    logits = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
+    token_ids, offsets, log_tails, log_probs = compress(logits, torch.tensor([3]), 2, [1.0, 4.0])
+    assert token_ids.tolist() == [[1, 3]]
+    assert offsets.tolist() == [[0.0, -1.0]]
+    z = np.exp([0.0, 3.0, -1.0, 2.0])
+    assert np.exp(log_tails[0, 0]) == pytest.approx((z[0] + z[2]) / z.sum(), rel=1e-6)
+    z4 = np.exp(np.array([0.0, 3.0, -1.0, 2.0]) / 4)
+    assert np.exp(log_tails[0, 1]) == pytest.approx((z4[0] + z4[2]) / z4.sum(), rel=1e-6)
+    assert np.exp(log_probs[0]) == pytest.approx(z[3] / z.sum(), rel=1e-6)
+
+
+def test_captured_problem_digest_follows_prompt_and_completion():
+    a, b = example(1, 3, 4), example(1, 4, 3)
+    assert token_digest(a) != token_digest(b)
+    assert isinstance(CapturedProblem("x", token_digest(a), *[np.zeros((1, 1))] * 4), CapturedProblem)

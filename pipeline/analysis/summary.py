@@ -226,7 +226,7 @@ def verdict(difference: Interval, p_holm: float, confidence: float, seeds: int) 
     """
     if seeds < 2:
         return "one seed cannot tell"
-    if p_holm < 1 - confidence:
+    if 1 - p_holm > confidence:
         if difference.low > 0:
             return "better"
         if difference.high < 0:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import BASELINE, Method, Reference, Summary
-from pipeline.analysis.verdict import headline, p_value, percent, points, sentence
+from pipeline.analysis.verdict import exactly, headline, listed, p_value, percent, points, sentence, span
 
-NONE = "–"
+NONE = "-"
 
 
 def experiment_report(summary: Summary) -> str:
@@ -41,18 +41,18 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _setting(summary: Summary) -> str:
-    seeds = next(iter(summary.methods.values())).seeds
-    return (f"{len(summary.methods)} methods with seeds {', '.join(map(str, seeds))}; every run was trained for "
-            f"{summary.steps:,} steps on {summary.examples:,} examples and answers the same {summary.problems:,} test "
-            f"problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the ceiling), the student "
-            f"before training {percent(summary.untrained_student.accuracy)} (the floor).")
+    seeds = list(map(str, next(iter(summary.methods.values())).seeds))
+    return (f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
+            f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
+            f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
+            f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor).")
 
 
 def _verdicts(summary: Summary) -> str:
     if not summary.comparisons:
         return summary.comparisons_note
     sentences = _bullets([sentence(name, comparison, summary) for name, comparison in summary.comparisons.items()])
-    rows = [[name, points(c.difference), f"{points(c.low)} to {points(c.high)}",
+    rows = [[name, points(c.difference), span(c.low, c.high),
              f"{c.probability_of_improvement:.2f}", p_value(c.p), p_value(c.p_holm), c.verdict]
             for name, c in summary.comparisons.items()]
     header = [f"against {BASELINE}", "difference", "interval", "probability of improvement", "p", "p (Holm)", "verdict"]
@@ -65,8 +65,8 @@ def _interval(interval: Interval) -> str:
 
 
 def _accuracy(summary: Summary) -> str:
-    rows = [[name, _interval(m.accuracy), _interval(m.accuracy_iqm), ", ".join(map(percent, m.accuracy_by_seed.values()))]
-            for name, m in _best_first(summary)]
+    rows = [[name, _interval(m.accuracy), _interval(m.accuracy_iqm),
+             ", ".join(map(percent, m.accuracy_by_seed.values()))] for name, m in _best_first(summary)]
     references = [[name, percent(reference.accuracy), NONE, NONE] for name, reference in _references(summary)]
     return table(["method", "accuracy (interval)", "interquartile mean (interval)", "single seeds"], rows + references)
 
@@ -91,20 +91,20 @@ def _efficiency(summary: Summary) -> str:
                      _interval(method.aulc), NONE if difference is None else _difference(difference)])
     text = table(["method", "seeds that reach it", "examples to target", "single seeds", "area under the curve",
                   f"area against {BASELINE}"], rows)
-    return (f"The target is a validation accuracy of {percent(target)}, looked for at every validation. A seed that "
+    return (f"The target is a validation accuracy of {exactly(target)}, looked for at every validation. A seed that "
             "never reaches it counts with its whole budget, so a mean with such seeds is a lower bound. The area "
             "under the learning curve is the mean validation accuracy over all examples of the budget; its intervals "
             f"are over seeds only and not corrected for several comparisons.\n\n{text}")
 
 
 def _difference(interval: Interval) -> str:
-    bounds = "" if interval.low is None else f" ({points(interval.low)} to {points(interval.high)})"
+    bounds = "" if interval.low is None else f" ({span(interval.low, interval.high)})"
     return points(interval.mean) + bounds
 
 
 def _closeness(summary: Summary) -> str:
-    rows = [[name, percent(m.agreement), percent(m.top1_agreement), f"{m.kl_per_token:.4f}", f"{m.calibration_error:.4f}"]
-            for name, m in [*_best_first(summary), *_references(summary)]]
+    rows = [[name, percent(m.agreement), percent(m.top1_agreement), f"{m.kl_per_token:.4f}",
+             f"{m.calibration_error:.4f}"] for name, m in [*_best_first(summary), *_references(summary)]]
     return table(["method", "same answer", "same most likely token", "KL per token (nats)", "calibration error"], rows)
 
 
@@ -116,7 +116,7 @@ def _cost(summary: Summary) -> str:
 
 
 def _methods_note(summary: Summary) -> str:
-    return (f"Intervals are {percent(summary.confidence)} percentile bootstrap intervals from {summary.resamples:,} "
+    return (f"Intervals are {exactly(summary.confidence)} percentile bootstrap intervals from {summary.resamples:,} "
             "resamples of seeds and, inside each level, of test problems (with one seed: of problems only). All "
             "methods share the same resamples, so differences are paired. Probability of improvement is the chance "
             f"that a random seed of the method beats a random seed of {BASELINE}, ties counting half. Two-sided "

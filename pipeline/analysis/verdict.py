@@ -38,26 +38,40 @@ def _with_points(summary: Summary, which: Verdict) -> str:
 
 def sentence(name: str, comparison: Comparison, summary: Summary) -> str:
     """One comparison in words."""
-    numbers = (f"{points(comparison.difference)} of accuracy, {percent(summary.confidence)} interval "
-               f"{points(comparison.low)} to {points(comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}")
+    numbers = (f"{points(comparison.difference)} of accuracy, {exactly(summary.confidence)} interval "
+               f"{span(comparison.low, comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}")
+    tests = len(summary.comparisons)
+    # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
+    alone = (f" (the interval leaves out zero, but with {tests} comparisons that is not enough)"
+             if tests > 1 and (comparison.low > 0 or comparison.high < 0) else "")
     claims: dict[Verdict, str] = {
         "better": f"**{name} is better than {BASELINE}**: {numbers}.",
         "worse": f"**{name} is worse than {BASELINE}**: {numbers}.",
-        "no difference shown": f"**{name}: no difference shown** from {BASELINE}: {numbers}.",
+        "no difference shown": f"**{name}: no difference shown** from {BASELINE}: {numbers}{alone}.",
         "one seed cannot tell": f"**{name}: one seed cannot tell** whether it differs from {BASELINE}: {numbers}.",
     }
     return claims[comparison.verdict]
 
 
 def percent(share: float) -> str:
-    """A share as a percentage: 0.613 is 61.3%, 0.95 is 95%."""
-    return f"{100 * share:.1f}".removesuffix(".0") + "%"
+    """A measured share as a percentage with one decimal: 0.6131 is 61.3%."""
+    return f"{share:.1%}"
+
+
+def exactly(share: float) -> str:
+    """A share that is a parameter as a percentage: 0.95 is 95%, 0.995 is 99.5%."""
+    return f"{100 * share:.6g}%"
 
 
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     text = f"{100 * difference:+.1f}"
     return ("0.0" if float(text) == 0 else text) + " points"
+
+
+def span(low: float, high: float) -> str:
+    """An interval of differences, in percentage points."""
+    return f"{points(low).removesuffix(' points')} to {points(high)}"
 
 
 def p_value(p: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.errors import DataError
 from pipeline.params import Arms
 from pipeline.problems.record import Problem
 
@@ -23,13 +24,23 @@ class ArmSet:
     levels: tuple[int | None, ...]
     members: tuple[np.ndarray, ...]
 
+    def __post_init__(self) -> None:
+        """Refuses an empty arm with a DataError: a curriculum could choose it and there would be nothing to deal."""
+        for name, members in zip(self.names, self.members, strict=True):
+            if len(members) == 0:
+                raise DataError(f"arm {name!r} holds no training problem; choose other arms or more problems")
+
     def __len__(self) -> int:
         """The number of arms, A."""
         return len(self.names)
 
 
 def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
-    """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level."""
+    """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level.
+
+    Raises:
+        DataError: a kind that should give several arms gives one, so a curriculum would have nothing to choose.
+    """
     keys = {
         "level": lambda p: ("", p.level),
         "subject": lambda p: (p.subject, None),
@@ -40,6 +51,9 @@ def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
     for position, problem in enumerate(problems):
         groups.setdefault(keys[kind](problem), []).append(position)
     ordered = sorted(groups, key=lambda key: (key[0], key[1] or 0))
+    if kind != "all" and len(ordered) < 2:
+        raise DataError(f"arms by {kind} make {len(ordered)} arm of {len(problems)} training problems, so there is nothing "
+                        "to choose between; set the curriculum's arms to another kind or use more problems")
     return ArmSet(tuple(map(_name, ordered)), tuple(level for _, level in ordered),
                   tuple(np.array(groups[key]) for key in ordered))
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.distillation.arms import group_into_arms
+from pipeline.distillation.arms import ArmSet, group_into_arms
 from pipeline.distillation.sampler import Sampler
-from pipeline.errors import TrainingError
+from pipeline.errors import DataError, TrainingError
 from pipeline.problems.record import Problem
 
 
@@ -76,3 +76,13 @@ def test_probabilities_that_are_no_distribution_stop_the_run(bad):
     sampler = Sampler(group_into_arms(SOME, "level"), seed=0)
     with pytest.raises(TrainingError, match="step 4: the curriculum's probabilities .* are not a distribution over its 2"):
         sampler.draw(4, np.array(bad), 2)
+
+
+def test_an_empty_arm_is_refused_by_name():
+    with pytest.raises(DataError, match="arm 'Geometry/5' holds no training problem"):
+        ArmSet(("Algebra/1", "Geometry/5"), (1, 5), (np.array([0]), np.array([], dtype=int)))
+
+
+def test_arms_that_leave_no_choice_are_refused():
+    with pytest.raises(DataError, match="arms by subject make 1 arm of 4 training problems"):
+        group_into_arms(problems({("Algebra", 1): 2, ("Algebra", 2): 2}), "subject")

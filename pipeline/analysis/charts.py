@@ -1,0 +1,117 @@
+"""What all pictures share: their look, how they are saved, and how the draws of a curriculum are shown."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+DPI = 150
+LOOK = {
+    "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 13, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": "#888888", "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6",
+    "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False,
+}
+QUIET = "#666666"
+STACK_CAPACITY = 10  # more groups than this cannot be told apart in a stack
+# Paul Tol's "light" scheme: fills that stay apart for every kind of colour vision
+FILLS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00", "#DDDDDD", "#CC99CC")
+
+
+def png(draw: Callable[[], Figure]) -> bytes:
+    """The picture as PNG, the same bytes for the same data whatever the user's matplotlib settings."""
+    with mpl.style.context(["default", LOOK]):
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def percent_axis(axis: mpl.axis.Axis) -> None:
+    """Shares shown as percentages."""
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def thousands_axis(axis: mpl.axis.Axis) -> None:
+    """A few whole numbers with separators."""
+    axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def probabilities(arm_log: pd.DataFrame) -> pd.DataFrame:
+    """The arm log as a table of probabilities: a row per step, a column per arm, in the log's order of arms."""
+    return arm_log.pivot(index="step", columns="arm", values="probability")[list(arm_log["arm"].unique())]
+
+
+def examples_of(arm_log: pd.DataFrame) -> pd.Series:
+    """Examples seen before each step."""
+    per_step = arm_log.groupby("step")["count"].sum()
+    return per_step.cumsum() - per_step
+
+
+def group_of(arm: str) -> str:
+    """The level that an arm holds, as "level 3", or the arm itself where it mixes levels."""
+    match = re.fullmatch(r"(?:level |.*/)(\d+)", arm)
+    return f"level {match[1]}" if match else arm
+
+
+def grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Probabilities added up over the arms of each level; levels ascend, other arms keep their order."""
+    groups = [group_of(arm) for arm in table.columns]
+    names = list(dict.fromkeys(groups))
+    if all(name.startswith("level ") for name in names):
+        names.sort(key=lambda name: int(name.removeprefix("level ")))
+    return pd.DataFrame({name: table.loc[:, [group == name for group in groups]].sum(axis=1) for name in names})
+
+
+def fill_colours(names: Sequence[str]) -> list:
+    """Light to dark for levels, which have an order; distinct fills for anything else."""
+    if all(name.startswith("level ") for name in names):
+        return list(mpl.colormaps["YlGnBu"](np.linspace(0.15, 0.85, len(names))))
+    return [FILLS[i % len(FILLS)] for i in range(len(names))]
+
+
+def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
+    """Stacked areas of probability with the name of each group at its right end.
+
+    Args:
+        axes: where to draw.
+        x_T: examples seen, one per row of the table.
+        table: probabilities, a row per step and a column per group; rows sum to one.
+    """
+    window = max(1, len(table) // 50)  # the eye wants the trend, not the flicker of single steps
+    smooth_TG = table.rolling(window, min_periods=1, center=True).mean().to_numpy()
+    axes.stackplot(x_T, smooth_TG.T, colors=fill_colours(list(table.columns)), edgecolor="white", linewidth=0.8)
+    axes.set(xlim=(x_T[0], x_T[-1]), ylim=(0, 1), ylabel="share of draws")
+    percent_axis(axes.yaxis)
+    thousands_axis(axes.xaxis)
+    axes.grid(visible=False)
+    ends = smooth_TG[-1].cumsum() - smooth_TG[-1] / 2
+    for name, end in zip(table.columns, spread(ends, 0.06), strict=True):
+        axes.annotate(name, (1, end), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points",
+                      va="center", fontsize=10, annotation_clip=False)
+
+
+def spread(positions: Sequence[float], gap: float) -> np.ndarray:
+    """Ascending positions moved as little as needed to stand at least `gap` apart, inside 0..1 where that fits."""
+    spread_out = np.array(positions, dtype=float)
+    for i in range(1, len(spread_out)):
+        spread_out[i] = max(spread_out[i], spread_out[i - 1] + gap)
+    spread_out -= max(0.0, spread_out[-1] - (1 - gap / 2))
+    for i in range(len(spread_out) - 2, -1, -1):
+        spread_out[i] = min(spread_out[i], max(spread_out[i + 1] - gap, gap / 2 + i * gap))
+    return spread_out
+
+
+def say(axes: Axes, text: str) -> None:
+    """A sentence where a chart would stand."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET, wrap=True)

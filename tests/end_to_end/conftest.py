@@ -1,0 +1,62 @@
+"""A miniature of the default scale: the real models, few problems, few steps."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+SMALL = {
+    "data": {"train_size": 70, "validation_size": 35, "test_size": 35},
+    "training": {"epochs": 2, "steps_per_epoch": 5, "batch_size": 8, "validations": 2, "checkpoint_steps": 3},
+    "generation": {"max_new_tokens": 24},
+    "teacher_logits": {"shard_size": 50},
+}
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    """Runs a stage of the project in this process, in the working directory."""
+    import importlib
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        importlib.import_module(f"pipeline.{name}").main()
+
+    return run
+
+
+@pytest.fixture
+def small_project(project, stage):
+    """A project with small sizes, prepared and with its teacher logits captured."""
+    change_params(lambda values: [values["scales"]["mini"][section].update(change) for section, change in SMALL.items()])
+    change_params(lambda values: values.update(methods=["rl", "traditional"], seeds=[0]))
+    change_params(lambda values: values["report"].update(resamples=200))
+    stage("prepare")
+    stage("teacher_logits")
+    return project
+
+
+def change_params(change):
+    """Applies `change` to the values of params.yaml in the working directory."""
+    from pathlib import Path
+
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    change(values)
+    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def digests(folder):
+    """SHA-256 of every file below a folder."""
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+            for f in sorted(folder.glob("**/*")) if f.is_file()}
+
+
+def run_python(code, cwd):
+    """Runs `code` in a new process that can import the project."""
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, timeout=120, check=False)

@@ -1,0 +1,79 @@
+"""Every stage in turn, on a miniature."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.end_to_end.conftest import digests
+
+
+def test_the_pipeline_writes_everything_the_report_promises(small_project, stage):
+    stage("evaluate", "--reference", "teacher")
+    stage("evaluate", "--reference", "untrained_student")
+    for method in ("rl", "traditional"):
+        stage("train", "--method", method, "--seed", 0)
+        stage("evaluate", "--method", method, "--seed", 0)
+    stage("report")
+
+    results = json.loads((small_project / "metrics/all_results_enhanced.json").read_text())
+    assert results["scale"] == "mini"
+    assert 0 <= results["untrained_student"]["accuracy"] <= results["teacher"]["accuracy"] <= 1
+    for method in ("rl", "traditional"):
+        entry = results["methods"][method]
+        assert entry["accuracy"]["low"] <= entry["accuracy"]["mean"] <= entry["accuracy"]["high"]
+        assert set(entry["accuracy_by_level"]) == set("12345")
+        assert {"agreement", "examples_to_target", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
+    assert {"difference", "low", "high", "probability_of_improvement", "p_holm"} <= set(results["comparisons"]["rl"])
+    assert (small_project / "plots/comprehensive_comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "traditional" in (small_project / "metrics/experiment_report.md").read_text()
+
+    curve = pd.read_csv(small_project / "plots/runs/rl-0/learning_curve.csv")
+    assert curve["step"].tolist() == [0, 5, 10]
+    assert curve["examples"].tolist() == [0, 40, 80]
+    arms = pd.read_csv(small_project / "plots/runs/rl-0/arm_log.csv")
+    assert len(arms) == 10 * 35
+    assert arms.groupby("step")["probability"].sum().tolist() == pytest.approx([1.0] * 10, abs=1e-4)
+    assert arms.groupby("step")["count"].sum().tolist() == [8] * 10
+    assert arms.loc[arms["reward"].notna(), "count"].min() >= 1
+    assert (small_project / "plots/runs/rl-0/run.png").exists()
+    assert not list((small_project / "checkpoints").glob("*/*"))  # finished work deletes its checkpoints
+
+    predictions = [json.loads(line) for line in (small_project / "data/predictions/rl-0.jsonl").read_text().splitlines()]
+    metrics = json.loads((small_project / "metrics/runs/rl-0.json").read_text())
+    assert metrics["accuracy"] == sum(p["correct"] for p in predictions) / 35
+    assert metrics["problems"] == 35
+
+
+def test_a_student_is_a_hugging_face_folder(small_project, stage):
+    stage("train", "--method", "traditional", "--seed", 3)
+    folder = small_project / "models/students/traditional-3"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([tokenizer.encode("Compute $3+4$.\n")])
+    assert model.generate(ids, max_new_tokens=4, do_sample=False).shape == (1, ids.shape[1] + 4)
+    untrained = AutoModelForCausalLM.from_pretrained(small_project / "models/mini/student")
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), untrained.parameters(), strict=True))
+
+
+def test_the_teacher_agrees_with_its_own_cache(small_project, stage):
+    stage("evaluate", "--reference", "teacher")
+    metrics = json.loads((small_project / "metrics/runs/teacher.json").read_text())
+    # what is left is the rounding of 16-bit offsets
+    assert abs(metrics["kl_per_token"]) < 1e-5
+    assert metrics["top1_agreement"] > 0.999
+    rows = [json.loads(line) for line in (small_project / "data/predictions/teacher.jsonl").read_text().splitlines()]
+    assert all(row["agrees"] == (row["answer"] is not None) for row in rows)
+
+
+def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
+    seen = []
+    for _ in range(2):
+        stage("evaluate", "--reference", "teacher")
+        stage("train", "--method", "rl", "--seed", 1)
+        stage("evaluate", "--method", "rl", "--seed", 1)
+        folders = ("models/students/rl-1", "plots/runs/rl-1", "metrics/runs", "data/predictions")
+        seen.append([digests(small_project / folder) for folder in folders])
+    assert seen[0] == seen[1]
+    assert seen[0][0]

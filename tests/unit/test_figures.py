@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from report_inputs import ARMS, REPORT, arm_log, learning_curve, write_inputs
+
+from pipeline.analysis.charts import group_of, grouped, probabilities, spread
+from pipeline.analysis.figures import (
+    STYLES,
+    comprehensive_comparison,
+    curriculum_to_show,
+    mean_probabilities,
+    method_styles,
+)
+from pipeline.analysis.results import read_results
+from pipeline.analysis.run_picture import draw_run
+from pipeline.analysis.summary import summarise
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def compare(skills, seeds, arms=None):
+    write_inputs(skills, seeds, arms)
+    results = read_results(list(skills), seeds)
+    return comprehensive_comparison(results, summarise(results, "mini", REPORT), REPORT)
+
+
+def pixels(png):
+    Path("picture.png").write_bytes(png)
+    return matplotlib.image.imread("picture.png")
+
+
+@pytest.mark.parametrize(("skills", "seeds", "arms"), [
+    ({"rl": 0.5, "traditional": 0.4}, [3], {"traditional": "all"}),
+    ({"mine": 0.5, "traditional": 0.4, "also_mine": 0.2}, [0, 1], {"mine": "subject"}),
+    ({"rl": 0.5, "traditional": 0.4}, [0, 1], {"rl": "level_subject", "traditional": "all"}),
+    ({"traditional": 0.4}, [0, 1], {"traditional": "all"}),
+])
+def test_the_comparison_is_drawn_the_same_every_time(skills, seeds, arms):
+    png = compare(skills, seeds, arms)
+    assert png == compare(skills, seeds, arms)
+    assert b"Software" not in png
+    image_HWC = pixels(png)
+    assert image_HWC.shape[1] == 1800
+    assert np.ptp(image_HWC[..., :3]) > 0.9
+
+
+def test_a_users_matplotlib_settings_change_nothing():
+    skills = {"rl": 0.5, "traditional": 0.4}
+    plain = compare(skills, [0])
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert compare(skills, [0]) == plain
+
+
+def test_the_picture_depends_on_the_results():
+    assert compare({"rl": 0.5, "traditional": 0.4}, [0]) != compare({"rl": 0.7, "traditional": 0.4}, [0])
+
+
+@pytest.mark.parametrize("kind", ARMS)
+def test_a_run_is_drawn_whatever_its_arms(kind):
+    for name in ("first.png", "again.png"):
+        draw_run(learning_curve(0.5, 0), arm_log("rl", 0, ARMS[kind]), "rl-0", Path(name))
+    assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
+    assert pixels(Path("first.png").read_bytes()).shape[1] == 1500
+    assert not list(Path().glob(".*.tmp"))
+
+
+def test_methods_keep_their_colours_and_new_ones_get_others():
+    styles = method_styles(["mine", "rl", "yours"])
+    assert styles["rl"] == STYLES["rl"] == method_styles(["rl"])["rl"]
+    assert len({style.colour for style in styles.values()}) == len(styles)
+    assert method_styles([f"method_{i}" for i in range(30)])["method_29"].colour
+
+
+@pytest.mark.parametrize(("arm", "group"), [
+    ("Algebra/3", "level 3"), ("level 3", "level 3"), ("Counting & Probability/5", "level 5"), ("Algebra", "Algebra"),
+    ("all", "all")])
+def test_arms_are_grouped_by_the_level_they_hold(arm, group):
+    assert group_of(arm) == group
+
+
+def test_grouped_probabilities_add_up():
+    table = grouped(probabilities(arm_log("rl", 0, ARMS["level_subject"])))
+    assert list(table.columns) == [f"level {level}" for level in range(1, 6)]
+    np.testing.assert_allclose(table.sum(axis=1), 1)
+    assert list(grouped(probabilities(arm_log("rl", 0, ARMS["subject"]))).columns) == list(ARMS["subject"])
+
+
+@pytest.mark.parametrize(("arms", "shown"), [
+    ({"a": "level", "rl": "level", "b": "level"}, "rl"),
+    ({"a": "level", "b": "subject"}, "a"),
+    ({"rl": "all", "b": "level"}, "b"),
+    ({"rl": "all", "b": "all"}, None),
+])
+def test_the_curriculum_shown_is_rl_or_another_with_several_arms(arms, shown):
+    write_inputs(dict.fromkeys(arms, 0.4), [0], arms)
+    assert curriculum_to_show(read_results(list(arms), [0])) == shown
+
+
+def test_draws_are_averaged_over_seeds_and_placed_by_examples():
+    write_inputs({"rl": 0.4}, [0, 1])
+    runs = read_results(["rl"], [0, 1]).runs["rl"]
+    table, examples_T = mean_probabilities(runs)
+    expected = (probabilities(runs[0].arm_log) + probabilities(runs[1].arm_log)) / 2
+    np.testing.assert_allclose(table, expected)
+    np.testing.assert_array_equal(examples_T, np.arange(40) * 8)
+
+
+@pytest.mark.parametrize("positions", [[0.0, 0.0, 0.0], [0.1, 0.5, 0.9], [0.98, 0.99, 1.0], [0.5, 0.5, 0.51]])
+def test_labels_are_spread_inside_the_axes(positions):
+    got = spread(positions, 0.06)
+    assert (np.diff(got) >= 0.06 - 1e-9).all()
+    assert got.min() >= 0
+    assert got.max() <= 1

@@ -1,8 +1,8 @@
 """Stage `evaluate`: answers the test problems greedily, grades them, and holds the student against the teacher.
 
-    python -m pipeline.evaluate --method rl --seed 0      a trained student
-    python -m pipeline.evaluate --reference teacher       the ceiling
-    python -m pipeline.evaluate --reference untrained_student    the floor
+python -m pipeline.evaluate --method rl --seed 0      a trained student
+python -m pipeline.evaluate --reference teacher       the ceiling
+python -m pipeline.evaluate --reference untrained_student    the floor
 """
 
 from __future__ import annotations
@@ -68,8 +68,12 @@ class Fidelity:
 
 def read_params(file: ParamsFile) -> Params:
     """The parameters this stage depends on."""
-    return Params(file.scale_section("models", ModelsParams), file.scale_section("generation", GenerationParams),
-                  file.scale_section("grading", GradingParams), file.scale_section("evaluation", EvaluationParams))
+    return Params(
+        file.scale_section("models", ModelsParams),
+        file.scale_section("generation", GenerationParams),
+        file.scale_section("grading", GradingParams),
+        file.scale_section("evaluation", EvaluationParams),
+    )
 
 
 @exit_on_error
@@ -94,8 +98,10 @@ def main() -> None:
         fidelity = measure_fidelity(model, tokenizer, problems, params)
     rows = graded_rows(name, problems, outputs, params.grading)
     write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
-    write_json(METRICS / f"{name}.json", {"name": name, "method": args.method, "seed": args.seed}
-               | accuracies(rows) | vars(fidelity))
+    write_json(
+        METRICS / f"{name}.json",
+        {"name": name, "method": args.method, "seed": args.seed} | accuracies(rows) | vars(fidelity),
+    )
 
 
 def load(name: str, models: ModelsParams) -> PreTrainedModel:
@@ -105,8 +111,9 @@ def load(name: str, models: ModelsParams) -> PreTrainedModel:
     return load_model(models, "student") if name == UNTRAINED else load_student(STUDENTS / name, models)
 
 
-def graded_rows(name: str, problems: Sequence[Problem], outputs: Sequence[str],
-                grading: GradingParams) -> list[dict[str, Any]]:
+def graded_rows(
+    name: str, problems: Sequence[Problem], outputs: Sequence[str], grading: GradingParams
+) -> list[dict[str, Any]]:
     """One row per test problem; agreement means the same answer as the teacher's, right or wrong.
 
     Raises:
@@ -115,14 +122,23 @@ def graded_rows(name: str, problems: Sequence[Problem], outputs: Sequence[str],
     with Grader(grading.seconds, grading.workers) as grader:
         grades = grader.grade([(p.answer, output) for p, output in zip(problems, outputs, strict=True)])
         answers = [g.answer for g in grades]
-        if name == TEACHER:
-            teacher = [(g.answer, g.correct) for g in grades]
-        else:
-            teacher = read_teacher([p.id for p in problems])
+        own = [(g.answer, g.correct) for g in grades]
+        teacher = own if name == TEACHER else read_teacher([p.id for p in problems])
         agrees = grader.agree([(answer, other) for (answer, _), other in zip(teacher, answers, strict=True)])
-    return [{"id": p.id, "level": p.level, "subject": p.subject, "output": output, "answer": g.answer,
-             "correct": g.correct, "teacher_correct": teacher_correct, "agrees": same, "timed_out": g.timed_out}
-            for p, output, g, (_, teacher_correct), same in zip(problems, outputs, grades, teacher, agrees, strict=True)]
+    return [
+        {
+            "id": p.id,
+            "level": p.level,
+            "subject": p.subject,
+            "output": output,
+            "answer": g.answer,
+            "correct": g.correct,
+            "teacher_correct": teacher_correct,
+            "agrees": same,
+            "timed_out": g.timed_out,
+        }
+        for p, output, g, (_, teacher_correct), same in zip(problems, outputs, grades, teacher, agrees, strict=True)
+    ]
 
 
 def read_teacher(ids: list[str]) -> list[tuple[str | None, bool]]:
@@ -138,21 +154,30 @@ def read_teacher(ids: list[str]) -> list[tuple[str | None, bool]]:
 
 def accuracies(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy overall, by level and by subject, agreement with the teacher, and how often grading ran out of time."""
+
     def share(key: str, chosen: list[dict[str, Any]]) -> float:
         return sum(row[key] for row in chosen) / len(chosen)
 
     def by(group: str) -> dict[str, float]:
-        return {str(value): share("correct", [row for row in rows if row[group] == value])
-                for value in sorted({row[group] for row in rows})}
+        return {
+            str(value): share("correct", [row for row in rows if row[group] == value])
+            for value in sorted({row[group] for row in rows})
+        }
 
-    return {"problems": len(rows), "accuracy": share("correct", rows), "accuracy_by_level": by("level"),
-            "accuracy_by_subject": by("subject"), "agreement": share("agrees", rows),
-            "grading_timeouts": sum(row["timed_out"] for row in rows)}
+    return {
+        "problems": len(rows),
+        "accuracy": share("correct", rows),
+        "accuracy_by_level": by("level"),
+        "accuracy_by_subject": by("subject"),
+        "agreement": share("agrees", rows),
+        "grading_timeouts": sum(row["timed_out"] for row in rows),
+    }
 
 
 @torch.inference_mode()
-def measure_fidelity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem],
-                     params: Params) -> Fidelity:
+def measure_fidelity(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], params: Params
+) -> Fidelity:
     """Runs the model over the reference solutions and compares it with the cached teacher, token by token."""
     encoded = encode_all(problems, tokenizer, params.models.prompt, params.models.max_tokens).encoded
     store = LogitStore(STORE, store_identity(params.models, tokenizer_digest(tokenizer)))
@@ -167,9 +192,13 @@ def measure_fidelity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         agrees.append(seen.top_token_N.cpu() == targets.token_ids_NK[:, 0])
         confidences.append(seen.top_prob_N.cpu())
         hits.append(seen.top_token_N.cpu() == labels_N)
-    return Fidelity(torch.cat(divergences).double().mean().item(), torch.cat(agrees).double().mean().item(),
-                    expected_calibration_error(torch.cat(confidences).double().numpy(), torch.cat(hits).numpy(),
-                                               params.evaluation.calibration_bins))
+    return Fidelity(
+        torch.cat(divergences).double().mean().item(),
+        torch.cat(agrees).double().mean().item(),
+        expected_calibration_error(
+            torch.cat(confidences).double().numpy(), torch.cat(hits).numpy(), params.evaluation.calibration_bins
+        ),
+    )
 
 
 def expected_calibration_error(confidence_N: np.ndarray, hit_N: np.ndarray, bins: int) -> float:

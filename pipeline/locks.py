@@ -25,7 +25,9 @@ def only_one(name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError(f"another process is already working on {name}; wait for it, or end it, and try again") from error
+        raise BusyError(
+            f"another process is already working on {name}; wait for it, or end it, and try again"
+        ) from error
     try:
         yield
     finally:

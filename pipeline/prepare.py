@@ -44,12 +44,17 @@ def main() -> None:
     with replacing_folder(PREPARED) as folder:
         for split in SPLITS:
             write_problems(split, prepared.splits[split], folder)
-    write_json(METRICS, {
-        "scale": params.scale,
-        "source": params.data.source,
-        "splits": {split: summary(prepared.splits[split], textual, PREPARED / f"{split}.jsonl") for split in SPLITS},
-        "dropped": prepared.dropped,
-    })
+    write_json(
+        METRICS,
+        {
+            "scale": params.scale,
+            "source": params.data.source,
+            "splits": {
+                split: summary(prepared.splits[split], textual, PREPARED / f"{split}.jsonl") for split in SPLITS
+            },
+            "dropped": prepared.dropped,
+        },
+    )
 
 
 def read_params(file: ParamsFile) -> PrepareParams:
@@ -73,8 +78,10 @@ def load(data: DataParams) -> Prepared:
 def read_paths(data: DataParams) -> tuple[SourceSplit, SourceSplit | None]:
     """The train and test splits of local files; test is None where data.path.test is null."""
     if data.path.train is None:
-        raise ParamsError("data.source is path but data.path.train is null; set it to a JSONL(.gz) file or a folder of "
-                          "SUBJECT/NUMBER.json")
+        raise ParamsError(
+            "data.source is path but data.path.train is null; set it to a JSONL(.gz) file or a folder of "
+            "SUBJECT/NUMBER.json"
+        )
     train = read_split(Path(data.path.train), "train")
     if data.path.test is None:
         return train, None

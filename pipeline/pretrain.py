@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
@@ -38,8 +38,9 @@ def main() -> None:
     torch.set_num_threads(params.threads)
     tokenizer = build_tokenizer()
     for role, model_params in (("teacher", params.teacher), ("student", params.student)):
-        checkpoint = Checkpoint(f"pretrain-{role}", {
-            "params": asdict(model_params), "seed": params.seed, "code": code_digest()})
+        checkpoint = Checkpoint(
+            f"pretrain-{role}", {"params": asdict(model_params), "seed": params.seed, "code": code_digest()}
+        )
         model = train(role, model_params, params.seed, tokenizer, checkpoint)
         with replacing_folder(MODELS_FOLDER / role) as folder:
             model.save_pretrained(folder)
@@ -52,15 +53,17 @@ def read_params(file: ParamsFile) -> PretrainParams:
     return file.section("pretrain", PretrainParams)
 
 
-def train(role: str, params: MiniModelParams, seed: int, tokenizer: Qwen2Tokenizer,
-          checkpoint: Checkpoint) -> Qwen2ForCausalLM:
+def train(
+    role: str, params: MiniModelParams, seed: int, tokenizer: Qwen2Tokenizer, checkpoint: Checkpoint
+) -> Qwen2ForCausalLM:
     """Trains one model, continuing from its checkpoint if there is one.
 
     Hidden matrices are trained with Muon (Jordan et al. 2024), embeddings and norms with AdamW.
     """
     torch.manual_seed(derive(seed, "initialise", role) % 2**63)
     model = build_model(
-        MiniShape(params.hidden_size, params.layers, params.heads, params.kv_heads, params.feed_forward_size), tokenizer)
+        MiniShape(params.hidden_size, params.layers, params.heads, params.kv_heads, params.feed_forward_size), tokenizer
+    )
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in n)]
     muon = torch.optim.Muon(matrices, lr=params.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
@@ -88,8 +91,9 @@ def train(role: str, params: MiniModelParams, seed: int, tokenizer: Qwen2Tokeniz
         progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
         if (step + 1) % CHECKPOINT_STEPS == 0:
             weights = {f"model.{n}": p for n, p in model.named_parameters()}
-            checkpoint.save(weights | optimizer_tensors(muon, "muon") | optimizer_tensors(adamw, "adamw"),
-                            {"step": step + 1})
+            checkpoint.save(
+                weights | optimizer_tensors(muon, "muon") | optimizer_tensors(adamw, "adamw"), {"step": step + 1}
+            )
     return model
 
 
@@ -98,9 +102,10 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (DECAY_SHARE * steps))
 
 
-def draw_examples(params: MiniModelParams, seed: int, role: str, step: int,
-                  tokenizer: Qwen2Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """The step's (prompt, completion) token lists, shortest first; a prompt is empty where the statement is withheld."""
+def draw_examples(
+    params: MiniModelParams, seed: int, role: str, step: int, tokenizer: Qwen2Tokenizer
+) -> list[tuple[list[int], list[int]]]:
+    """The step's (prompt, completion) token lists, shortest first; an empty prompt is a withheld statement."""
     rng = python_rng(seed, "pretrain", role, step)
     texts = [_draw_texts(params.statement_share, rng) for _ in range(params.batch_size)]
     prompts = [tokenizer.encode(prompt) if prompt else [] for prompt, _ in texts]
@@ -118,10 +123,10 @@ def accumulate_gradients(model: Qwen2ForCausalLM, examples: list[tuple[list[int]
     tokens = sum(len(completion) - (not prompt) for prompt, completion in examples)
     total = 0.0
     for start in range(0, len(examples), CHUNK):
-        input_ids_BT, target_mask_BT = _pad(examples[start:start + CHUNK], pad)
+        input_ids_BT, target_mask_BT = _pad(examples[start : start + CHUNK], pad)
         hidden_BTH = model.model(input_ids=input_ids_BT).last_hidden_state[:, :-1]
         logits_NV = model.lm_head(hidden_BTH[target_mask_BT[:, 1:]])
-        loss = F.cross_entropy(logits_NV, input_ids_BT[:, 1:][target_mask_BT[:, 1:]], reduction="sum") / tokens
+        loss = cross_entropy(logits_NV, input_ids_BT[:, 1:][target_mask_BT[:, 1:]], reduction="sum") / tokens
         loss.backward()
         total += loss.item()
     return total
@@ -133,8 +138,8 @@ def _pad(examples: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor,
     input_ids_BT = torch.full((len(examples), length), pad)
     target_mask_BT = torch.zeros_like(input_ids_BT, dtype=torch.bool)
     for row, (prompt, completion) in enumerate(examples):
-        input_ids_BT[row, :len(prompt) + len(completion)] = torch.tensor(prompt + completion)
-        target_mask_BT[row, max(1, len(prompt)):len(prompt) + len(completion)] = True
+        input_ids_BT[row, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
+        target_mask_BT[row, max(1, len(prompt)) : len(prompt) + len(completion)] = True
     return input_ids_BT, target_mask_BT
 
 

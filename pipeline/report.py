@@ -31,8 +31,12 @@ class Params:
 
 def read_params(file: ParamsFile) -> Params:
     """The parameters this stage depends on."""
-    return Params(file.scale, file.section("methods", list[str]), file.section("seeds", list[int]),
-                  file.section("report", ReportParams))
+    return Params(
+        file.scale,
+        file.section("methods", list[str]),
+        file.section("seeds", list[int]),
+        file.section("report", ReportParams),
+    )
 
 
 @exit_on_error
@@ -55,8 +59,12 @@ def learning_curves(results: Results) -> str:
     lines = ["method,seed,step,examples,validation_accuracy"]
     for run in (run for runs in results.runs.values() for run in runs):
         curve = run.learning_curve
-        lines += [f"{run.method},{run.seed},{step},{examples},{accuracy:.6g}" for step, examples, accuracy
-                  in zip(curve["step"], curve["examples"], curve["validation_accuracy"], strict=True)]
+        lines += [
+            f"{run.method},{run.seed},{step},{examples},{accuracy:.6g}"
+            for step, examples, accuracy in zip(
+                curve["step"], curve["examples"], curve["validation_accuracy"], strict=True
+            )
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -66,15 +66,21 @@ def main() -> None:
     if 1.0 not in params.teacher_logits.temperatures:
         raise ParamsError("params.yaml: teacher_logits.temperatures must hold 1.0, at which students are evaluated")
     tokenizer = require_same_vocabulary(params.models)
-    splits = {split: encode_all(read_problems(split), tokenizer, params.models.prompt, params.models.max_tokens)
-              for split in SPLITS}
+    splits = {
+        split: encode_all(read_problems(split), tokenizer, params.models.prompt, params.models.max_tokens)
+        for split in SPLITS
+    }
     encoded = longest_first(e for split in splits.values() for e in split.encoded)
     identity = store_identity(params.models, tokenizer_digest(tokenizer)) | {
-        "teacher_files": model_identity(params.models, "teacher")["files"], "device": params.models.device,
-        "top_k": params.teacher_logits.top_k, "temperatures": params.teacher_logits.temperatures}
+        "teacher_files": model_identity(params.models, "teacher")["files"],
+        "device": params.models.device,
+        "top_k": params.teacher_logits.top_k,
+        "temperatures": params.teacher_logits.temperatures,
+    }
     with only_one("teacher_logits"):
         fingerprint = digest_of(
-            [FORMAT, identity, params.teacher_logits.shard_size, [token_digest(e) for e in encoded]])
+            [FORMAT, identity, params.teacher_logits.shard_size, [token_digest(e) for e in encoded]]
+        )
         shards_folder = checkpoint.FOLDER / f"teacher_logits-{fingerprint[:20]}"
         shards = capture_shards(encoded, params, shards_folder)
         finish_store(STORE, shards, identity)
@@ -103,12 +109,13 @@ def capture_shards(encoded: list[EncodedProblem], params: Params, folder: Path) 
 
 def in_groups(encoded: list[EncodedProblem], size: int) -> list[list[EncodedProblem]]:
     """Consecutive groups of at most `size`."""
-    return [encoded[start:start + size] for start in range(0, len(encoded), size)]
+    return [encoded[start : start + size] for start in range(0, len(encoded), size)]
 
 
 @torch.inference_mode()
-def capture(teacher: PreTrainedModel, batch: list[EncodedProblem],
-            params: TeacherLogitsParams) -> list[CapturedProblem]:
+def capture(
+    teacher: PreTrainedModel, batch: list[EncodedProblem], params: TeacherLogitsParams
+) -> list[CapturedProblem]:
     """One forward pass; only hidden states of completion tokens meet the lm_head."""
     input_ids_BT, target_mask_BT = pad_examples(batch)
     hidden_BTH = teacher.model(input_ids=input_ids_BT.to(teacher.device)).last_hidden_state
@@ -117,10 +124,14 @@ def capture(teacher: PreTrainedModel, batch: list[EncodedProblem],
     labels_N = input_ids_BT[target_mask_BT].to(teacher.device)
     captured = []
     for e, hidden_NH, problem_labels_N in zip(
-            batch, hidden_BTH[predicting_BT].split(lengths), labels_N.split(lengths), strict=True):
+        batch, hidden_BTH[predicting_BT].split(lengths), labels_N.split(lengths), strict=True
+    ):
         logits_NV = teacher.lm_head(hidden_NH).float()
-        captured.append(CapturedProblem(
-            e.id, token_digest(e), *compress(logits_NV, problem_labels_N, params.top_k, params.temperatures)))
+        captured.append(
+            CapturedProblem(
+                e.id, token_digest(e), *compress(logits_NV, problem_labels_N, params.top_k, params.temperatures)
+            )
+        )
     return captured
 
 
@@ -129,11 +140,19 @@ def summary(splits: dict[str, Encoding], store: Path) -> dict[str, Any]:
     size = sum(f.stat().st_size for f in store.glob("**/*") if f.is_file())
     tokens = sum(len(e.completion_ids) for s in splits.values() for e in s.encoded)
     return {
-        "splits": {name: {
-            "problems": len(s.encoded), "completion_tokens": sum(len(e.completion_ids) for e in s.encoded),
-            "left_out_prompt_too_long": s.too_long, "completions_cut": s.cut} for name, s in splits.items()},
-        "bytes": size, "bytes_per_completion_token": round(size / tokens, 2),
-        "mean_tail_mass": mean_tail_mass(store)}
+        "splits": {
+            name: {
+                "problems": len(s.encoded),
+                "completion_tokens": sum(len(e.completion_ids) for e in s.encoded),
+                "left_out_prompt_too_long": s.too_long,
+                "completions_cut": s.cut,
+            }
+            for name, s in splits.items()
+        },
+        "bytes": size,
+        "bytes_per_completion_token": round(size / tokens, 2),
+        "mean_tail_mass": mean_tail_mass(store),
+    }
 
 
 def mean_tail_mass(store: Path) -> float:

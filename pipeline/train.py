@@ -70,9 +70,12 @@ def curriculum_module(method: str) -> ModuleType:
 def read_params(file: ParamsFile, method: str) -> Params:
     """The parameters a run of `method` depends on."""
     return Params(
-        file.scale_section("models", ModelsParams), file.scale_section("training", TrainingParams),
-        file.scale_section("generation", GenerationParams), file.scale_section("grading", GradingParams),
-        file.section(f"curricula.{method}", curriculum_module(method).Params))
+        file.scale_section("models", ModelsParams),
+        file.scale_section("training", TrainingParams),
+        file.scale_section("generation", GenerationParams),
+        file.scale_section("grading", GradingParams),
+        file.section(f"curricula.{method}", curriculum_module(method).Params),
+    )
 
 
 @exit_on_error
@@ -103,20 +106,37 @@ def main() -> None:
 
 def run_identity(method: str, seed: int, params: Params) -> dict[str, Any]:
     """Everything a run's result depends on: a checkpoint of anything else must not be picked up."""
-    return {"method": method, "seed": seed, "params": asdict(params), "code": code_digest(),
-            "student": model_identity(params.models, "student"), "store": file_digest(STORE / "manifest.json"),
-            "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")]}
+    return {
+        "method": method,
+        "seed": seed,
+        "params": asdict(params),
+        "code": code_digest(),
+        "student": model_identity(params.models, "student"),
+        "store": file_digest(STORE / "manifest.json"),
+        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")],
+    }
 
 
-def train(run: Run, name: str, encoded: list[EncodedProblem], store: LogitStore, budget: Budget, params: Params,
-          tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint, arms: ArmSet) -> None:
+def train(
+    run: Run,
+    name: str,
+    encoded: list[EncodedProblem],
+    store: LogitStore,
+    budget: Budget,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Checkpoint,
+    arms: ArmSet,
+) -> None:
     """Trains to the end of the budget, from the checkpoint if there is one, validating on the way."""
     validation = read_problems("validation")
     validate_at = validation_steps(budget.steps, params.training.validations)
     if (saved := checkpoint.load()) is not None:
         run.load_state(*saved)
-    with (Grader(params.grading.seconds, params.grading.workers) as grader,
-          tqdm(total=budget.steps, initial=run.steps_done, desc=name, unit="step") as progress):
+    with (
+        Grader(params.grading.seconds, params.grading.workers) as grader,
+        tqdm(total=budget.steps, initial=run.steps_done, desc=name, unit="step") as progress,
+    ):
         if run.steps_done == 0:
             run.log.add_validation(0, validation_accuracy(run.student, tokenizer, validation, grader, params))
         while run.steps_done < budget.steps:
@@ -125,17 +145,25 @@ def train(run: Run, name: str, encoded: list[EncodedProblem], store: LogitStore,
             seconds = time.perf_counter() - started
             run.training_seconds += seconds
             progress.update()
-            favourite = {"arm": arms.names[run.favourite_arm()]} if isinstance(run.curriculum, AdaptiveCurriculum) else {}
+            favourite = (
+                {"arm": arms.names[run.favourite_arm()]} if isinstance(run.curriculum, AdaptiveCurriculum) else {}
+            )
             progress.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False)
             if run.steps_done in validate_at:
                 run.log.add_validation(
-                    run.steps_done, validation_accuracy(run.student, tokenizer, validation, grader, params))
+                    run.steps_done, validation_accuracy(run.student, tokenizer, validation, grader, params)
+                )
             if run.steps_done % params.training.checkpoint_steps == 0:
                 checkpoint.save(*run.state())
 
 
-def validation_accuracy(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem],
-                        grader: Grader, params: Params) -> float:
+def validation_accuracy(
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: list[Problem],
+    grader: Grader,
+    params: Params,
+) -> float:
     """Share of validation problems that the student answers correctly."""
     prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
     student.eval()
@@ -145,17 +173,27 @@ def validation_accuracy(student: PreTrainedModel, tokenizer: PreTrainedTokenizer
     return sum(grade.correct for grade in grades) / len(grades)
 
 
-def write_results(run: Run, method: str, seed: int, budget: Budget, params: Params,
-                  tokenizer: PreTrainedTokenizerBase) -> None:
+def write_results(
+    run: Run, method: str, seed: int, budget: Budget, params: Params, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes the logs and their picture, what the run cost, and the student."""
     name = f"{method}-{seed}"
     with replacing_folder(RUNS / name) as folder:
         run.log.write(folder)
         draw_run(pd.read_csv(folder / LEARNING_CURVE), pd.read_csv(folder / ARM_LOG), name, folder / "run.png")
-    write_json(METRICS / f"{name}.json", {
-        "method": method, "seed": seed, "steps": run.steps_done, "examples": run.log.examples,
-        "tokens": run.log.tokens, "training_seconds": round(run.training_seconds, 3),
-        "peak_memory_bytes": peak_memory(params.models), "budget": asdict(budget)})
+    write_json(
+        METRICS / f"{name}.json",
+        {
+            "method": method,
+            "seed": seed,
+            "steps": run.steps_done,
+            "examples": run.log.examples,
+            "tokens": run.log.tokens,
+            "training_seconds": round(run.training_seconds, 3),
+            "peak_memory_bytes": peak_memory(params.models),
+            "budget": asdict(budget),
+        },
+    )
     with replacing_folder(STUDENTS / name) as folder:
         save_student(run.student, tokenizer, params.models, folder)
 

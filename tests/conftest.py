@@ -26,7 +26,9 @@ def tiny_model(tokenizer):
 
     def build(seed=0, layers=1):
         torch.manual_seed(seed)
-        return build_model(MiniShape(hidden_size=16, layers=layers, heads=2, kv_heads=1, feed_forward_size=24), tokenizer)
+        return build_model(
+            MiniShape(hidden_size=16, layers=layers, heads=2, kv_heads=1, feed_forward_size=24), tokenizer
+        )
 
     return build
 

@@ -16,10 +16,21 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 DPI = 150
 LOOK = {
-    "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 13, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.labelsize": 11, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.edgecolor": "#888888", "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6",
-    "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
 }
 QUIET = "#666666"
 STACK_CAPACITY = 10  # more groups than this cannot be told apart in a stack
@@ -96,8 +107,16 @@ def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
     axes.grid(visible=False)
     ends = smooth_TG[-1].cumsum() - smooth_TG[-1] / 2
     for name, end in zip(table.columns, spread(ends, 0.06), strict=True):
-        axes.annotate(name, (1, end), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points",
-                      va="center", fontsize=10, annotation_clip=False)
+        axes.annotate(
+            name,
+            (1, end),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            annotation_clip=False,
+        )
 
 
 def spread(positions: Sequence[float], gap: float) -> np.ndarray:

@@ -53,8 +53,13 @@ STYLES = {
     "hard_to_easy": Style("#D55E00", "v"),
     "random": Style("#CC79A7", "D"),
 }
-MORE_STYLES = (Style("#E69F00", "P"), Style("#56B4E9", "X"), Style("#882255", "*"), Style("#999933", "<"),
-               Style("#332288", ">"))
+MORE_STYLES = (
+    Style("#E69F00", "P"),
+    Style("#56B4E9", "X"),
+    Style("#882255", "*"),
+    Style("#999933", "<"),
+    Style("#332288", ">"),
+)
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
@@ -84,9 +89,16 @@ def _figure(results: Results, summary: Summary, report: ReportParams) -> Figure:
     header, body = figure.subfigures(2, 1, height_ratios=[header_inches, BODY_INCHES])
     header.text(0.015, 1 - 0.12 / header_inches, title, fontsize=16, fontweight="bold", va="top", linespacing=1.25)
     header.text(0.015, 1 - (0.16 + title_inches) / header_inches, _subtitle(summary), color=QUIET, va="top")
-    header.legend(handles=[Line2D([], [], color=styles[name].colour, marker=styles[name].marker, linewidth=2.5,
-                                  label=name) for name in names],
-                  loc="lower left", bbox_to_anchor=(0.005, 0), ncols=columns, fontsize=12)
+    header.legend(
+        handles=[
+            Line2D([], [], color=styles[name].colour, marker=styles[name].marker, linewidth=2.5, label=name)
+            for name in names
+        ],
+        loc="lower left",
+        bbox_to_anchor=(0.005, 0),
+        ncols=columns,
+        fontsize=12,
+    )
     panels = body.subplots(2, 2)
     _draw_curves(panels[0, 0], results, styles, report)
     _draw_accuracy(panels[0, 1], summary, styles, names)
@@ -97,9 +109,11 @@ def _figure(results: Results, summary: Summary, report: ReportParams) -> Figure:
 
 def _subtitle(summary: Summary) -> str:
     seeds = len(next(iter(summary.methods.values())).seeds)
-    return (f"{summary.scale} scale; {seeds} {'seed' if seeds == 1 else 'seeds'} per method, {summary.examples:,} "
-            f"training examples each, {summary.problems:,} test problems; "
-            f"bars are {exactly(summary.confidence)} intervals")
+    return (
+        f"{summary.scale} scale; {seeds} {'seed' if seeds == 1 else 'seeds'} per method, {summary.examples:,} "
+        f"training examples each, {summary.problems:,} test problems; "
+        f"bars are {exactly(summary.confidence)} intervals"
+    )
 
 
 def _draw_curves(axes: Axes, results: Results, styles: dict[str, Style], report: ReportParams) -> None:
@@ -110,19 +124,38 @@ def _draw_curves(axes: Axes, results: Results, styles: dict[str, Style], report:
         style = styles[method]
         examples_V = runs[0].learning_curve["examples"].to_numpy()
         accuracy_SV = np.stack([run.learning_curve["validation_accuracy"].to_numpy() for run in runs])
-        axes.plot(examples_V, accuracy_SV.mean(axis=0), color=style.colour, marker=style.marker, markersize=5,
-                  linewidth=2)
+        axes.plot(
+            examples_V, accuracy_SV.mean(axis=0), color=style.colour, marker=style.marker, markersize=5, linewidth=2
+        )
         if len(runs) > 1:
             intervals = [seed_interval(accuracy_S, resampling, report.confidence) for accuracy_S in accuracy_SV.T]
-            axes.fill_between(examples_V, [i.low for i in intervals], [i.high for i in intervals], color=style.colour,
-                              alpha=0.13, linewidth=0)
+            axes.fill_between(
+                examples_V,
+                [i.low for i in intervals],
+                [i.high for i in intervals],
+                color=style.colour,
+                alpha=0.13,
+                linewidth=0,
+            )
     axes.axhline(report.target_accuracy, color=QUIET, linewidth=1, linestyle=":")
-    axes.annotate(f"target {exactly(report.target_accuracy)}", (1, report.target_accuracy), va="center",
-                  xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", color=QUIET,
-                  fontsize=10)
+    axes.annotate(
+        f"target {exactly(report.target_accuracy)}",
+        (1, report.target_accuracy),
+        va="center",
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=QUIET,
+        fontsize=10,
+    )
     band = "bands: interval over seeds" if len(first) > 1 else "one seed"
-    axes.set(title="How fast they learn", xlabel=f"training examples ({band})", ylabel="validation accuracy",
-             xlim=(0, examples_V[-1] * 1.01), ylim=(0, None))
+    axes.set(
+        title="How fast they learn",
+        xlabel=f"training examples ({band})",
+        ylabel="validation accuracy",
+        xlim=(0, examples_V[-1] * 1.01),
+        ylim=(0, None),
+    )
     percent_axis(axes.yaxis)
     thousands_axis(axes.xaxis)
 
@@ -133,10 +166,24 @@ def _draw_accuracy(axes: Axes, summary: Summary, styles: dict[str, Style], names
         style, method = styles[name], summary.methods[name]
         _whisker(axes, method.accuracy, row, style)
         seeds = list(method.accuracy_by_seed.values())
-        axes.scatter(seeds, [row] * len(seeds), color=style.colour, s=18, alpha=0.6, linewidth=0,
-                     transform=offset_copy(axes.transData, axes.figure, y=11, units="points"))
-        axes.annotate(percent(method.accuracy.mean), (max([method.accuracy.high, *seeds]), row), xytext=(6, 0),
-                      textcoords="offset points", va="center", color=style.colour, fontweight="bold")
+        axes.scatter(
+            seeds,
+            [row] * len(seeds),
+            color=style.colour,
+            s=18,
+            alpha=0.6,
+            linewidth=0,
+            transform=offset_copy(axes.transData, axes.figure, y=11, units="points"),
+        )
+        axes.annotate(
+            percent(method.accuracy.mean),
+            (max([method.accuracy.high, *seeds]), row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=style.colour,
+            fontweight="bold",
+        )
     _mark_references(axes, summary)
     axes.set_yticks(range(len(names)), names)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
@@ -155,9 +202,16 @@ def _mark_references(axes: Axes, summary: Summary) -> None:
     axes.set_xlim(max(-0.01, low), min(1.01, high))
     close = abs(teacher - untrained) < 0.6 * (high - low)
     for share, label, height in ((teacher, "teacher", 2), (untrained, "untrained student", 16 if close else 2)):
-        axes.annotate(f"{label} {percent(share)}", (share, 1), xycoords=("data", "axes fraction"), xytext=(0, height),
-                      textcoords="offset points", ha="right" if share > (low + high) / 2 else "left", color=QUIET,
-                      fontsize=10)
+        axes.annotate(
+            f"{label} {percent(share)}",
+            (share, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, height),
+            textcoords="offset points",
+            ha="right" if share > (low + high) / 2 else "left",
+            color=QUIET,
+            fontsize=10,
+        )
     axes.set_title("Where they end", pad=34 if close else 20)
 
 
@@ -173,18 +227,30 @@ def _draw_levels(axes: Axes, summary: Summary, styles: dict[str, Style], names: 
     for reference, line, label in ((summary.teacher, "--", "teacher"), (summary.untrained_student, ":", "untrained")):
         shares = list(reference.accuracy_by_level.values())
         axes.plot(places_L, shares, color=QUIET, linestyle=line, linewidth=1.5)
-        axes.annotate(label, (places_L[-1] + 0.42, shares[-1]), color=QUIET, fontsize=10, va="center",
-                      annotation_clip=False)
+        axes.annotate(
+            label, (places_L[-1] + 0.42, shares[-1]), color=QUIET, fontsize=10, va="center", annotation_clip=False
+        )
     for i, name in enumerate(names):
         style, method = styles[name], summary.methods[name]
         offset = 0.14 * (i - (len(names) - 1) / 2) * min(1, 5 / len(names))
         bounds_L2 = np.array([method.accuracy_by_level_bounds[level] for level in levels])
         axes.vlines(places_L + offset, bounds_L2[:, 0], bounds_L2[:, 1], color=style.colour, linewidth=2, alpha=0.5)
-        axes.plot(places_L + offset, list(method.accuracy_by_level.values()), color=style.colour,
-                  marker=style.marker, markersize=6, linestyle="none")
+        axes.plot(
+            places_L + offset,
+            list(method.accuracy_by_level.values()),
+            color=style.colour,
+            marker=style.marker,
+            markersize=6,
+            linestyle="none",
+        )
     axes.set_xticks(places_L, levels)
-    axes.set(title="Which levels they solve", xlabel="level of the problem (1 is easiest)", ylabel="test accuracy",
-             ylim=(0, 1.02), xlim=(-0.5, len(levels) - 0.5))
+    axes.set(
+        title="Which levels they solve",
+        xlabel="level of the problem (1 is easiest)",
+        ylabel="test accuracy",
+        ylim=(0, 1.02),
+        xlim=(-0.5, len(levels) - 0.5),
+    )
     axes.grid(visible=False, axis="x")
     percent_axis(axes.yaxis)
 
@@ -206,7 +272,7 @@ def _draw_draws(axes: Axes, results: Results) -> None:
 
 def _largest(table: pd.DataFrame) -> pd.DataFrame:
     """The groups drawn most, and the rest as one."""
-    chosen = table.mean().sort_values(ascending=False, kind="stable").index[:STACK_CAPACITY - 1]
+    chosen = table.mean().sort_values(ascending=False, kind="stable").index[: STACK_CAPACITY - 1]
     kept = table[[name for name in table.columns if name in chosen]]
     return kept.assign(**{"all others": 1 - kept.sum(axis=1)})
 
@@ -223,6 +289,8 @@ def mean_probabilities(runs: Sequence[TrainedRun]) -> tuple[pd.DataFrame, np.nda
     tables = [probabilities(run.arm_log) for run in runs]
     for run, table in zip(runs, tables, strict=True):
         if not (table.index.equals(tables[0].index) and table.columns.equals(tables[0].columns)):
-            raise ResultsError(f"the arm logs of {run.name} and {runs[0].name} have different steps or arms; "
-                               "run `dvc repro` to bring both up to date")
+            raise ResultsError(
+                f"the arm logs of {run.name} and {runs[0].name} have different steps or arms; "
+                "run `dvc repro` to bring both up to date"
+            )
     return sum(tables[1:], tables[0]) / len(tables), examples_of(runs[0].arm_log).to_numpy()

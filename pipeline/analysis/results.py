@@ -129,18 +129,23 @@ def require_equal_budgets(runs: Sequence[TrainedRun]) -> None:
                 raise ResultsError(
                     f"{run.name} had {getattr(run, what)} {what} of training and {first.name} had "
                     f"{getattr(first, what)}, and only equal budgets can be compared; "
-                    "run `dvc repro` to bring both up to date")
+                    "run `dvc repro` to bring both up to date"
+                )
         if run.learning_curve["examples"].tolist() != first.learning_curve["examples"].tolist():
-            raise ResultsError(f"{RUNS / run.name} and {RUNS / first.name} were validated after different numbers of "
-                               "examples; run `dvc repro` to bring both up to date")
+            raise ResultsError(
+                f"{RUNS / run.name} and {RUNS / first.name} were validated after different numbers of "
+                "examples; run `dvc repro` to bring both up to date"
+            )
 
 
 def _read_evaluation(name: str, problems: list[Problem]) -> Evaluation:
     predictions = PREDICTIONS / f"{name}.jsonl"
     rows = _read_jsonl(predictions)
     if [_problem(row) for row in rows] != problems:
-        raise ResultsError(f"{predictions} is for other test problems, or in another order, than "
-                           f"{PREDICTIONS / TEACHER}.jsonl; run `dvc repro` to bring both up to date")
+        raise ResultsError(
+            f"{predictions} is for other test problems, or in another order, than "
+            f"{PREDICTIONS / TEACHER}.jsonl; run `dvc repro` to bring both up to date"
+        )
     path = EVALUATIONS / f"{name}.json"
     values = _read_json(path, ("name", "accuracy", *EVALUATION_METRICS))
     correct_P = np.array([row["correct"] for row in rows])
@@ -152,16 +157,27 @@ def _read_evaluation(name: str, problems: list[Problem]) -> Evaluation:
 def _read_run(method: str, seed: int, problems: list[Problem]) -> TrainedRun:
     name = f"{method}-{seed}"
     path = TRAINING / f"{name}.json"
-    values = _read_json(path, ("method", "seed", "steps", "examples", "tokens", "training_seconds",
-                               "peak_memory_bytes"))
+    values = _read_json(
+        path, ("method", "seed", "steps", "examples", "tokens", "training_seconds", "peak_memory_bytes")
+    )
     if (values["method"], values["seed"]) != (method, seed):
         raise ResultsError(f"{path} is of {values['method']}-{values['seed']}; run `dvc repro` to bring it up to date")
     curve = _read_csv(RUNS / name / "learning_curve.csv", CURVE_COLUMNS, ("validation_accuracy",))
     if len(curve) < 2 or not curve["examples"].is_monotonic_increasing or not curve["examples"].is_unique:
         raise ResultsError(f"{RUNS / name / 'learning_curve.csv'} needs at least two rows of growing examples; {AGAIN}")
     arm_log = _read_csv(RUNS / name / "arm_log.csv", ARM_COLUMNS, ("probability",))
-    return TrainedRun(method, seed, _read_evaluation(name, problems), values["steps"], values["examples"],
-                      values["tokens"], values["training_seconds"], values["peak_memory_bytes"], curve, arm_log)
+    return TrainedRun(
+        method,
+        seed,
+        _read_evaluation(name, problems),
+        values["steps"],
+        values["examples"],
+        values["tokens"],
+        values["training_seconds"],
+        values["peak_memory_bytes"],
+        curve,
+        arm_log,
+    )
 
 
 def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

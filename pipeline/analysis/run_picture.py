@@ -53,15 +53,21 @@ def _figure(learning_curve: pd.DataFrame, arm_log: pd.DataFrame, title: str) -> 
 
 
 def _draw_curve(axes: Axes, curve: pd.DataFrame, end: int) -> None:
-    accuracy, = axes.plot(curve["examples"], curve["validation_accuracy"], color="#0072B2", marker="o", linewidth=2,
-                          clip_on=False)
-    axes.set(title="What the student can do", xlabel="training examples", ylabel="validation accuracy", xlim=(0, end),
-             ylim=(0, None))
+    (accuracy,) = axes.plot(
+        curve["examples"], curve["validation_accuracy"], color="#0072B2", marker="o", linewidth=2, clip_on=False
+    )
+    axes.set(
+        title="What the student can do",
+        xlabel="training examples",
+        ylabel="validation accuracy",
+        xlim=(0, end),
+        ylim=(0, None),
+    )
     axes.yaxis.label.set_color(accuracy.get_color())
     percent_axis(axes.yaxis)
     thousands_axis(axes.xaxis)
     losses = axes.twinx()
-    loss, = losses.plot(curve["examples"], curve["loss"], color="#D55E00", linestyle="--", linewidth=1.5)
+    (loss,) = losses.plot(curve["examples"], curve["loss"], color="#D55E00", linestyle="--", linewidth=1.5)
     losses.set(ylabel="training loss (nats per token)", ylim=(0, None))
     losses.yaxis.label.set_color(loss.get_color())
     losses.grid(visible=False)
@@ -79,8 +85,9 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, examples_T: np.ndarray, end: int
         return
     columns = min(COLUMNS, len(table))
     cells_AC = np.stack([part.mean(axis=0) for part in np.array_split(table.to_numpy(), columns)], axis=1)
-    image = axes.imshow(cells_AC, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0,
-                        extent=(0, end, arms - 0.5, -0.5))
+    image = axes.imshow(
+        cells_AC, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0, extent=(0, end, arms - 0.5, -0.5)
+    )
     axes.set(title="What its curriculum draws (brighter: more often)")
     axes.set_yticks(range(arms), table.columns, fontsize=8)
     axes.grid(visible=False)
@@ -89,5 +96,6 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, examples_T: np.ndarray, end: int
     percent_axis(bar.ax.yaxis)
     bar.set_label("probability of the arm")
     bar.ax.axhline(1 / arms, color="white", linewidth=1.5)
-    axes.set_title(f"white mark: {1 / arms:.1%}, the even share", loc="right", fontsize=10, fontweight="normal",
-                   color=QUIET)
+    axes.set_title(
+        f"white mark: {1 / arms:.1%}, the even share", loc="right", fontsize=10, fontweight="normal", color=QUIET
+    )

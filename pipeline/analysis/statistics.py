@@ -61,8 +61,9 @@ def _counts(size: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     return np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size).astype(np.float32)
 
 
-def resampled_accuracies(correct_SP: np.ndarray, resampling: Resampling, chosen_P: np.ndarray | None = None
-                         ) -> np.ndarray:
+def resampled_accuracies(
+    correct_SP: np.ndarray, resampling: Resampling, chosen_P: np.ndarray | None = None
+) -> np.ndarray:
     """[R, S]: each seed's mean over the resampled problems, or over those of them that `chosen_P` (bool) picks.
 
     The values may be differences as well; a resample that holds none of the chosen problems gives NaN.
@@ -86,8 +87,9 @@ def percentile_interval(mean: float, samples_R: np.ndarray, confidence: float) -
     return Interval(float(mean), float(low), float(high))
 
 
-def mean_interval(correct_SP: np.ndarray, resampling: Resampling, confidence: float,
-                  chosen_P: np.ndarray | None = None) -> Interval:
+def mean_interval(
+    correct_SP: np.ndarray, resampling: Resampling, confidence: float, chosen_P: np.ndarray | None = None
+) -> Interval:
     """Mean over seeds and (chosen) problems with its hierarchical bootstrap interval.
 
     Of a difference of two methods' `correct_SP` it gives the paired difference. With one seed the interval is

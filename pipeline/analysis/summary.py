@@ -134,21 +134,33 @@ def _rounded(value: Any) -> Any:
 def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
     """Computes everything. All methods share one draw of seeds and problems, so every comparison is paired."""
     first = next(iter(results.runs.values()))
-    resampling = draw_resampling(len(first), results.level_P, report.resamples,
-                                 numpy_rng(report.seed, "report", "bootstrap"))
+    resampling = draw_resampling(
+        len(first), results.level_P, report.resamples, numpy_rng(report.seed, "report", "bootstrap")
+    )
     comparisons = _compare(results, resampling, report.confidence) if BASELINE in results.runs else {}
     return Summary(
-        scale, len(results.level_P), first[0].steps, first[0].examples, report.confidence, report.resamples,
-        _reference(results, results.teacher), _reference(results, results.untrained_student),
+        scale,
+        len(results.level_P),
+        first[0].steps,
+        first[0].examples,
+        report.confidence,
+        report.resamples,
+        _reference(results, results.teacher),
+        _reference(results, results.untrained_student),
         {name: _method(results, name, resampling, report) for name in results.runs},
-        comparisons, _comparisons_note(results), _warnings(results))
+        comparisons,
+        _comparisons_note(results),
+        _warnings(results),
+    )
 
 
 def _reference(results: Results, evaluation: Evaluation) -> Reference:
     return Reference(
-        evaluation.accuracy, _by_group(evaluation.correct_P, results.level_P),
+        evaluation.accuracy,
+        _by_group(evaluation.correct_P, results.level_P),
         _by_group(evaluation.correct_P, results.subject_P),
-        **{name: getattr(evaluation, name) for name in EVALUATION_METRICS})
+        **{name: getattr(evaluation, name) for name in EVALUATION_METRICS},
+    )
 
 
 def _by_group(correct_P: np.ndarray, group_P: np.ndarray) -> dict[str, float]:
@@ -173,14 +185,17 @@ def _method(results: Results, name: str, resampling: Resampling, report: ReportP
         accuracy_by_level={key: interval.mean for key, interval in by_level.items()},
         accuracy_by_level_bounds={key: [interval.low, interval.high] for key, interval in by_level.items()},
         accuracy_by_subject=_by_group(correct_SP.mean(axis=0), results.subject_P),
-        agreement=mean(lambda e: e.agreement), top1_agreement=mean(lambda e: e.top1_agreement),
-        kl_per_token=mean(lambda e: e.kl_per_token), calibration_error=mean(lambda e: e.calibration_error),
+        agreement=mean(lambda e: e.agreement),
+        top1_agreement=mean(lambda e: e.top1_agreement),
+        kl_per_token=mean(lambda e: e.kl_per_token),
+        calibration_error=mean(lambda e: e.calibration_error),
         grading_timeouts=sum(run.evaluation.grading_timeouts for run in runs),
         examples_to_target=examples_to_target(runs, report.target_accuracy),
         aulc=seed_interval(areas_S, resampling, report.confidence),
         tokens=float(np.mean([run.tokens for run in runs])),
         training_seconds=float(np.mean([run.training_seconds for run in runs])),
-        peak_memory_bytes=max(run.peak_memory_bytes for run in runs))
+        peak_memory_bytes=max(run.peak_memory_bytes for run in runs),
+    )
 
 
 def _area(run: TrainedRun) -> float:
@@ -190,32 +205,50 @@ def _area(run: TrainedRun) -> float:
 
 def examples_to_target(runs: tuple[TrainedRun, ...], target: float) -> ExamplesToTarget:
     """When each seed's validation accuracy first stood at or above `target`."""
-    by_seed = {str(run.seed): examples_to_reach(run.learning_curve["examples"].to_numpy(),
-                                                run.learning_curve["validation_accuracy"].to_numpy(), target)
-               for run in runs}
-    restricted = [run.examples if reached is None else reached
-                  for run, reached in zip(runs, by_seed.values(), strict=True)]
-    return ExamplesToTarget(target, by_seed, sum(reached is not None for reached in by_seed.values()),
-                            float(np.mean(restricted)))
+    by_seed = {
+        str(run.seed): examples_to_reach(
+            run.learning_curve["examples"].to_numpy(), run.learning_curve["validation_accuracy"].to_numpy(), target
+        )
+        for run in runs
+    }
+    restricted = [
+        run.examples if reached is None else reached for run, reached in zip(runs, by_seed.values(), strict=True)
+    ]
+    return ExamplesToTarget(
+        target, by_seed, sum(reached is not None for reached in by_seed.values()), float(np.mean(restricted))
+    )
 
 
 def _compare(results: Results, resampling: Resampling, confidence: float) -> dict[str, Comparison]:
     """Every other method against the baseline, with p-values corrected over all of these comparisons."""
     baseline_SP = results.correct_SP(BASELINE)
     differences = {name: results.correct_SP(name) - baseline_SP for name in results.runs if name != BASELINE}
-    p_values = {name: two_sided_p(resampled_seed_means(resampled_accuracies(difference_SP, resampling), resampling))
-                for name, difference_SP in differences.items()}
+    p_values = {
+        name: two_sided_p(resampled_seed_means(resampled_accuracies(difference_SP, resampling), resampling))
+        for name, difference_SP in differences.items()
+    }
     adjusted = holm(p_values)
     comparisons = {}
     for name, difference_SP in differences.items():
         interval = mean_interval(difference_SP, resampling, confidence)
         improvement = improvement_interval(results.correct_SP(name), baseline_SP, resampling, confidence)
-        areas_S = np.array([_area(ours) - _area(theirs)
-                            for ours, theirs in zip(results.runs[name], results.runs[BASELINE], strict=True)])
+        areas_S = np.array(
+            [
+                _area(ours) - _area(theirs)
+                for ours, theirs in zip(results.runs[name], results.runs[BASELINE], strict=True)
+            ]
+        )
         comparisons[name] = Comparison(
-            interval.mean, interval.low, interval.high, improvement.mean, [improvement.low, improvement.high],
-            p_values[name], adjusted[name], seed_interval(areas_S, resampling, confidence),
-            verdict(interval, adjusted[name], confidence, len(difference_SP)))
+            interval.mean,
+            interval.low,
+            interval.high,
+            improvement.mean,
+            [improvement.low, improvement.high],
+            p_values[name],
+            adjusted[name],
+            seed_interval(areas_S, resampling, confidence),
+            verdict(interval, adjusted[name], confidence, len(difference_SP)),
+        )
     return comparisons
 
 
@@ -248,17 +281,26 @@ def _warnings(results: Results) -> list[str]:
     warnings = []
     seeds = len(next(iter(results.runs.values())))
     if seeds == 1:
-        warnings.append("There is one seed per method: intervals are over problems only, so they tell these students "
-                        "apart, not the methods, and no verdict is given.")
+        warnings.append(
+            "There is one seed per method: intervals are over problems only, so they tell these students "
+            "apart, not the methods, and no verdict is given."
+        )
     elif seeds < FEW_SEEDS:
         warnings.append(f"There are only {seeds} seeds per method: intervals may be too narrow.")
     levels, counts = np.unique(results.level_P, return_counts=True)
     few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
     if few:
         warnings.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
-    timeouts = {run.name: run.evaluation.grading_timeouts for group in results.runs.values() for run in group
-                if run.evaluation.grading_timeouts}
+    timeouts = {
+        run.name: run.evaluation.grading_timeouts
+        for group in results.runs.values()
+        for run in group
+        if run.evaluation.grading_timeouts
+    }
     if timeouts:
-        warnings.append("Answers counted as wrong because grading them ran out of time: "
-                        + ", ".join(f"{name} {count}" for name, count in timeouts.items()) + ".")
+        warnings.append(
+            "Answers counted as wrong because grading them ran out of time: "
+            + ", ".join(f"{name} {count}" for name, count in timeouts.items())
+            + "."
+        )
     return warnings

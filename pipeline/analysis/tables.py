@@ -42,19 +42,30 @@ def _bullets(lines: Sequence[str]) -> str:
 
 def _setting(summary: Summary) -> str:
     seeds = list(map(str, next(iter(summary.methods.values())).seeds))
-    return (f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
-            f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
-            f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
-            f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor).")
+    return (
+        f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
+        f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
+        f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
+        f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor)."
+    )
 
 
 def _verdicts(summary: Summary) -> str:
     if not summary.comparisons:
         return summary.comparisons_note
     sentences = _bullets([sentence(name, comparison, summary) for name, comparison in summary.comparisons.items()])
-    rows = [[name, points(c.difference), span(c.low, c.high),
-             f"{c.probability_of_improvement:.2f}", p_value(c.p), p_value(c.p_holm), c.verdict]
-            for name, c in summary.comparisons.items()]
+    rows = [
+        [
+            name,
+            points(c.difference),
+            span(c.low, c.high),
+            f"{c.probability_of_improvement:.2f}",
+            p_value(c.p),
+            p_value(c.p_holm),
+            c.verdict,
+        ]
+        for name, c in summary.comparisons.items()
+    ]
     header = [f"against {BASELINE}", "difference", "interval", "probability of improvement", "p", "p (Holm)", "verdict"]
     return f"{sentences}\n\n{table(header, rows)}"
 
@@ -65,16 +76,20 @@ def _interval(interval: Interval) -> str:
 
 
 def _accuracy(summary: Summary) -> str:
-    rows = [[name, _interval(m.accuracy), _interval(m.accuracy_iqm),
-             ", ".join(map(percent, m.accuracy_by_seed.values()))] for name, m in _best_first(summary)]
+    rows = [
+        [name, _interval(m.accuracy), _interval(m.accuracy_iqm), ", ".join(map(percent, m.accuracy_by_seed.values()))]
+        for name, m in _best_first(summary)
+    ]
     references = [[name, percent(reference.accuracy), NONE, NONE] for name, reference in _references(summary)]
     return table(["method", "accuracy (interval)", "interquartile mean (interval)", "single seeds"], rows + references)
 
 
 def _by_group(summary: Summary, field: str, prefix: str) -> str:
     groups = list(getattr(summary.teacher, field))
-    rows = [[name, *(percent(getattr(model, field)[group]) for group in groups)]
-            for name, model in [*_best_first(summary), *_references(summary)]]
+    rows = [
+        [name, *(percent(getattr(model, field)[group]) for group in groups)]
+        for name, model in [*_best_first(summary), *_references(summary)]
+    ]
     return table(["method", *(f"{prefix}{group}" for group in groups)], rows)
 
 
@@ -85,16 +100,33 @@ def _efficiency(summary: Summary) -> str:
         reached = method.examples_to_target
         at_least = "" if reached.seeds_reached == len(method.seeds) else "at least "
         difference = summary.comparisons[name].aulc_difference if name in summary.comparisons else None
-        rows.append([name, f"{reached.seeds_reached} of {len(method.seeds)}",
-                     f"{at_least}{reached.restricted_mean:,.0f}",
-                     ", ".join("never" if n is None else f"{n:,}" for n in reached.by_seed.values()),
-                     _interval(method.aulc), NONE if difference is None else _difference(difference)])
-    text = table(["method", "seeds that reach it", "examples to target", "single seeds", "area under the curve",
-                  f"area against {BASELINE}"], rows)
-    return (f"The target is a validation accuracy of {exactly(target)}, looked for at every validation. A seed that "
-            "never reaches it counts with its whole budget, so a mean with such seeds is a lower bound. The area "
-            "under the learning curve is the mean validation accuracy over all examples of the budget; its intervals "
-            f"are over seeds only and not corrected for several comparisons.\n\n{text}")
+        rows.append(
+            [
+                name,
+                f"{reached.seeds_reached} of {len(method.seeds)}",
+                f"{at_least}{reached.restricted_mean:,.0f}",
+                ", ".join("never" if n is None else f"{n:,}" for n in reached.by_seed.values()),
+                _interval(method.aulc),
+                NONE if difference is None else _difference(difference),
+            ]
+        )
+    text = table(
+        [
+            "method",
+            "seeds that reach it",
+            "examples to target",
+            "single seeds",
+            "area under the curve",
+            f"area against {BASELINE}",
+        ],
+        rows,
+    )
+    return (
+        f"The target is a validation accuracy of {exactly(target)}, looked for at every validation. A seed that "
+        "never reaches it counts with its whole budget, so a mean with such seeds is a lower bound. The area "
+        "under the learning curve is the mean validation accuracy over all examples of the budget; its intervals "
+        f"are over seeds only and not corrected for several comparisons.\n\n{text}"
+    )
 
 
 def _difference(interval: Interval) -> str:
@@ -103,26 +135,39 @@ def _difference(interval: Interval) -> str:
 
 
 def _closeness(summary: Summary) -> str:
-    rows = [[name, percent(m.agreement), percent(m.top1_agreement), f"{m.kl_per_token:.4f}",
-             f"{m.calibration_error:.4f}"] for name, m in [*_best_first(summary), *_references(summary)]]
+    rows = [
+        [name, percent(m.agreement), percent(m.top1_agreement), f"{m.kl_per_token:.4f}", f"{m.calibration_error:.4f}"]
+        for name, m in [*_best_first(summary), *_references(summary)]
+    ]
     return table(["method", "same answer", "same most likely token", "KL per token (nats)", "calibration error"], rows)
 
 
 def _cost(summary: Summary) -> str:
-    rows = [[name, f"{summary.examples:,}", f"{m.tokens:,.0f}", f"{m.training_seconds:,.0f}",
-             f"{m.peak_memory_bytes / 2**20:,.0f}"] for name, m in _best_first(summary)]
-    return ("Steps and examples are the same for every run; tokens and seconds are means over seeds.\n\n"
-            + table(["method", "examples", "tokens", "training seconds", "peak memory (MiB)"], rows))
+    rows = [
+        [
+            name,
+            f"{summary.examples:,}",
+            f"{m.tokens:,.0f}",
+            f"{m.training_seconds:,.0f}",
+            f"{m.peak_memory_bytes / 2**20:,.0f}",
+        ]
+        for name, m in _best_first(summary)
+    ]
+    return "Steps and examples are the same for every run; tokens and seconds are means over seeds.\n\n" + table(
+        ["method", "examples", "tokens", "training seconds", "peak memory (MiB)"], rows
+    )
 
 
 def _methods_note(summary: Summary) -> str:
-    return (f"Intervals are {exactly(summary.confidence)} percentile bootstrap intervals from {summary.resamples:,} "
-            "resamples of seeds and, inside each level, of test problems (with one seed: of problems only). All "
-            "methods share the same resamples, so differences are paired. Probability of improvement is the chance "
-            f"that a random seed of the method beats a random seed of {BASELINE}, ties counting half. Two-sided "
-            "bootstrap p-values are corrected by Holm's method over all comparisons. A method is called better or "
-            f"worse only where the corrected p is below {1 - summary.confidence:.3g} and the interval leaves out zero. "
-            "The interquartile mean is over the accuracies of all seeds at all levels.")
+    return (
+        f"Intervals are {exactly(summary.confidence)} percentile bootstrap intervals from {summary.resamples:,} "
+        "resamples of seeds and, inside each level, of test problems (with one seed: of problems only). All "
+        "methods share the same resamples, so differences are paired. Probability of improvement is the chance "
+        f"that a random seed of the method beats a random seed of {BASELINE}, ties counting half. Two-sided "
+        "bootstrap p-values are corrected by Holm's method over all comparisons. A method is called better or "
+        f"worse only where the corrected p is below {1 - summary.confidence:.3g} and the interval leaves out zero. "
+        "The interquartile mean is over the accuracies of all seeds at all levels."
+    )
 
 
 def _best_first(summary: Summary) -> list[tuple[str, Method]]:

@@ -11,9 +11,11 @@ def headline(summary: Summary) -> str:
     """The finding in one sentence."""
     if not summary.comparisons:
         best = max(summary.methods, key=lambda name: summary.methods[name].accuracy.mean)
-        return (f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
-                f"(teacher {percent(summary.teacher.accuracy)}, "
-                f"untrained student {percent(summary.untrained_student.accuracy)})")
+        return (
+            f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
+            f"(teacher {percent(summary.teacher.accuracy)}, "
+            f"untrained student {percent(summary.untrained_student.accuracy)})"
+        )
     if _with_verdict(summary, "one seed cannot tell"):
         return f"One seed per method cannot tell whether any method differs from {BASELINE}"
     better, worse = (_with_points(summary, which) for which in ("better", "worse"))
@@ -32,18 +34,24 @@ def _with_verdict(summary: Summary, which: Verdict) -> list[str]:
 
 
 def _with_points(summary: Summary, which: Verdict) -> str:
-    return listed([f"{name} ({points(summary.comparisons[name].difference)})"
-                   for name in _with_verdict(summary, which)])
+    return listed(
+        [f"{name} ({points(summary.comparisons[name].difference)})" for name in _with_verdict(summary, which)]
+    )
 
 
 def sentence(name: str, comparison: Comparison, summary: Summary) -> str:
     """One comparison in words."""
-    numbers = (f"{points(comparison.difference)} of accuracy, {exactly(summary.confidence)} interval "
-               f"{span(comparison.low, comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}")
+    numbers = (
+        f"{points(comparison.difference)} of accuracy, {exactly(summary.confidence)} interval "
+        f"{span(comparison.low, comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}"
+    )
     tests = len(summary.comparisons)
     # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
-    alone = (f" (the interval leaves out zero, but with {tests} comparisons that is not enough)"
-             if tests > 1 and (comparison.low > 0 or comparison.high < 0) else "")
+    alone = (
+        f" (the interval leaves out zero, but with {tests} comparisons that is not enough)"
+        if tests > 1 and (comparison.low > 0 or comparison.high < 0)
+        else ""
+    )
     claims: dict[Verdict, str] = {
         "better": f"**{name} is better than {BASELINE}**: {numbers}.",
         "worse": f"**{name} is worse than {BASELINE}**: {numbers}.",

@@ -75,8 +75,11 @@ class SelfEvolvingCurriculum:
 
     def state(self) -> dict[str, Any]:
         """Q-values, standardisation and the reward's own state."""
-        return {"q_values": self.q_values_A.tolist(), "standardizer": self._standardizer.state(),
-                "reward": self._reward.state()}
+        return {
+            "q_values": self.q_values_A.tolist(),
+            "standardizer": self._standardizer.state(),
+            "reward": self._reward.state(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Puts back what `state` returned."""

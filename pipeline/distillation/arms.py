@@ -52,10 +52,15 @@ def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
         groups.setdefault(keys[kind](problem), []).append(position)
     ordered = sorted(groups, key=lambda key: (key[0], key[1] or 0))
     if kind != "all" and len(ordered) < 2:
-        raise DataError(f"arms by {kind} make {len(ordered)} arm of {len(problems)} training problems, so there is nothing "
-                        "to choose between; set the curriculum's arms to another kind or use more problems")
-    return ArmSet(tuple(map(_name, ordered)), tuple(level for _, level in ordered),
-                  tuple(np.array(groups[key]) for key in ordered))
+        raise DataError(
+            f"arms by {kind} make {len(ordered)} arm of {len(problems)} training problems, so there is nothing "
+            "to choose between; set the curriculum's arms to another kind or use more problems"
+        )
+    return ArmSet(
+        tuple(map(_name, ordered)),
+        tuple(level for _, level in ordered),
+        tuple(np.array(groups[key]) for key in ordered),
+    )
 
 
 def _name(key: tuple[str, int | None]) -> str:

@@ -54,7 +54,7 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             if metadata["digest"] != _content_digest(tensors, metadata["state"]):
                 raise ValueError("its content does not match its digest")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -69,8 +69,11 @@ class Checkpoint:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """An optimizer's per-parameter state as a flat mapping `prefix.INDEX.KEY -> tensor`."""
-    return {f"{prefix}.{index}.{key}": torch.as_tensor(value)
-            for index, entry in optimizer.state_dict()["state"].items() for key, value in entry.items()}
+    return {
+        f"{prefix}.{index}.{key}": torch.as_tensor(value)
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+    }
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:

@@ -51,8 +51,14 @@ class CapturedProblem:
 
 def store_identity(models: ModelsParams, tokenizer: str) -> dict[str, Any]:
     """The part of a store's identity that a student depends on and can check without the teacher."""
-    return {"teacher": models.teacher, "teacher_revision": models.teacher_revision, "tokenizer": tokenizer,
-            "prompt": models.prompt, "max_tokens": models.max_tokens, "dtype": models.dtype}
+    return {
+        "teacher": models.teacher,
+        "teacher_revision": models.teacher_revision,
+        "tokenizer": tokenizer,
+        "prompt": models.prompt,
+        "max_tokens": models.max_tokens,
+        "dtype": models.dtype,
+    }
 
 
 def compress(logits_NV: Tensor, labels_N: Tensor, top_k: int, temperatures: Sequence[float]) -> list[np.ndarray]:
@@ -61,10 +67,15 @@ def compress(logits_NV: Tensor, labels_N: Tensor, top_k: int, temperatures: Sequ
     top_NK, token_ids_NK = logits_NV.topk(k, dim=1)
     rest_NV = logits_NV.scatter(1, token_ids_NK, -torch.inf)
     log_tails_NT = torch.stack(
-        [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1)
+        [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1
+    )
     log_probs_N = logits_NV.log_softmax(dim=1).gather(1, labels_N[:, None])[:, 0]
-    return [token_ids_NK.int().cpu().numpy(), (top_NK - top_NK[:, :1]).half().cpu().numpy(),
-            log_tails_NT.cpu().numpy(), log_probs_N.cpu().numpy()]
+    return [
+        token_ids_NK.int().cpu().numpy(),
+        (top_NK - top_NK[:, :1]).half().cpu().numpy(),
+        log_tails_NT.cpu().numpy(),
+        log_probs_N.cpu().numpy(),
+    ]
 
 
 def write_shard(folder: Path, problems: Sequence[CapturedProblem]) -> None:
@@ -107,14 +118,16 @@ class LogitStore:
         for key, value in expected.items():
             if (found := manifest["identity"].get(key)) != value:
                 raise TeacherLogitsError(
-                    f"{folder} was captured with {key} = {found!r}, but this run needs {value!r}; {REMEDY}")
+                    f"{folder} was captured with {key} = {found!r}, but this run needs {value!r}; {REMEDY}"
+                )
         self.temperatures: list[float] = manifest["identity"]["temperatures"]
         self._check_files(manifest["files"])
         self._arrays: dict[str, dict[str, np.ndarray]] = {}
         self._places: dict[str, tuple[str, dict[str, Any]]] = {}
         for shard in sorted({name.split("/")[0] for name in manifest["files"]}):
             self._arrays[shard] = {
-                name: np.load(folder / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+                name: np.load(folder / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
+            }
             for entry in json.loads((folder / shard / "problems.json").read_text(encoding="utf-8")):
                 self._places[entry["id"]] = (shard, entry)
 
@@ -147,7 +160,8 @@ class LogitStore:
         if temperature not in self.temperatures:
             raise TeacherLogitsError(
                 f"{self.folder} holds the temperatures {self.temperatures}, not {temperature}; "
-                "add it to teacher_logits.temperatures in params.yaml or change training.temperature")
+                "add it to teacher_logits.temperatures in params.yaml or change training.temperature"
+            )
         return self.temperatures.index(temperature)
 
     def require(self, problems: Iterable[EncodedProblem]) -> None:
@@ -164,8 +178,7 @@ class LogitStore:
             raise TeacherLogitsError(f"{self.folder} holds no logits for problem {problem.id!r}; {REMEDY}")
         shard, entry = self._places[problem.id]
         if entry["digest"] != token_digest(problem):
-            raise TeacherLogitsError(
-                f"{self.folder} holds logits for other tokens of problem {problem.id!r}; {REMEDY}")
+            raise TeacherLogitsError(f"{self.folder} holds logits for other tokens of problem {problem.id!r}; {REMEDY}")
         return shard, entry
 
     def targets(self, problems: Sequence[EncodedProblem], temperature: float) -> TeacherTargets:
@@ -178,12 +191,14 @@ class LogitStore:
             for name in ARRAYS:
                 parts[name].append(self._arrays[shard][name][rows])
         token_ids_NK, offsets_NK, log_tails_NT, log_probs_N = (
-            torch.from_numpy(np.concatenate(parts[name])) for name in ARRAYS)
+            torch.from_numpy(np.concatenate(parts[name])) for name in ARRAYS
+        )
         return restore(token_ids_NK, offsets_NK, log_tails_NT[:, column], log_probs_N, temperature)
 
 
-def restore(token_ids_NK: Tensor, offsets_NK: Tensor, log_tail_N: Tensor, log_prob_N: Tensor,
-            temperature: float) -> TeacherTargets:
+def restore(
+    token_ids_NK: Tensor, offsets_NK: Tensor, log_tail_N: Tensor, log_prob_N: Tensor, temperature: float
+) -> TeacherTargets:
     """Targets at one temperature: the top k share the mass the tail leaves, in proportion to their softened logits."""
     log_head_N = torch.log(-torch.expm1(log_tail_N))
     log_probs_NK = torch.log_softmax(offsets_NK.float() / temperature, dim=1) + log_head_N[:, None]

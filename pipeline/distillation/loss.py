@@ -64,8 +64,14 @@ class TokenSignals:
     top_prob_N: Tensor
 
 
-def distillation_loss(hidden_NH: Tensor, lm_head_VH: Tensor, labels_N: Tensor, teacher: TeacherTargets,
-                      settings: LossSettings, total_tokens: int) -> tuple[Tensor, TokenSignals]:
+def distillation_loss(
+    hidden_NH: Tensor,
+    lm_head_VH: Tensor,
+    labels_N: Tensor,
+    teacher: TeacherTargets,
+    settings: LossSettings,
+    total_tokens: int,
+) -> tuple[Tensor, TokenSignals]:
     """The loss over N tokens of a batch that holds `total_tokens`, and what was seen on the way.
 
     Adding the results of several calls with the same `total_tokens` gives the loss of the whole batch, however it
@@ -92,7 +98,8 @@ class _FusedLoss(torch.autograd.Function):
             hidden_CH = hidden_NH[rows]
             logits_CV = (hidden_CH @ weight_VH.T).float()
             losses_C, signals, gradient_CV = token_losses(
-                logits_CV, labels_N[rows], _rows(teacher, rows), settings, wants_gradient=wants_gradient)
+                logits_CV, labels_N[rows], _rows(teacher, rows), settings, wants_gradient=wants_gradient
+            )
             loss += losses_C.sum(dtype=torch.float64)
             collected.append(signals)
             if wants_gradient:
@@ -111,8 +118,9 @@ class _FusedLoss(torch.autograd.Function):
         return gradient_hidden_NH * gradient_loss, gradient_lm_head_VH * gradient_loss, None, None, None, None
 
 
-def token_losses(logits_CV: Tensor, labels_C: Tensor, teacher: TeacherTargets, settings: LossSettings, *,
-                 wants_gradient: bool) -> tuple[Tensor, TokenSignals, Tensor | None]:
+def token_losses(
+    logits_CV: Tensor, labels_C: Tensor, teacher: TeacherTargets, settings: LossSettings, *, wants_gradient: bool
+) -> tuple[Tensor, TokenSignals, Tensor | None]:
     """Loss per token and, if wanted, its gradient with respect to the token's logits."""
     temperature, weight = settings.temperature, settings.distillation_weight
     log_q1_CV = torch.log_softmax(logits_CV, dim=-1)
@@ -171,4 +179,5 @@ def _expected(mass: Tensor, value: Tensor) -> Tensor:
 
 def _rows(teacher: TeacherTargets, rows: slice) -> TeacherTargets:
     return TeacherTargets(
-        teacher.token_ids_NK[rows], teacher.log_probs_NK[rows], teacher.log_tail_N[rows], teacher.log_prob_N[rows])
+        teacher.token_ids_NK[rows], teacher.log_probs_NK[rows], teacher.log_tail_N[rows], teacher.log_prob_N[rows]
+    )

@@ -27,8 +27,15 @@ from pipeline.params import TrainingParams
 class Run:
     """Student, optimiser, curriculum, sampler and log; `steps_done` says how far it is."""
 
-    def __init__(self, student: PreTrainedModel, curriculum: Curriculum, arms: ArmSet, seed: int,
-                 training: TrainingParams, steps: int) -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        curriculum: Curriculum,
+        arms: ArmSet,
+        seed: int,
+        training: TrainingParams,
+        steps: int,
+    ) -> None:
         """Starts a run of `steps` steps; the student is trained in place."""
         self.student = student
         self.curriculum = curriculum
@@ -38,15 +45,18 @@ class Run:
         self.training_seconds = 0.0
         self._training, self._steps = training, steps
         self._loss_settings = LossSettings(
-            training.temperature, training.distillation_weight, training.divergence, training.jsd_beta)
+            training.temperature, training.distillation_weight, training.divergence, training.jsd_beta
+        )
         matrices = [p for p in student.parameters() if p.ndim > 1]
         vectors = [p for p in student.parameters() if p.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=training.learning_rate)
+            lr=training.learning_rate,
+        )
 
-    def step(self, encoded: Sequence[EncodedProblem], store: LogitStore,
-             precision: AbstractContextManager[Any]) -> tuple[float, int]:
+    def step(
+        self, encoded: Sequence[EncodedProblem], store: LogitStore, precision: AbstractContextManager[Any]
+    ) -> tuple[float, int]:
         """One step: the curriculum's draw, the student's update, the curriculum's update. Returns loss and tokens.
 
         Raises:
@@ -59,15 +69,19 @@ class Run:
         try:
             with precision:
                 seen = accumulate_gradients(
-                    self.student, examples, store, self._loss_settings, self._training.micro_batch_tokens)
+                    self.student, examples, store, self._loss_settings, self._training.micro_batch_tokens
+                )
             self._update(step)
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}") from error
         rewards: dict[int, float] = {}
         q_values_A = None
         if isinstance(self.curriculum, AdaptiveCurriculum):
-            rewards = self.curriculum.update(StepSignals(
-                step, draw.arm_B, seen.tokens_B, seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B))
+            rewards = self.curriculum.update(
+                StepSignals(
+                    step, draw.arm_B, seen.tokens_B, seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B
+                )
+            )
             q_values_A = self.curriculum.q_values_A.copy()
         tokens = sum(e.length for e in examples)
         self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, tokens, seen.loss)
@@ -94,8 +108,12 @@ class Run:
         weights = {f"student.{name}": p for name, p in self.student.named_parameters()}
         adaptive = isinstance(self.curriculum, AdaptiveCurriculum)
         return weights | optimizer_tensors(self._optimizer, "optimizer") | log_tensors, {
-            "steps_done": self.steps_done, "training_seconds": self.training_seconds, "log": log_state,
-            "sampler": self.sampler.state(), "curriculum": self.curriculum.state() if adaptive else None}
+            "steps_done": self.steps_done,
+            "training_seconds": self.training_seconds,
+            "log": log_state,
+            "sampler": self.sampler.state(),
+            "curriculum": self.curriculum.state() if adaptive else None,
+        }
 
     @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

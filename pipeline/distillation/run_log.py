@@ -34,8 +34,15 @@ class RunLog:
         self.examples = 0
         self.tokens = 0
 
-    def add_step(self, probabilities_A: np.ndarray, q_values_A: np.ndarray | None, rewards: dict[int, float],
-                 arm_B: np.ndarray, tokens: int, loss: float) -> None:
+    def add_step(
+        self,
+        probabilities_A: np.ndarray,
+        q_values_A: np.ndarray | None,
+        rewards: dict[int, float],
+        arm_B: np.ndarray,
+        tokens: int,
+        loss: float,
+    ) -> None:
         """Notes one step. `q_values_A` are those after the update, None for a curriculum that has none."""
         arms = len(self._arm_names)
         reward_A = np.full(arms, np.nan)
@@ -55,15 +62,22 @@ class RunLog:
     def write(self, folder: Path) -> None:
         """Writes both logs as CSV."""
         write_text(folder / LEARNING_CURVE, _csv(CURVE_COLUMNS, self._curve))
-        rows = ([step, name, *values] for step, values_4A in enumerate(self._arms)
-                for name, values in zip(self._arm_names, values_4A.T.tolist(), strict=True))
+        rows = (
+            [step, name, *values]
+            for step, values_4A in enumerate(self._arms)
+            for name, values in zip(self._arm_names, values_4A.T.tolist(), strict=True)
+        )
         write_text(folder / ARM_LOG, _csv(ARM_COLUMNS, rows))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The log as a tensor and a JSON value."""
         arms = torch.from_numpy(np.array(self._arms).reshape(len(self._arms), 4, len(self._arm_names)))
-        return {"log.arms": arms}, {"curve": self._curve, "losses": self._losses, "examples": self.examples,
-                                    "tokens": self.tokens}
+        return {"log.arms": arms}, {
+            "curve": self._curve,
+            "losses": self._losses,
+            "examples": self.examples,
+            "tokens": self.tokens,
+        }
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Puts back what `state` returned."""

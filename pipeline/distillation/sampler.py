@@ -38,10 +38,16 @@ class Sampler:
         Raises:
             TrainingError: the probabilities are not a distribution over the arms.
         """
-        if (probabilities_A.shape != (len(self._arms),) or not np.isfinite(probabilities_A).all()
-                or probabilities_A.min() < 0 or abs(probabilities_A.sum() - 1) > 1e-6):
-            raise TrainingError(f"step {step}: the curriculum's probabilities {probabilities_A} are not a distribution "
-                                f"over its {len(self._arms)} arms; mend the curriculum")
+        if (
+            probabilities_A.shape != (len(self._arms),)
+            or not np.isfinite(probabilities_A).all()
+            or probabilities_A.min() < 0
+            or abs(probabilities_A.sum() - 1) > 1e-6
+        ):
+            raise TrainingError(
+                f"step {step}: the curriculum's probabilities {probabilities_A} are not a distribution "
+                f"over its {len(self._arms)} arms; mend the curriculum"
+            )
         rng = numpy_rng(self._seed, "arms", step)
         arm_B = rng.choice(len(self._arms), size=batch_size, p=probabilities_A / probabilities_A.sum())
         return Draw(arm_B, np.array([self._deal(int(arm)) for arm in arm_B]))

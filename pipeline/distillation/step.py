@@ -57,8 +57,13 @@ def micro_batches(examples: Sequence[EncodedProblem], max_tokens: int) -> Iterat
         yield group
 
 
-def accumulate_gradients(student: PreTrainedModel, examples: Sequence[EncodedProblem], store: LogitStore,
-                         settings: LossSettings, micro_batch_tokens: int) -> ExampleSignals:
+def accumulate_gradients(
+    student: PreTrainedModel,
+    examples: Sequence[EncodedProblem],
+    store: LogitStore,
+    settings: LossSettings,
+    micro_batch_tokens: int,
+) -> ExampleSignals:
     """Adds the gradient of the batch's loss to the student's parameters; the cut changes nothing beyond rounding.
 
     Raises:
@@ -71,20 +76,30 @@ def accumulate_gradients(student: PreTrainedModel, examples: Sequence[EncodedPro
         part = [examples[i] for i in group]
         part_loss, signals, targets = forward_loss(student, part, store, settings, total_tokens)
         if not torch.isfinite(part_loss):
-            raise TrainingError(f"the loss is {part_loss.item()} on problems {[e.id for e in part]}; lower "
-                                "training.learning_rate, or look at these problems' solutions")
+            raise TrainingError(
+                f"the loss is {part_loss.item()} on problems {[e.id for e in part]}; lower "
+                "training.learning_rate, or look at these problems' solutions"
+            )
         part_loss.backward()
         loss += part_loss.item()
         lengths = [len(e.completion_ids) for e in part]
-        for name, values_N in (("teacher", targets.log_prob_N), ("student", signals.log_prob_N),
-                               ("divergence", signals.divergence_N)):
+        for name, values_N in (
+            ("teacher", targets.log_prob_N),
+            ("student", signals.log_prob_N),
+            ("divergence", signals.divergence_N),
+        ):
             sums[name][group] = [chunk.sum(dtype=torch.float64).item() for chunk in values_N.cpu().split(lengths)]
     tokens_B = np.array([len(e.completion_ids) for e in examples])
     return ExampleSignals(loss, tokens_B, sums["teacher"], sums["student"], sums["divergence"] / tokens_B)
 
 
-def forward_loss(student: PreTrainedModel, examples: Sequence[EncodedProblem], store: LogitStore,
-                 settings: LossSettings, total_tokens: int) -> tuple[Tensor, TokenSignals, TeacherTargets]:
+def forward_loss(
+    student: PreTrainedModel,
+    examples: Sequence[EncodedProblem],
+    store: LogitStore,
+    settings: LossSettings,
+    total_tokens: int,
+) -> tuple[Tensor, TokenSignals, TeacherTargets]:
     """Loss of some examples, what the student made of each completion token, and the teacher's targets (on the CPU)."""
     device = student.device
     input_ids_BT, target_mask_BT = pad_examples(examples)
@@ -92,8 +107,13 @@ def forward_loss(student: PreTrainedModel, examples: Sequence[EncodedProblem], s
     predicting_BT = torch.roll(target_mask_BT, -1, dims=1)  # the position before a token predicts it
     targets = store.targets(examples, settings.temperature)
     loss, signals = distillation_loss(
-        hidden_BTH[predicting_BT.to(device)], student.lm_head.weight, input_ids_BT[target_mask_BT].to(device),
-        targets.to(device), settings, total_tokens)
+        hidden_BTH[predicting_BT.to(device)],
+        student.lm_head.weight,
+        input_ids_BT[target_mask_BT].to(device),
+        targets.to(device),
+        settings,
+        total_tokens,
+    )
     return loss, signals, targets
 
 
@@ -106,6 +126,6 @@ def pad_examples(examples: Sequence[EncodedProblem]) -> tuple[Tensor, Tensor]:
     input_ids_BT = torch.zeros(len(examples), longest, dtype=torch.long)
     target_mask_BT = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, e in enumerate(examples):
-        input_ids_BT[row, :e.length] = torch.tensor(e.prompt_ids + e.completion_ids)
-        target_mask_BT[row, len(e.prompt_ids):e.length] = True
+        input_ids_BT[row, : e.length] = torch.tensor(e.prompt_ids + e.completion_ids)
+        target_mask_BT[row, len(e.prompt_ids) : e.length] = True
     return input_ids_BT, target_mask_BT

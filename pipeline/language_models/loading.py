@@ -67,7 +67,8 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
     dtype = getattr(torch, models.dtype) if role == "teacher" else torch.float32
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+            name, revision=revision, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(role, name)) from error
     if role == "student" and models.student_layers is not None:
@@ -76,8 +77,10 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
 
 
 def _not_found(role: Role, name: str) -> str:
-    return (f"the {role} {name!r} cannot be loaded: it is neither a local folder with a safetensors model and its "
-            f"tokenizer nor reachable on the hub; set models.{role} to a local folder")
+    return (
+        f"the {role} {name!r} cannot be loaded: it is neither a local folder with a safetensors model and its "
+        f"tokenizer nor reachable on the hub; set models.{role} to a local folder"
+    )
 
 
 def keep_layers(model: PreTrainedModel, count: int) -> None:
@@ -115,7 +118,9 @@ def precision(models: ModelsParams) -> torch.autocast:
     return torch.autocast(models.device, dtype=torch.bfloat16, enabled=models.dtype == "bfloat16")
 
 
-def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, models: ModelsParams, folder: Path) -> None:
+def save_student(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, models: ModelsParams, folder: Path
+) -> None:
     """Writes a Hugging Face folder in the precision of `models`: config, safetensors weights, tokenizer."""
     model.to(getattr(torch, models.dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -130,14 +135,16 @@ def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
     teacher, student = load_tokenizer(models, "teacher"), load_tokenizer(models, "student")
     if teacher.get_vocab() != student.get_vocab():
         raise ModelError(
-            f"teacher {models.teacher!r} ({len(teacher)} tokens) and student {models.student!r} ({len(student)} tokens) "
-            "have different vocabularies; logits can only be distilled between models that share one")
+            f"teacher {models.teacher!r} ({len(teacher)} tokens) and student {models.student!r} ({len(student)} "
+            "tokens) have different vocabularies; logits can only be distilled between models that share one"
+        )
     sources = [_source(models, role) for role in ("teacher", "student")]
     sizes = [AutoConfig.from_pretrained(name, revision=revision).vocab_size for name, revision in sources]
     if sizes[0] != sizes[1]:
         raise ModelError(
             f"teacher {models.teacher!r} has {sizes[0]} output logits, student {models.student!r} has {sizes[1]}; "
-            "choose a pair with equal vocab_size")
+            "choose a pair with equal vocab_size"
+        )
     return student
 
 
@@ -146,11 +153,13 @@ def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
     name, revision = _source(models, role)
     folder = Path(name)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]) if folder.is_dir() else []
-    return {"name": name, "revision": revision,
-            "files": digest_of({f.name: file_digest(f) for f in files}) if files else None}
+    return {
+        "name": name,
+        "revision": revision,
+        "files": digest_of({f.name: file_digest(f) for f in files}) if files else None,
+    }
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of everything a tokenizer does: its rules, vocabulary and chat template."""
     return digest_of([tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template])
-

@@ -36,8 +36,15 @@ def build_tokenizer() -> Qwen2Tokenizer:
     characters = [byte_level.get(c, c) for c in ("\n", *string.printable[:95])]
     tokens = [PAD, END, UNKNOWN, *characters, *LATEX_COMMANDS]
     tokenizer = Qwen2Tokenizer(
-        vocab={token: i for i, token in enumerate(tokens)}, merges=[], pad_token=PAD, eos_token=END, unk_token=UNKNOWN,
-        padding_side="right", model_max_length=MAX_POSITIONS, clean_up_tokenization_spaces=False)
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=[],
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        padding_side="right",
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
+    )
     tokenizer.add_tokens([AddedToken(command, normalized=False) for command in LATEX_COMMANDS])
     return tokenizer
 
@@ -45,8 +52,16 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def build_model(shape: MiniShape, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2 model with tied embeddings; draws from torch's global generator."""
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.feed_forward_size, max_position_embeddings=MAX_POSITIONS, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None)
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        intermediate_size=shape.feed_forward_size,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
     return Qwen2ForCausalLM(config)

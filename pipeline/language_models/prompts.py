@@ -39,12 +39,15 @@ def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, template: str) 
     """
     if template != CHAT_TEMPLATE:
         if SLOT not in template:
-            raise ParamsError(f"params.yaml: models.prompt is {template!r}; it needs the slot {SLOT} or {CHAT_TEMPLATE}")
+            raise ParamsError(
+                f"params.yaml: models.prompt is {template!r}; it needs the slot {SLOT} or {CHAT_TEMPLATE}"
+            )
         return tokenizer.encode(template.replace(SLOT, text), add_special_tokens=False)
     if tokenizer.chat_template is None:
         raise ModelError("models.prompt is chat_template, but the tokenizer has none; give a text with {problem}")
     rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+    )
     return tokenizer.encode(rendered, add_special_tokens=False)
 
 
@@ -68,8 +71,10 @@ def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> No
     for text in (problem.problem, problem.solution):
         if tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) != text:
             lost = sorted({c for c in text if not tokenizer.encode(c, add_special_tokens=False)})
-            raise DataError(f"problem {problem.id!r} has characters this tokenizer cannot write "
-                            f"({' '.join(map(repr, lost))}); choose a scale whose models know them")
+            raise DataError(
+                f"problem {problem.id!r} has characters this tokenizer cannot write "
+                f"({' '.join(map(repr, lost))}); choose a scale whose models know them"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ class Encoding:
     cut: int
 
 
-def encode_all(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: str,
-               max_tokens: int) -> Encoding:
+def encode_all(
+    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: str, max_tokens: int
+) -> Encoding:
     """Encodes a split; problems whose prompt alone fills `max_tokens` are left out and counted.
 
     Raises:

@@ -10,7 +10,9 @@ import re
 # An escaped character is one token, so that \{ and \} are not braces and \\boxed is a line break and a word.
 _TOKEN = re.compile(
     r"(?P<box>\\(?:boxed|fbox)(?![A-Za-z]))\s*(?:(?P<brace>\{)|(?P<bare>[^\s${}\\]+))?"
-    r"|\\.|\{+|\}+", re.DOTALL)
+    r"|\\.|\{+|\}+",
+    re.DOTALL,
+)
 
 
 def last_boxed(text: str) -> str | None:

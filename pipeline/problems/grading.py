@@ -33,7 +33,8 @@ MAX_ANSWER_LENGTH = 1000  # characters; nothing longer is parsed
 START_SECONDS = 120.0  # for a worker's imports, on a machine that may be busy
 _PLAIN_INTEGER = re.compile(r"-?[0-9]{1,15}")
 _PLAIN_ANSWER = re.compile(  # an integer, a fraction, or a tuple of integers: no doubt that these can be parsed
-    r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})|\(-?[0-9]{1,15}(?:,-?[0-9]{1,15})+\)")
+    r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})|\(-?[0-9]{1,15}(?:,-?[0-9]{1,15})+\)"
+)
 
 Job = tuple[str, ...]  # (answer,): can it be parsed?  (gold, answer): are they equivalent?
 
@@ -73,8 +74,9 @@ class Grader:
         """Nothing starts before there is something to judge."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Kills every worker and waits for its end."""
         for worker in list(self._workers):
             self._remove(worker)
@@ -109,7 +111,7 @@ class Grader:
             unsettled = len(waiting)
             while unsettled:
                 self._start_workers(unsettled)
-                for worker in [w for w in self._workers if w.ready and w.job is None][:len(waiting)]:
+                for worker in [w for w in self._workers if w.ready and w.job is None][: len(waiting)]:
                     if not worker.give(waiting[0], self._seconds):
                         self._remove(worker)  # died while it had nothing to do: the job goes to the next
                         continue
@@ -165,8 +167,13 @@ class _Worker:
     def __init__(self) -> None:
         # -P: the worker's folder is not searched for modules; a fixed hash seed: SymPy's sets have one order.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-W", "ignore", grading_worker.__file__], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, bufsize=0, env=os.environ | {"PYTHONHASHSEED": "0"}, start_new_session=True)
+            [sys.executable, "-P", "-s", "-W", "ignore", grading_worker.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+            start_new_session=True,
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests = self._process.stdin
@@ -223,14 +230,18 @@ def compared_as_text(problems: Sequence[Problem], grader: Grader, description: s
     """
     for problem in problems:
         if (fault := _fault(problem.answer)) is not None:
-            raise DataError(f"the answer of problem {problem.id} cannot be graded: it {fault} "
-                            f"({problem.answer[:60]!r}); correct or remove the record")
+            raise DataError(
+                f"the answer of problem {problem.id} cannot be graded: it {fault} "
+                f"({problem.answer[:60]!r}); correct or remove the record"
+            )
     parses = grader.parses([problem.answer for problem in problems], description)
     textual = {problem.id for problem, parsed in zip(problems, parses, strict=True) if not parsed}
     for problem in problems:
         if problem.id in textual and not any(map(str.isalnum, grading_worker.as_text(problem.answer))):
-            raise DataError(f"the answer of problem {problem.id} cannot be graded: Math-Verify cannot parse it and it "
-                            f"has no letter or digit ({problem.answer!r}); correct or remove the record")
+            raise DataError(
+                f"the answer of problem {problem.id} cannot be graded: Math-Verify cannot parse it and it "
+                f"has no letter or digit ({problem.answer!r}); correct or remove the record"
+            )
     return textual
 
 

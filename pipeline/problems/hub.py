@@ -37,13 +37,15 @@ def _load(source: HubSource) -> dict[str, Any]:
         return {name: datasets.load_dataset(source.name, name, revision=source.revision) for name in names}
     except Exception as error:  # the library raises anything from ValueError to its HTTP client's own errors
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-        raise DataError(f"dataset {source.name} (revision {source.revision}) cannot be loaded from the hub ({reason}); "
-                        "check data.hub and the network, or use local files with data.source=path and data.path.train"
-                        ) from error
+        raise DataError(
+            f"dataset {source.name} (revision {source.revision}) cannot be loaded from the hub ({reason}); "
+            "check data.hub and the network, or use local files with data.source=path and data.path.train"
+        ) from error
 
 
 def _records(source: HubSource, configs: dict[str, Any], split: str) -> Iterator[RawRecord]:
     for name, splits in configs.items():
         for row, fields in enumerate(splits.get(split, ())):
-            yield RawRecord(f"{source.name}, config {name}, split {split}, row {row}", f"{split}/{name}/{row}.json",
-                            fields)
+            yield RawRecord(
+                f"{source.name}, config {name}, split {split}, row {row}", f"{split}/{name}/{row}.json", fields
+            )

@@ -1,9 +1,9 @@
-"""mini_math: a generator of short worked problems in MATH's schema, for the offline default scale.
+r"""mini_math: a generator of short worked problems in MATH's schema, for the offline default scale.
 
 Every subject of MATH has one task per level. A level adds worked steps and larger numbers, so difficulty
 rises with level by construction. A solution is one line of LaTeX that ends in its boxed answer:
 
-    Compute $34+25-17$.        ->  $34+25=59,59-17=42,\\boxed{42}$
+    Compute $34+25-17$.        ->  $34+25=59,59-17=42,\boxed{42}$
 
 A problem belongs to exactly one *pool*, decided by a hash of its text: `pretraining` problems are used only
 to train the mini teacher and student, `study` problems only for the train, validation and test splits. The
@@ -81,8 +81,13 @@ def algebra(level: int, rng: random.Random) -> Draft:
     a, c, e = a + 3, rng.randint(2, a + 1), rng.randint(2, 9)
     d = a * (x + e) + b - c * x
     ae = a * e
-    steps = [f"{a}*{e}={ae}", f"{ae}+{b}={ae + b}", f"{a}-{c}={a - c}", f"{a - c}{v}={d}-{ae + b}={d - ae - b}",
-             f"{v}={d - ae - b}/{a - c}={x}"]
+    steps = [
+        f"{a}*{e}={ae}",
+        f"{ae}+{b}={ae + b}",
+        f"{a}-{c}={a - c}",
+        f"{a - c}{v}={d}-{ae + b}={d - ae - b}",
+        f"{v}={d - ae - b}/{a - c}={x}",
+    ]
     return f"Solve ${a}({v}+{e})+{b}={c}{v}+{d}$.", steps, str(x)
 
 
@@ -128,8 +133,11 @@ def geometry(level: int, rng: random.Random) -> Draft:
         return f"Two angles are {a} and {b}. Sum?", [f"{a}+{b}={a + b}"], str(a + b)
     if level == 2:
         a, b = rng.randint(21, 79), rng.randint(21, 79)
-        return (f"Triangle, angles {a} and {b}. Third angle?", [f"{a}+{b}={a + b}", f"180-{a + b}={180 - a - b}"],
-                str(180 - a - b))
+        return (
+            f"Triangle, angles {a} and {b}. Third angle?",
+            [f"{a}+{b}={a + b}", f"180-{a + b}={180 - a - b}"],
+            str(180 - a - b),
+        )
     if level == 3:
         a, b = rng.randint(5, 39), rng.randint(5, 39)
         p = 2 * (a + b)
@@ -142,8 +150,14 @@ def geometry(level: int, rng: random.Random) -> Draft:
     a, b, c = (rng.randint(2, 12) for _ in range(3))
     ab, bc, ca = a * b, b * c, c * a
     half = ab + bc + ca
-    steps = [f"{a}*{b}={ab}", f"{b}*{c}={bc}", f"{c}*{a}={ca}", f"{ab}+{bc}={ab + bc}", f"{ab + bc}+{ca}={half}",
-             f"2*{half}={2 * half}"]
+    steps = [
+        f"{a}*{b}={ab}",
+        f"{b}*{c}={bc}",
+        f"{c}*{a}={ca}",
+        f"{ab}+{bc}={ab + bc}",
+        f"{ab + bc}+{ca}={half}",
+        f"2*{half}={2 * half}",
+    ]
     return f"Surface of a {a} by {b} by {c} box?", steps, str(2 * half)
 
 
@@ -159,8 +173,11 @@ def intermediate_algebra(level: int, rng: random.Random) -> Draft:
     square, linear = x * x, a * x
     if level == 3:
         steps = [f"{x}*{x}={square}", f"{a}*{x}={linear}", f"{square}+{linear}={square + linear}"]
-        return f"${f}(x)=x^2+{a}x+{b}$. Find ${f}({x})$.", [
-            *steps, f"{square + linear}+{b}={square + linear + b}"], str(square + linear + b)
+        return (
+            f"${f}(x)=x^2+{a}x+{b}$. Find ${f}({x})$.",
+            [*steps, f"{square + linear}+{b}={square + linear + b}"],
+            str(square + linear + b),
+        )
     if level == 4:
         a, x = rng.randint(2, 4), rng.randint(2, 6)
         first = a * x + b
@@ -171,8 +188,14 @@ def intermediate_algebra(level: int, rng: random.Random) -> Draft:
     x = rng.randint(2, 5)
     inner = a * x + b
     square, linear = inner * inner, c * inner
-    steps = [f"{a}*{x}={a * x}", f"{a * x}+{b}={inner}", f"{inner}*{inner}={square}", f"{c}*{inner}={linear}",
-             f"{square}+{linear}={square + linear}", f"{square + linear}+{d}={square + linear + d}"]
+    steps = [
+        f"{a}*{x}={a * x}",
+        f"{a * x}+{b}={inner}",
+        f"{inner}*{inner}={square}",
+        f"{c}*{inner}={linear}",
+        f"{square}+{linear}={square + linear}",
+        f"{square + linear}+{d}={square + linear + d}",
+    ]
     return f"$f(x)={a}x+{b},g(x)=x^2+{c}x+{d}$. Find $g(f({x}))$.", steps, str(square + linear + d)
 
 
@@ -191,8 +214,11 @@ def number_theory(level: int, rng: random.Random) -> Draft:
         return f"${a}+{b}$ mod ${m}$?", [f"{a}+{b}={a + b}", *reduce(a + b)], str((a + b) % m)
     if level == 3:
         a = rng.randint(4, 12)
-        return f"${a}*{c}+{b}$ mod ${m}$?", [f"{a}*{c}={a * c}", f"{a * c}+{b}={a * c + b}", *reduce(a * c + b)], str(
-            (a * c + b) % m)
+        return (
+            f"${a}*{c}+{b}$ mod ${m}$?",
+            [f"{a}*{c}={a * c}", f"{a * c}+{b}={a * c + b}", *reduce(a * c + b)],
+            str((a * c + b) % m),
+        )
     if level == 4:
         ra, rb = a % m, b % m
         steps = [*reduce(a), *reduce(b), f"{ra}*{rb}={ra * rb}", *reduce(ra * rb)]
@@ -220,8 +246,7 @@ def precalculus(level: int, rng: random.Random) -> Draft:
         steps = [f"{a}*{d}={a * d}", f"{b}*{e}={b * e}", f"{a * d}+{b * e}={s}", f"{c}*{f}={c * f}", f"{s}+{c * f}={t}"]
         return f"Find $({a},{b},{c})\\cdot({d},{e},{f})$.", steps, str(t)
     p, q = a + e, b + f
-    steps = [f"{a}+{e}={p}", f"{b}+{f}={q}", f"{p}*{d}={p * d}", f"{q}*{c}={q * c}",
-             f"{p * d}-{q * c}={p * d - q * c}"]
+    steps = [f"{a}+{e}={p}", f"{b}+{f}={q}", f"{p}*{d}={p * d}", f"{q}*{c}={q * c}", f"{p * d}-{q * c}={p * d - q * c}"]
     return f"$u=({a},{b})+({e},{f})$, $v=({c},{d})$. Determinant of $(u;v)$?", steps, str(p * d - q * c)
 
 
@@ -263,7 +288,9 @@ def generate_distinct(subject: str, level: int, count: int, rng: random.Random) 
         problem = generate(subject, level, "study", rng)
         misses = misses + 1 if problem.problem in found else 0
         if misses > 256:
-            raise ValueError(f"mini_math: {subject}, level {level} holds only about {len(found)} problems, "
-                             f"{count} were asked for; lower the sizes under data in params.yaml")
+            raise ValueError(
+                f"mini_math: {subject}, level {level} holds only about {len(found)} problems, "
+                f"{count} were asked for; lower the sizes under data in params.yaml"
+            )
         found.setdefault(problem.problem, problem)
     return list(found.values())

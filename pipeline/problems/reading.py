@@ -24,8 +24,15 @@ from pipeline.problems.record import Problem
 
 DropReason = Literal["unknown_level", "no_boxed_answer", "empty_boxed_answer", "duplicate", "also_in_test"]
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
-SUBJECTS = ("Algebra", "Counting & Probability", "Geometry", "Intermediate Algebra", "Number Theory", "Prealgebra",
-            "Precalculus")
+SUBJECTS = (
+    "Algebra",
+    "Counting & Probability",
+    "Geometry",
+    "Intermediate Algebra",
+    "Number Theory",
+    "Prealgebra",
+    "Precalculus",
+)
 _SUBJECT_OF_SLUG = {re.sub(r"\W+", "_", name.replace("&", "and")).lower(): name for name in SUBJECTS}
 
 
@@ -90,8 +97,10 @@ def _read_tree(folder: Path, split: str) -> Iterator[RawRecord]:
 
     paths = sorted(folder.glob("*/*.json"), key=order)
     if not paths:
-        raise DataError(f"{folder} holds no SUBJECT/NUMBER.json files; set data.path to the folder that holds the "
-                        "subjects, such as MATH/train")
+        raise DataError(
+            f"{folder} holds no SUBJECT/NUMBER.json files; set data.path to the folder that holds the "
+            "subjects, such as MATH/train"
+        )
     for path in paths:
         try:
             content = path.read_bytes()
@@ -125,8 +134,10 @@ def select(records: Iterable[RawRecord]) -> SourceSplit:
         elif normalised(problem.problem) in kept:
             dropped["duplicate"] += 1
         elif problem.id in where_of_id:
-            raise DataError(f"{record.where}: field 'unique_id' repeats {problem.id!r} of {where_of_id[problem.id]}; "
-                            "give every problem its own")
+            raise DataError(
+                f"{record.where}: field 'unique_id' repeats {problem.id!r} of {where_of_id[problem.id]}; "
+                "give every problem its own"
+            )
         else:
             kept[normalised(problem.problem)] = problem
             where_of_id[problem.id] = record.where
@@ -152,8 +163,10 @@ def to_problem(record: RawRecord) -> Problem | DropReason:
         DataError: the record is malformed; the message names its place and field.
     """
     if not isinstance(record.fields, dict):
-        raise DataError(f"{record.where}: the record is a JSON {_kind(record.fields)}, not an object; make it one with "
-                        "problem, solution, level and type")
+        raise DataError(
+            f"{record.where}: the record is a JSON {_kind(record.fields)}, not an object; make it one with "
+            "problem, solution, level and type"
+        )
     problem, solution = (_text(record, name) for name in ("problem", "solution"))
     subject, level = _subject(record), _level(record)
     answer = last_boxed(solution) if record.fields.get("answer") is None else _text(record, "answer", empty=True)
@@ -188,8 +201,9 @@ def _subject(record: RawRecord) -> str:
         raise DataError(f"{record.where}: field 'type' (or 'subject') is missing; add it")
     names = {proper_subject(_text(record, name)) for name in given}
     if len(names) > 1:
-        raise DataError(f"{record.where}: fields 'type' and 'subject' disagree ({' and '.join(sorted(names))}); "
-                        "keep one of them")
+        raise DataError(
+            f"{record.where}: fields 'type' and 'subject' disagree ({' and '.join(sorted(names))}); keep one of them"
+        )
     return names.pop()
 
 

@@ -42,8 +42,10 @@ def split_source(train: SourceSplit, test: SourceSplit | None, data: DataParams)
     """
     if test is None:
         if data.test_size is None:
-            raise ParamsError("data.test_size is null and the source has no test split; say how many problems to hold "
-                              "out of train, or name a test file in data.path.test")
+            raise ParamsError(
+                "data.test_size is null and the source has no test split; say how many problems to hold "
+                "out of train, or name a test file in data.path.test"
+            )
         test_problems, rest = take(train.problems, data.test_size, data.seed, "test")
     else:
         test_problems, _ = take(test.problems, data.test_size, data.seed, "test")
@@ -56,8 +58,7 @@ def split_source(train: SourceSplit, test: SourceSplit | None, data: DataParams)
     return Prepared(splits, dropped)
 
 
-def take(problems: Sequence[Problem], size: int | None, seed: int, split: Split
-         ) -> tuple[list[Problem], list[Problem]]:
+def take(problems: Sequence[Problem], size: int | None, seed: int, split: Split) -> tuple[list[Problem], list[Problem]]:
     """Draws `size` problems (None: all), each stratum in proportion; returns them and the rest, in source order.
 
     Raises:
@@ -68,8 +69,10 @@ def take(problems: Sequence[Problem], size: int | None, seed: int, split: Split
     if size is None:
         return list(problems), []
     if size > len(problems):
-        raise DataError(f"data.{split}_size asks for {size} problems and the source has only {len(problems)} left for "
-                        f"the {split} split; lower it to {len(problems)} or less")
+        raise DataError(
+            f"data.{split}_size asks for {size} problems and the source has only {len(problems)} left for "
+            f"the {split} split; lower it to {len(problems)} or less"
+        )
     strata: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
         strata[problem.subject, problem.level].append(index)
@@ -85,7 +88,7 @@ def proportional(sizes: dict[tuple[str, int], int], total: int) -> dict[tuple[st
     exact = {stratum: Fraction(total * size, sum(sizes.values())) for stratum, size in sizes.items()}
     quotas = {stratum: int(share) for stratum, share in exact.items()}
     by_remainder = sorted(exact, key=lambda stratum: (quotas[stratum] - exact[stratum], stratum))
-    for stratum in by_remainder[:total - sum(quotas.values())]:
+    for stratum in by_remainder[: total - sum(quotas.values())]:
         quotas[stratum] += 1
     return quotas
 
@@ -96,8 +99,10 @@ def generate_splits(data: DataParams) -> Prepared:
     Raises:
         ParamsError: a size is missing, is no multiple of the number of cells, or exceeds what a cell holds.
     """
-    per_cell = {split: _per_cell(split, size) for split, size in (
-        ("test", data.test_size), ("validation", data.validation_size), ("train", data.train_size))}
+    per_cell = {
+        split: _per_cell(split, size)
+        for split, size in (("test", data.test_size), ("validation", data.validation_size), ("train", data.train_size))
+    }
     splits: Splits = {split: [] for split in SPLITS}
     for subject in TASKS:
         for level in LEVELS:
@@ -105,15 +110,23 @@ def generate_splits(data: DataParams) -> Prepared:
             try:
                 generated = iter(generate_distinct(subject, level, sum(per_cell.values()), rng))
             except ValueError as error:
-                raise ParamsError(f"mini_math does not hold {sum(per_cell.values())} different problems of {subject}, "
-                                  f"level {level}; lower data.train_size, now {data.train_size}, or the other sizes"
-                                  ) from error
+                raise ParamsError(
+                    f"mini_math does not hold {sum(per_cell.values())} different problems of {subject}, "
+                    f"level {level}; lower data.train_size, now {data.train_size}, or the other sizes"
+                ) from error
             slug = subject.lower().replace("&", "and").replace(" ", "_")
             for split, count in per_cell.items():
                 splits[split] += [
-                    Problem(f"mini_math/{split}/{slug}/level_{level}/{number:03d}", g.problem, g.solution, g.level,
-                            g.subject, g.answer)
-                    for number, g in zip(range(count), generated, strict=False)]
+                    Problem(
+                        f"mini_math/{split}/{slug}/level_{level}/{number:03d}",
+                        g.problem,
+                        g.solution,
+                        g.level,
+                        g.subject,
+                        g.answer,
+                    )
+                    for number, g in zip(range(count), generated, strict=False)
+                ]
     check(splits)
     return Prepared(splits, {"train": dict.fromkeys(DROP_REASONS, 0)})
 
@@ -122,8 +135,10 @@ def _per_cell(split: Split, size: int | None) -> int:
     if size is None:
         raise ParamsError(f"data.{split}_size is null, but mini_math has no end; give a multiple of {CELLS}")
     if size % CELLS:
-        raise ParamsError(f"data.{split}_size is {size}, but mini_math needs a multiple of {CELLS} ({len(TASKS)} "
-                          f"subjects x {len(LEVELS)} levels); {max(1, round(size / CELLS)) * CELLS} is the nearest")
+        raise ParamsError(
+            f"data.{split}_size is {size}, but mini_math needs a multiple of {CELLS} ({len(TASKS)} "
+            f"subjects x {len(LEVELS)} levels); {max(1, round(size / CELLS)) * CELLS} is the nearest"
+        )
     return size // CELLS
 
 
@@ -138,8 +153,10 @@ def check(splits: Splits) -> None:
     for split, problems in splits.items():
         for problem in problems:
             if problem.id in ids:
-                raise DataError(f"id {problem.id!r} stands for a problem in {ids[problem.id]} and for another in "
-                                f"{split}; give every problem its own unique_id")
+                raise DataError(
+                    f"id {problem.id!r} stands for a problem in {ids[problem.id]} and for another in "
+                    f"{split}; give every problem its own unique_id"
+                )
             if (text := normalised(problem.problem)) in texts:
                 raise DataError(f"problem {problem.id!r} of {split} is also in {texts[text]}; remove one of the two")
             ids[problem.id] = texts[text] = split

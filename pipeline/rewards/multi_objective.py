@@ -28,8 +28,12 @@ def build(params: Params, settings: dict[str, Any], seed: int) -> MultiObjective
         ParamsError: a weight names no reward, or multi_objective itself.
     """
     if "multi_objective" in params.weights:
-        raise ParamsError("params.yaml: curricula.rl.rewards.multi_objective.weights must not name multi_objective itself")
-    return MultiObjective({name: (weight, build_reward(name, settings, seed)) for name, weight in params.weights.items()})
+        raise ParamsError(
+            "params.yaml: curricula.rl.rewards.multi_objective.weights must not name multi_objective itself"
+        )
+    return MultiObjective(
+        {name: (weight, build_reward(name, settings, seed)) for name, weight in params.weights.items()}
+    )
 
 
 class MultiObjective:
@@ -50,8 +54,10 @@ class MultiObjective:
 
     def state(self) -> dict[str, Any]:
         """The state of every part and of its standardisation."""
-        return {name: {"reward": reward.state(), "standardizer": self._standardizers[name].state()}
-                for name, (_, reward) in self._parts.items()}
+        return {
+            name: {"reward": reward.state(), "standardizer": self._standardizers[name].state()}
+            for name, (_, reward) in self._parts.items()
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Puts back what `state` returned."""

@@ -31,8 +31,10 @@ class RandomReward:
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of every arm in the step."""
-        return {int(arm): float(numpy_rng(self._seed, "random_reward", signals.step, int(arm)).standard_normal())
-                for arm in np.unique(signals.arm_B)}
+        return {
+            int(arm): float(numpy_rng(self._seed, "random_reward", signals.step, int(arm)).standard_normal())
+            for arm in np.unique(signals.arm_B)
+        }
 
     def state(self) -> dict[str, Any]:
         """Nothing changes over a run."""

@@ -37,7 +37,9 @@ def imported_modules(file):
             yield from (alias.name for alias in node.names if alias.name.startswith("pipeline"))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline"):
             yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if module_file(f"{node.module}.{alias.name}"))
+            yield from (
+                f"{node.module}.{alias.name}" for alias in node.names if module_file(f"{node.module}.{alias.name}")
+            )
 
 
 def import_closure(roots):
@@ -160,4 +162,3 @@ def test_every_param_has_a_comment():
                 yield str(key)
 
     assert set(keys(values)) - commented - above == set()
-

@@ -33,7 +33,9 @@ def stage(monkeypatch):
 @pytest.fixture
 def small_project(project, stage):
     """A project with small sizes, prepared and with its teacher logits captured."""
-    change_params(lambda values: [values["scales"]["mini"][section].update(change) for section, change in SMALL.items()])
+    change_params(
+        lambda values: [values["scales"]["mini"][section].update(change) for section, change in SMALL.items()]
+    )
     change_params(lambda values: values.update(methods=["rl", "traditional"], seeds=[0]))
     change_params(lambda values: values["report"].update(resamples=200))
     stage("prepare")
@@ -52,11 +54,21 @@ def change_params(change):
 
 def digests(folder):
     """SHA-256 of every file below a folder."""
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
-            for f in sorted(folder.glob("**/*")) if f.is_file()}
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(folder.glob("**/*"))
+        if f.is_file()
+    }
 
 
 def run_python(code, cwd):
     """Runs `code` in a new process that can import the project."""
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

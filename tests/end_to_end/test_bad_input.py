@@ -14,10 +14,12 @@ MINI = ("scales", "mini")
 
 def setting(*path, value):
     """A change of params.yaml."""
+
     def change(values):
         for key in path[:-1]:
             values = values[key]
         values[path[-1]] = value
+
     return change
 
 
@@ -31,22 +33,36 @@ def refused(stage, capsys, *command):
     return lines[0]
 
 
-@pytest.mark.parametrize(("path", "value", "command", "sentence"), [
-    ((*MINI, "data", "source"), "hub", ("prepare",), "cannot"),
-    ((*MINI, "data", "source"), "elsewhere", ("prepare",), "scales.mini.data.source: input should be 'mini_math'"),
-    ((*MINI, "data", "train_size"), 71, ("prepare",), "multiple of 35"),
-    (("scale",), "maxi", ("prepare",), "scales.maxi.data is missing ('maxi' is not one of: mini, smollm2, qwen2)"),
-    (("curricula", "rl", "tau"), -1.0, ("train", "--method", "rl", "--seed", "0"), "curricula.rl.tau"),
-    ((*MINI, "training", "batch_size"), 0, ("train", "--method", "rl", "--seed", "0"),
-     "scales.mini.training.batch_size: input should be greater than 0 (it is 0)"),
-    ((*MINI, "training", "learning_rate"), "fast", ("train", "--method", "rl", "--seed", "0"), "(it is 'fast')"),
-    ((*MINI, "training", "divergence"), "chi2", ("train", "--method", "rl", "--seed", "0"), "'forward_kl', 'reverse_kl'"),
-    ((*MINI, "models", "teacher"), "no/such-model", ("teacher_logits",), "'no/such-model' cannot be loaded"),
-    ((*MINI, "models", "prompt"), "Solve:", ("teacher_logits",), "it needs the slot {problem}"),
-    ((*MINI, "models", "prompt"), "chat_template", ("teacher_logits",), "the tokenizer has none"),
-    ((*MINI, "models", "device"), "cuda", ("teacher_logits",), "torch finds no CUDA device"),
-])
-def test_a_wrong_parameter_is_refused_before_anything_is_written(project, stage, capsys, path, value, command, sentence):
+@pytest.mark.parametrize(
+    ("path", "value", "command", "sentence"),
+    [
+        ((*MINI, "data", "source"), "hub", ("prepare",), "cannot"),
+        ((*MINI, "data", "source"), "elsewhere", ("prepare",), "scales.mini.data.source: input should be 'mini_math'"),
+        ((*MINI, "data", "train_size"), 71, ("prepare",), "multiple of 35"),
+        (("scale",), "maxi", ("prepare",), "scales.maxi.data is missing ('maxi' is not one of: mini, smollm2, qwen2)"),
+        (("curricula", "rl", "tau"), -1.0, ("train", "--method", "rl", "--seed", "0"), "curricula.rl.tau"),
+        (
+            (*MINI, "training", "batch_size"),
+            0,
+            ("train", "--method", "rl", "--seed", "0"),
+            "scales.mini.training.batch_size: input should be greater than 0 (it is 0)",
+        ),
+        ((*MINI, "training", "learning_rate"), "fast", ("train", "--method", "rl", "--seed", "0"), "(it is 'fast')"),
+        (
+            (*MINI, "training", "divergence"),
+            "chi2",
+            ("train", "--method", "rl", "--seed", "0"),
+            "'forward_kl', 'reverse_kl'",
+        ),
+        ((*MINI, "models", "teacher"), "no/such-model", ("teacher_logits",), "'no/such-model' cannot be loaded"),
+        ((*MINI, "models", "prompt"), "Solve:", ("teacher_logits",), "it needs the slot {problem}"),
+        ((*MINI, "models", "prompt"), "chat_template", ("teacher_logits",), "the tokenizer has none"),
+        ((*MINI, "models", "device"), "cuda", ("teacher_logits",), "torch finds no CUDA device"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_written(
+    project, stage, capsys, path, value, command, sentence
+):
     if command[0] != "prepare":
         stage("prepare")
     change_params(setting(*path, value=value))
@@ -62,13 +78,19 @@ def written(project):
 
 def test_an_unknown_curriculum_is_named_with_those_there_are(project, stage, capsys):
     sentence = refused(stage, capsys, "train", "--method", "zigzag", "--seed", "0")
-    assert "unknown curriculum 'zigzag'; pipeline/curricula has easy_to_hard, hard_to_easy, random, rl, traditional" in sentence
+    assert (
+        "unknown curriculum 'zigzag'; pipeline/curricula has easy_to_hard, hard_to_easy, random, rl, traditional"
+        in sentence
+    )
 
 
-@pytest.mark.parametrize(("line", "sentence"), [
-    ('{"problem": "p", "solution": "\\\\boxed{1}", "level": "Level 1"}', "line 2"),
-    ('{"problem": "p", "solution"', "line 2"),
-])
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"problem": "p", "solution": "\\\\boxed{1}", "level": "Level 1"}', "line 2"),
+        ('{"problem": "p", "solution"', "line 2"),
+    ],
+)
 def test_a_malformed_line_is_named_and_no_split_is_written(project, stage, capsys, line, sentence):
     good = json.dumps({"problem": "1+1?", "solution": "\\boxed{2}", "level": "Level 1", "type": "Algebra"})
     (project / "train.jsonl").write_text(f"{good}\n{line}\n")
@@ -112,9 +134,13 @@ def test_a_diverging_run_stops_with_its_step_and_leaves_no_student(small_project
 def test_logits_of_other_problems_or_another_prompt_are_refused(small_project, stage, capsys):
     change_params(setting(*MINI, "data", "seed", value=5))
     stage("prepare")
-    assert "holds logits for other tokens of problem" in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
+    assert "holds logits for other tokens of problem" in refused(
+        stage, capsys, "train", "--method", "rl", "--seed", "0"
+    )
     change_params(setting(*MINI, "models", "prompt", value="Q: {problem}\n"))
-    assert "was captured with prompt = '{problem}\\n'" in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
+    assert "was captured with prompt = '{problem}\\n'" in refused(
+        stage, capsys, "train", "--method", "rl", "--seed", "0"
+    )
 
 
 def test_an_unknown_reward_is_named_with_those_there_are(small_project, stage, capsys):
@@ -131,4 +157,5 @@ def test_a_temperature_the_cache_does_not_hold_is_refused(small_project, stage, 
 def test_a_second_process_for_the_same_run_is_refused(small_project, stage, capsys):
     with only_one("train-rl-0"):
         assert "another process is already working on train-rl-0" in refused(
-            stage, capsys, "train", "--method", "rl", "--seed", "0")
+            stage, capsys, "train", "--method", "rl", "--seed", "0"
+        )

@@ -54,11 +54,15 @@ def results(project, name):
     return digests(project / "models/students" / name), digests(project / "plots/runs" / name)
 
 
-@pytest.mark.parametrize(("method", "script"), [
-    ("rl", KILL_AFTER_SAVE.format(method="rl", saves=1)),
-    ("rl", KILL_INSIDE_SAVE),
-    ("easy_to_hard", KILL_AFTER_SAVE.format(method="easy_to_hard", saves=3)),
-], ids=["rl after its first checkpoint", "rl inside its second write", "easy_to_hard after its last checkpoint"])
+@pytest.mark.parametrize(
+    ("method", "script"),
+    [
+        ("rl", KILL_AFTER_SAVE.format(method="rl", saves=1)),
+        ("rl", KILL_INSIDE_SAVE),
+        ("easy_to_hard", KILL_AFTER_SAVE.format(method="easy_to_hard", saves=3)),
+    ],
+    ids=["rl after its first checkpoint", "rl inside its second write", "easy_to_hard after its last checkpoint"],
+)
 def test_a_killed_run_ends_with_the_bytes_of_an_uninterrupted_one(small_project, stage, method, script, capfd):
     name = f"{method}-0"
     stage("train", "--method", method, "--seed", 0)

@@ -41,7 +41,9 @@ def test_the_pipeline_writes_everything_the_report_promises(small_project, stage
     assert (small_project / "plots/runs/rl-0/run.png").exists()
     assert not list((small_project / "checkpoints").glob("*/*"))  # finished work deletes its checkpoints
 
-    predictions = [json.loads(line) for line in (small_project / "data/predictions/rl-0.jsonl").read_text().splitlines()]
+    predictions = [
+        json.loads(line) for line in (small_project / "data/predictions/rl-0.jsonl").read_text().splitlines()
+    ]
     metrics = json.loads((small_project / "metrics/runs/rl-0.json").read_text())
     assert metrics["accuracy"] == sum(p["correct"] for p in predictions) / 35
     assert metrics["problems"] == 35

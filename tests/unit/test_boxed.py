@@ -63,8 +63,10 @@ def test_hostile_text_ends_with_the_right_answer(name):
     assert last_boxed(text) == expected
 
 
-@pytest.mark.parametrize(("text", "balance"), [
-    ("", True), ("{}", True), ("{{}", False), ("}{", False), (r"\{", True), (r"\\{", False), ("{" * 10**6, False)])
+@pytest.mark.parametrize(
+    ("text", "balance"),
+    [("", True), ("{}", True), ("{{}", False), ("}{", False), (r"\{", True), (r"\\{", False), ("{" * 10**6, False)],
+)
 def test_braces_balance(text, balance):
     assert braces_balance(text) is balance
 

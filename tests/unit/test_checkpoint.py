@@ -14,7 +14,8 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     tensors, state = Checkpoint("x", {"p": 1}, tmp_path).load()
     assert state == {"step": 7, "value": 0.1 + 0.2}
     assert {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in tensors.items()} == {
-        n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in TENSORS.items()}
+        n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in TENSORS.items()
+    }
 
 
 def test_another_identity_does_not_find_it(tmp_path):
@@ -23,9 +24,16 @@ def test_another_identity_does_not_find_it(tmp_path):
     assert Checkpoint("y", {"p": 1}, tmp_path).load() is None
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:-1], lambda data: data[:5], lambda _: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-    lambda data: data.replace(b'\\"step\\": 7', b'\\"step\\": 8')])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:5],
+        lambda _: b"",
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: data.replace(b'\\"step\\": 7', b'\\"step\\": 8'),
+    ],
+)
 def test_a_damaged_file_is_ignored_and_said_so(tmp_path, damage, capsys):
     checkpoint = Checkpoint("x", {}, tmp_path)
     checkpoint.save(TENSORS, {"step": 7})
@@ -73,7 +81,9 @@ def test_an_optimizer_goes_on_exactly_as_it_would_have(kind):
     first, first_optimizer = fresh()
     train(first, first_optimizer, range(4))
     second, second_optimizer = fresh()
-    load_optimizer_tensors(second_optimizer, "o", {k: v.clone() for k, v in optimizer_tensors(first_optimizer, "o").items()})
+    load_optimizer_tensors(
+        second_optimizer, "o", {k: v.clone() for k, v in optimizer_tensors(first_optimizer, "o").items()}
+    )
     second.data.copy_(first.data)
     train(second, second_optimizer, range(4, 9))
     assert torch.equal(whole, second)

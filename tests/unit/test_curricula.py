@@ -1,6 +1,7 @@
 """Each curriculum against its closed form."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,9 +15,20 @@ from pipeline.params import checked
 from pipeline.registry import find, names_in
 
 LEVELS = ArmSet(tuple(f"level {n}" for n in range(1, 6)), (1, 2, 3, 4, 5), tuple(np.array([n]) for n in range(5)))
-RL = {"arms": "level", "alpha": 0.25, "tau": 0.5, "epsilon": 0.1, "standardize": False, "reward": "confidence_gap",
-      "rewards": {"confidence_gap": {}, "knowledge_transfer": {}, "random_reward": {},
-                  "multi_objective": {"weights": {"confidence_gap": 1.0, "knowledge_transfer": 2.0}}}}
+RL = {
+    "arms": "level",
+    "alpha": 0.25,
+    "tau": 0.5,
+    "epsilon": 0.1,
+    "standardize": False,
+    "reward": "confidence_gap",
+    "rewards": {
+        "confidence_gap": {},
+        "knowledge_transfer": {},
+        "random_reward": {},
+        "multi_objective": {"weights": {"confidence_gap": 1.0, "knowledge_transfer": 2.0}},
+    },
+}
 
 
 def signals(step, arms, gap, divergence=0.5):
@@ -39,7 +51,9 @@ def test_every_curriculum_has_the_registrys_form():
 
 
 def test_unknown_curriculum_is_named_with_those_there_are():
-    with pytest.raises(ParamsError, match="unknown curriculum 'zigzag'; pipeline/curricula has easy_to_hard, hard_to_easy"):
+    with pytest.raises(
+        ParamsError, match="unknown curriculum 'zigzag'; pipeline/curricula has easy_to_hard, hard_to_easy"
+    ):
         find("pipeline.curricula", "zigzag", "curriculum")
 
 
@@ -111,7 +125,7 @@ def test_easy_to_hard_moves_its_window_from_level_1_to_level_5():
     assert curriculum.probabilities(0.125) == pytest.approx([0.5, 0.5, 0, 0, 0])
     assert curriculum.probabilities(0.5) == pytest.approx([0, 0, 1, 0, 0])
     means = [curriculum.probabilities(t) @ np.arange(1, 6) for t in np.linspace(0, 1, 21)]
-    assert all(a < b for a, b in zip(means, means[1:], strict=False))
+    assert all(a < b for a, b in pairwise(means))
 
 
 def test_hard_to_easy_is_the_reverse():
@@ -136,16 +150,21 @@ def test_only_rl_learns():
     assert not isinstance(progression(easy_to_hard, 1.0), AdaptiveCurriculum)
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
-    ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
-    ({"reward": "applause"}, "unknown reward 'applause'; pipeline/rewards has confidence_gap"),
-    ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
-    ({"arms": "all"}, "curricula.rl.arms: input should be 'level', 'subject' or 'level_subject'"),
-    ({"speed": 3}, "curricula.rl.speed: "),
-    ({"reward": "multi_objective", "rewards": {"multi_objective": {"weights": {"multi_objective": 1.0}}}},
-     "must not name multi_objective itself"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
+        ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
+        ({"reward": "applause"}, "unknown reward 'applause'; pipeline/rewards has confidence_gap"),
+        ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
+        ({"arms": "all"}, "curricula.rl.arms: input should be 'level', 'subject' or 'level_subject'"),
+        ({"speed": 3}, "curricula.rl.speed: "),
+        (
+            {"reward": "multi_objective", "rewards": {"multi_objective": {"weights": {"multi_objective": 1.0}}}},
+            "must not name multi_objective itself",
+        ),
+    ],
+)
 def test_wrong_settings_end_in_one_sentence(change, sentence):
     with pytest.raises(ParamsError, match=sentence):
         build_rl(**change)

@@ -37,12 +37,15 @@ def pixels(png):
     return matplotlib.image.imread("picture.png")
 
 
-@pytest.mark.parametrize(("skills", "seeds", "arms"), [
-    ({"rl": 0.5, "traditional": 0.4}, [3], {"traditional": "all"}),
-    ({"mine": 0.5, "traditional": 0.4, "also_mine": 0.2}, [0, 1], {"mine": "subject"}),
-    ({"rl": 0.5, "traditional": 0.4}, [0, 1], {"rl": "level_subject", "traditional": "all"}),
-    ({"traditional": 0.4}, [0, 1], {"traditional": "all"}),
-])
+@pytest.mark.parametrize(
+    ("skills", "seeds", "arms"),
+    [
+        ({"rl": 0.5, "traditional": 0.4}, [3], {"traditional": "all"}),
+        ({"mine": 0.5, "traditional": 0.4, "also_mine": 0.2}, [0, 1], {"mine": "subject"}),
+        ({"rl": 0.5, "traditional": 0.4}, [0, 1], {"rl": "level_subject", "traditional": "all"}),
+        ({"traditional": 0.4}, [0, 1], {"traditional": "all"}),
+    ],
+)
 def test_the_comparison_is_drawn_the_same_every_time(skills, seeds, arms):
     png = compare(skills, seeds, arms)
     assert png == compare(skills, seeds, arms)
@@ -79,9 +82,16 @@ def test_methods_keep_their_colours_and_new_ones_get_others():
     assert method_styles([f"method_{i}" for i in range(30)])["method_29"].colour
 
 
-@pytest.mark.parametrize(("arm", "group"), [
-    ("Algebra/3", "level 3"), ("level 3", "level 3"), ("Counting & Probability/5", "level 5"), ("Algebra", "Algebra"),
-    ("all", "all")])
+@pytest.mark.parametrize(
+    ("arm", "group"),
+    [
+        ("Algebra/3", "level 3"),
+        ("level 3", "level 3"),
+        ("Counting & Probability/5", "level 5"),
+        ("Algebra", "Algebra"),
+        ("all", "all"),
+    ],
+)
 def test_arms_are_grouped_by_the_level_they_hold(arm, group):
     assert group_of(arm) == group
 
@@ -93,12 +103,15 @@ def test_grouped_probabilities_add_up():
     assert list(grouped(probabilities(arm_log("rl", 0, ARMS["subject"]))).columns) == list(ARMS["subject"])
 
 
-@pytest.mark.parametrize(("arms", "shown"), [
-    ({"a": "level", "rl": "level", "b": "level"}, "rl"),
-    ({"a": "level", "b": "subject"}, "a"),
-    ({"rl": "all", "b": "level"}, "b"),
-    ({"rl": "all", "b": "all"}, None),
-])
+@pytest.mark.parametrize(
+    ("arms", "shown"),
+    [
+        ({"a": "level", "rl": "level", "b": "level"}, "rl"),
+        ({"a": "level", "b": "subject"}, "a"),
+        ({"rl": "all", "b": "level"}, "b"),
+        ({"rl": "all", "b": "all"}, None),
+    ],
+)
 def test_the_curriculum_shown_is_rl_or_another_with_several_arms(arms, shown):
     write_inputs(dict.fromkeys(arms, 0.4), [0], arms)
     assert curriculum_to_show(read_results(list(arms), [0])) == shown

@@ -16,18 +16,48 @@ from pipeline.problems.record import Problem
 SLOW = "9^{9^{9^{9}}}"  # its digits do not fit into any memory
 
 RIGHT = [
-    ("12", "12"), ("12", "12.0"), ("-3", "-3"), ("-3", "{-3}"), ("007", "7"), ("10,000", "10000"),
-    ("10,\\!000", "10000"), ("\\frac{3}{11}", "\\frac{3}{11}"), ("\\frac{3}{11}", "\\dfrac{6}{22}"),
-    ("\\frac{3}{11}", "3/11"), ("-\\frac{1}{2}", "-0.5"), ("\\frac12", "\\frac{1}{2}"), ("(47,61)", "(47, 61)"),
-    ("(47,61)", "\\left(47,61\\right)"), ("2\\sqrt{3}", "\\sqrt{12}"), ("x^2+2x+1", "(x+1)^2"), ("x=5", "5"),
-    ("5", "x=5"), ("1,2", "2,1"), ("\\text{(A)}", "(A)"), ("\\text{Evelyn}", "Evelyn"), ("5\\text{ cm}", "5"),
-    ("64\\%", "64"), ("30^\\circ.", "30^\\circ"), ("\\sin^2 t", "(\\sin t)^2"),
+    ("12", "12"),
+    ("12", "12.0"),
+    ("-3", "-3"),
+    ("-3", "{-3}"),
+    ("007", "7"),
+    ("10,000", "10000"),
+    ("10,\\!000", "10000"),
+    ("\\frac{3}{11}", "\\frac{3}{11}"),
+    ("\\frac{3}{11}", "\\dfrac{6}{22}"),
+    ("\\frac{3}{11}", "3/11"),
+    ("-\\frac{1}{2}", "-0.5"),
+    ("\\frac12", "\\frac{1}{2}"),
+    ("(47,61)", "(47, 61)"),
+    ("(47,61)", "\\left(47,61\\right)"),
+    ("2\\sqrt{3}", "\\sqrt{12}"),
+    ("x^2+2x+1", "(x+1)^2"),
+    ("x=5", "5"),
+    ("5", "x=5"),
+    ("1,2", "2,1"),
+    ("\\text{(A)}", "(A)"),
+    ("\\text{Evelyn}", "Evelyn"),
+    ("5\\text{ cm}", "5"),
+    ("64\\%", "64"),
+    ("30^\\circ.", "30^\\circ"),
+    ("\\sin^2 t", "(\\sin t)^2"),
     ("\\approx 8.24 \\text{ mph}", "\\approx 8.24\\text{mph}."),
 ]
 WRONG = [
-    ("12", "13"), ("12", "1212"), ("3", "-3"), ("\\frac{3}{11}", "\\frac{11}{3}"), ("\\frac{3}{11}", "0.27"),
-    ("(1,2)", "(2,1)"), ("(2,1)", "(1,2)"), ("(1,2)", "(1,2,3)"), ("[1,2)", "[1,2]"), ("x+1", "x-1"),
-    ("\\text{east}", "\\text{west}"), ("12", "\\text{twelve}"), ("12", ")("), ("12", "__import__('os').getpid()"),
+    ("12", "13"),
+    ("12", "1212"),
+    ("3", "-3"),
+    ("\\frac{3}{11}", "\\frac{11}{3}"),
+    ("\\frac{3}{11}", "0.27"),
+    ("(1,2)", "(2,1)"),
+    ("(2,1)", "(1,2)"),
+    ("(1,2)", "(1,2,3)"),
+    ("[1,2)", "[1,2]"),
+    ("x+1", "x-1"),
+    ("\\text{east}", "\\text{west}"),
+    ("12", "\\text{twelve}"),
+    ("12", ")("),
+    ("12", "__import__('os').getpid()"),
     ("\\approx 8.24 \\text{ mph}", "\\approx 8.25\\text{mph}"),
 ]
 
@@ -53,7 +83,10 @@ def test_answers_are_graded_by_meaning(grader, pairs, correct):
 def test_the_last_box_counts_and_no_box_is_wrong(grader):
     outputs = ["\\boxed{1} no, \\boxed{2}", "\\boxed{2} no, \\boxed{1}", "2", "\\boxed{}", "\\boxed{2", ""]
     assert grader.grade([("2", output) for output in outputs]) == [
-        Grade("2", True, False), Grade("1", False, False), *[Grade(None, False, False)] * 4]
+        Grade("2", True, False),
+        Grade("1", False, False),
+        *[Grade(None, False, False)] * 4,
+    ]
 
 
 def test_agreement_is_equivalence_and_none_agrees_with_nothing(grader):
@@ -82,8 +115,16 @@ def test_plain_and_equal_answers_need_no_worker(monkeypatch):
     monkeypatch.setattr(grading, "_Worker", no_worker)
     long = "1" * (MAX_ANSWER_LENGTH + 1)
     with Grader(1.0, 2) as grader:
-        grades = grader.grade([("5", "\\boxed{5}"), ("5", "\\boxed{6}"), ("5", "none"), ("\\pi", "\\boxed{ \\pi }"),
-                               ("x", f"\\boxed{{x{long}}}"), ("5", "\\boxed{" + "{" * 100_000)])
+        grades = grader.grade(
+            [
+                ("5", "\\boxed{5}"),
+                ("5", "\\boxed{6}"),
+                ("5", "none"),
+                ("\\pi", "\\boxed{ \\pi }"),
+                ("x", f"\\boxed{{x{long}}}"),
+                ("5", "\\boxed{" + "{" * 100_000),
+            ]
+        )
         assert [g.correct for g in grades] == [True, False, False, True, False, False]
         assert grader.parses(["5", "(1,2)"]) == [True, True]
         with pytest.raises(AssertionError, match="a worker was started"):
@@ -103,7 +144,11 @@ def test_an_endless_answer_is_killed_and_the_others_are_graded(monkeypatch):
         outputs = [box("0.25"), box(SLOW), box("\\frac{2}{8}"), box("\\frac{1}{5}")]
         grades = grader.grade([("\\frac{1}{4}", output) for output in outputs])
         assert [(g.correct, g.timed_out) for g in grades] == [
-            (True, False), (False, True), (True, False), (False, False)]
+            (True, False),
+            (False, True),
+            (True, False),
+            (False, False),
+        ]
         assert grader.agree([("0.25", "\\frac{4}{16}"), ("0.5", "\\frac{4}{16}")]) == [True, False]
         assert -signal.SIGKILL in [process.returncode for process in processes]
         assert None in [process.returncode for process in processes]
@@ -136,14 +181,17 @@ def test_a_worker_that_cannot_start_is_an_error(monkeypatch, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)", encoding="utf-8")
     monkeypatch.setattr(grading_worker, "__file__", str(broken))
-    with (Grader(1.0, 1) as grader,
-          pytest.raises(PipelineError, match="a grading worker ended with status 3 at its start")):
+    with (
+        Grader(1.0, 1) as grader,
+        pytest.raises(PipelineError, match="a grading worker ended with status 3 at its start"),
+    ):
         grader.agree([("1", "x")])
 
 
 def run_worker(requests):
-    return subprocess.run([sys.executable, "-P", grading_worker.__file__], input=requests, capture_output=True,
-                          timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-P", grading_worker.__file__], input=requests, capture_output=True, timeout=60, check=False
+    )
 
 
 def test_a_worker_ends_with_its_input_and_an_orphan_ends_itself():
@@ -155,9 +203,11 @@ def test_a_worker_ends_with_its_input_and_an_orphan_ends_itself():
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not enforce address-space limits")
 def test_a_worker_s_memory_is_bounded():
-    script = ("from pipeline.problems import grading_worker as w; w._limit_memory()\n"
-              "try: bytearray(w.MEMORY_BYTES)\n"
-              "except MemoryError: print('refused')")
+    script = (
+        "from pipeline.problems import grading_worker as w; w._limit_memory()\n"
+        "try: bytearray(w.MEMORY_BYTES)\n"
+        "except MemoryError: print('refused')"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "refused\n"
 
@@ -179,11 +229,14 @@ def test_gold_answers_that_are_no_formula_are_found(grader):
     assert compared_as_text([problem(*item) for item in answers.items()], grader) == {"b"}
 
 
-@pytest.mark.parametrize(("answer", "words"), [
-    ("\\frac{1}{", "has braces without a partner"),
-    ("1" * 1001, "has 1001 characters, 1000 are allowed"),
-    (")(", "Math-Verify cannot parse it and it has no letter or digit"),
-])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("\\frac{1}{", "has braces without a partner"),
+        ("1" * 1001, "has 1001 characters, 1000 are allowed"),
+        (")(", "Math-Verify cannot parse it and it has no letter or digit"),
+    ],
+)
 def test_gold_answers_that_cannot_be_graded_stop_the_run(grader, answer, words):
     with pytest.raises(DataError) as caught:
         compared_as_text([problem("good", "1"), problem("train/9.json", answer)], grader)
@@ -205,5 +258,8 @@ def test_every_math_500_gold_answer_is_right_by_its_own_solution_and_when_spelt_
         records = [json.loads(line) for line in file]
     assert all(g.correct for g in grader.grade([(r["answer"], r["solution"]) for r in records]))
     # With a space and a full stop the texts differ, so that these go through Math-Verify.
-    assert [r["answer"] for r, g in zip(records, grader.grade([
-        (r["answer"], box(r["answer"] + " .")) for r in records]), strict=True) if not g.correct] == []
+    assert [
+        r["answer"]
+        for r, g in zip(records, grader.grade([(r["answer"], box(r["answer"] + " .")) for r in records]), strict=True)
+        if not g.correct
+    ] == []

@@ -19,8 +19,10 @@ def row(text):
 @pytest.fixture
 def hub(monkeypatch):
     """A stand-in for the `datasets` package that holds two configs and notes how it was called."""
-    contents = {"algebra": {"train": [row("a0"), row("a1")], "test": [row("t0")]},
-                "geometry": {"train": [row("g0"), row("t0")], "test": [row("t1")], "extra": [{}]}}
+    contents = {
+        "algebra": {"train": [row("a0"), row("a1")], "test": [row("t0")]},
+        "geometry": {"train": [row("g0"), row("t0")], "test": [row("t1")], "extra": [{}]},
+    }
     calls = []
 
     def get_dataset_config_names(name, **options):
@@ -39,12 +41,17 @@ def hub(monkeypatch):
 def test_all_configs_are_concatenated_at_the_revision(hub):
     train, test = read_hub(SOURCE)
     assert [(p.id, p.problem) for p in train.problems] == [
-        ("train/algebra/0.json", "a0"), ("train/algebra/1.json", "a1"), ("train/geometry/0.json", "g0")]
+        ("train/algebra/0.json", "a0"),
+        ("train/algebra/1.json", "a1"),
+        ("train/geometry/0.json", "g0"),
+    ]
     assert [p.problem for p in test.problems] == ["t0", "t1"]
     assert train.dropped["also_in_test"] == 1
-    assert hub.calls == [("someone/problems", {"revision": "v1"}),
-                         ("someone/problems", "algebra", {"revision": "v1"}),
-                         ("someone/problems", "geometry", {"revision": "v1"})]
+    assert hub.calls == [
+        ("someone/problems", {"revision": "v1"}),
+        ("someone/problems", "algebra", {"revision": "v1"}),
+        ("someone/problems", "geometry", {"revision": "v1"}),
+    ]
 
 
 def test_a_dataset_without_test_split_says_so_and_one_without_train_is_an_error(hub):
@@ -65,8 +72,10 @@ def test_a_malformed_row_is_named(hub):
         read_hub(SOURCE)
 
 
-@pytest.mark.parametrize("error", [
-    ConnectionError("cannot\nreach it."), FileNotFoundError("no such dataset"), ValueError("bad config"), OSError()])
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionError("cannot\nreach it."), FileNotFoundError("no such dataset"), ValueError("bad config"), OSError()],
+)
 def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
     def fail(*_, **__):
         raise error
@@ -81,11 +90,14 @@ def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
 
 
 def test_the_real_library_offline_ends_in_the_same_sentence(tmp_path):
-    script = ("from pipeline.problems.hub import *\n"
-              "try: read_hub(HubSource('EleutherAI/hendrycks_math', 'main'))\n"
-              "except DataError as error: print(error)")
+    script = (
+        "from pipeline.problems.hub import *\n"
+        "try: read_hub(HubSource('EleutherAI/hendrycks_math', 'main'))\n"
+        "except DataError as error: print(error)"
+    )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_DATASETS_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.startswith("dataset EleutherAI/hendrycks_math (revision main) cannot be loaded from the hub (")
     assert "data.source=path" in done.stdout

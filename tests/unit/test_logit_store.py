@@ -17,14 +17,20 @@ PROBLEMS = [EncodedProblem(f"p{i}", [1, 2], list(range(3, 4 + i)), False) for i 
 def captured(problem):
     n = len(problem.completion_ids)
     offsets = -np.arange(3, dtype=np.float16)[None].repeat(n, 0) - np.array([[0, 0.25, 0.5]], dtype=np.float16)
-    return CapturedProblem(problem.id, token_digest(problem), np.full((n, 3), len(problem.id) + n, dtype=np.int32), offsets,
-                           np.full((n, 2), [np.log(0.25), np.log(0.5)], dtype=np.float32), -np.arange(n, dtype=np.float32))
+    return CapturedProblem(
+        problem.id,
+        token_digest(problem),
+        np.full((n, 3), len(problem.id) + n, dtype=np.int32),
+        offsets,
+        np.full((n, 2), [np.log(0.25), np.log(0.5)], dtype=np.float32),
+        -np.arange(n, dtype=np.float32),
+    )
 
 
 @pytest.fixture
 def folder(tmp_path):
     for number in range(3):
-        write_shard(tmp_path / f"work/shard-{number:05d}", [captured(p) for p in PROBLEMS[2 * number:2 * number + 2]])
+        write_shard(tmp_path / f"work/shard-{number:05d}", [captured(p) for p in PROBLEMS[2 * number : 2 * number + 2]])
     finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), IDENTITY)
     return tmp_path / "store"
 
@@ -46,15 +52,30 @@ def test_arrays_are_memory_mapped_and_read_only(folder):
     assert all(isinstance(a, np.memmap) and not a.flags.writeable for a in arrays)
 
 
-@pytest.mark.parametrize(("attack", "sentence"), [
-    (lambda f: (f / "shard-00001/offsets.npy").unlink(), "shard-00001/offsets.npy is missing although the manifest lists it"),
-    (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`"),
-    (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
-    (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 1"),
-    (lambda f: _flip_last_byte(f / "shard-00002/token_ids.npy"), "shard-00002/token_ids.npy is damaged or was altered"),
-    (lambda f: _truncate(f / "shard-00000/log_tails.npy"), "shard-00000/log_tails.npy is damaged or was altered"),
-    (lambda f: (f / "shard-00000/problems.json").write_text("[]"), "shard-00000/problems.json is damaged or was altered"),
-])
+@pytest.mark.parametrize(
+    ("attack", "sentence"),
+    [
+        (
+            lambda f: (f / "shard-00001/offsets.npy").unlink(),
+            "shard-00001/offsets.npy is missing although the manifest lists it",
+        ),
+        (
+            lambda f: (f / "manifest.json").unlink(),
+            "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
+        ),
+        (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 1"),
+        (
+            lambda f: _flip_last_byte(f / "shard-00002/token_ids.npy"),
+            "shard-00002/token_ids.npy is damaged or was altered",
+        ),
+        (lambda f: _truncate(f / "shard-00000/log_tails.npy"), "shard-00000/log_tails.npy is damaged or was altered"),
+        (
+            lambda f: (f / "shard-00000/problems.json").write_text("[]"),
+            "shard-00000/problems.json is damaged or was altered",
+        ),
+    ],
+)
 def test_damage_is_found_when_the_store_is_opened(folder, attack, sentence):
     attack(folder)
     with pytest.raises(TeacherLogitsError, match=sentence):
@@ -81,7 +102,9 @@ def test_a_problem_it_does_not_hold_is_refused(folder):
         LogitStore(folder, {}).require([EncodedProblem("stranger", [1], [2], False)])
 
 
-@pytest.mark.parametrize("changed", [EncodedProblem("p1", [1, 2], [3, 9], False), EncodedProblem("p1", [1], [3, 4], False)])
+@pytest.mark.parametrize(
+    "changed", [EncodedProblem("p1", [1, 2], [3, 9], False), EncodedProblem("p1", [1], [3, 4], False)]
+)
 def test_a_problem_whose_tokens_changed_is_refused(folder, changed):
     store = LogitStore(folder, {})
     store.require([PROBLEMS[1]])
@@ -90,7 +113,9 @@ def test_a_problem_whose_tokens_changed_is_refused(folder, changed):
 
 
 def test_a_temperature_off_the_grid_is_refused(folder):
-    with pytest.raises(TeacherLogitsError, match=r"holds the temperatures \[1.0, 3.0\], not 2.0; add it to teacher_logits"):
+    with pytest.raises(
+        TeacherLogitsError, match=r"holds the temperatures \[1.0, 3.0\], not 2.0; add it to teacher_logits"
+    ):
         LogitStore(folder, {}).require_temperature(2.0)
 
 

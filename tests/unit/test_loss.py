@@ -70,13 +70,21 @@ def relative_error(found, expected):
 
 
 @settings(max_examples=60, deadline=None)
-@given(divergence=st.sampled_from(DIVERGENCES), temperature=st.floats(1, 5), weight=st.floats(0, 1),
-       beta=st.floats(0.05, 0.95), top_k=st.integers(1, 23), tokens=st.integers(1, 9), seed=st.integers(0, 2**20))
+@given(
+    divergence=st.sampled_from(DIVERGENCES),
+    temperature=st.floats(1, 5),
+    weight=st.floats(0, 1),
+    beta=st.floats(0.05, 0.95),
+    top_k=st.integers(1, 23),
+    tokens=st.integers(1, 9),
+    seed=st.integers(0, 2**20),
+)
 def test_value_and_gradients_agree_with_the_float64_oracle(divergence, temperature, weight, beta, top_k, tokens, seed):
     hidden, lm_head, labels, teacher_logits = make_case(tokens, 23, 5, seed)
     config = LossSettings(temperature, weight, divergence, beta)
     value, gradient_hidden, gradient_weight, _ = fused(
-        hidden, lm_head, labels, exact_targets(teacher_logits, labels, top_k, temperature), config, tokens + 3)
+        hidden, lm_head, labels, exact_targets(teacher_logits, labels, top_k, temperature), config, tokens + 3
+    )
     hidden.requires_grad_(), lm_head.requires_grad_()
     expected = dense_oracle(hidden, lm_head, labels, teacher_logits, top_k, config, tokens + 3)
     expected.backward()
@@ -92,7 +100,8 @@ def test_gradient_is_within_1e_5_of_the_dense_oracle_at_full_vocabulary(divergen
     hidden, lm_head, labels, teacher_logits = make_case(40, 300, 16, seed=1, scale=0.5)
     config = LossSettings(temperature, 0.7, divergence, 0.4)
     _, gradient_hidden, gradient_weight, _ = fused(
-        hidden, lm_head, labels, exact_targets(teacher_logits, labels, 300, temperature), config, 40)
+        hidden, lm_head, labels, exact_targets(teacher_logits, labels, 300, temperature), config, 40
+    )
     hidden.requires_grad_(), lm_head.requires_grad_()
     dense_oracle(hidden, lm_head, labels, teacher_logits, 300, config, 40).backward()
     assert relative_error(gradient_hidden, hidden.grad) < 1e-5
@@ -131,7 +140,9 @@ def test_uniform_student_and_certain_teacher_have_the_closed_form_log_vocabulary
     teacher_logits[0, 3] = 0
     hidden, lm_head = torch.zeros(1, 4), torch.zeros(10, 4)
     config = LossSettings(1.0, 1.0, "forward_kl", 0.5)
-    value, signals = distillation_loss(hidden, lm_head, labels, exact_targets(teacher_logits, labels, 2, 1.0), config, 1)
+    value, signals = distillation_loss(
+        hidden, lm_head, labels, exact_targets(teacher_logits, labels, 2, 1.0), config, 1
+    )
     assert value.item() == pytest.approx(math.log(10), rel=1e-6)
     assert signals.log_prob_N.item() == pytest.approx(-math.log(10), rel=1e-6)
 
@@ -158,15 +169,25 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     assert torch.allclose(targets.log_tail_N.double().exp(), tail, rtol=1e-5)
     # a 16-bit offset of size x is off by at most x / 2048, so a probability by that factor
     assert torch.allclose(targets.log_probs_NK.double(), dense.gather(1, targets.token_ids_NK).log(), atol=32 / 2048)
-    assert torch.allclose(targets.log_prob_N.double(), torch.log_softmax(logits.double(), -1).gather(1, labels[:, None])[:, 0],
-                          atol=1e-5)
+    assert torch.allclose(
+        targets.log_prob_N.double(), torch.log_softmax(logits.double(), -1).gather(1, labels[:, None])[:, 0], atol=1e-5
+    )
 
 
 def test_large_vocabulary_needs_far_less_memory_than_all_logits(monkeypatch):
     seen = []
     original = loss_module.token_losses
-    monkeypatch.setattr(loss_module, "token_losses", lambda logits, *a, **k: seen.append(logits.shape) or original(logits, *a, **k))
+    monkeypatch.setattr(
+        loss_module, "token_losses", lambda logits, *a, **k: seen.append(logits.shape) or original(logits, *a, **k)
+    )
     hidden, lm_head, labels, teacher_logits = make_case(600, 30000, 2, seed=6, scale=0.1)
-    fused(hidden, lm_head, labels, exact_targets(teacher_logits, labels, 8, 1.0), LossSettings(1.0, 0.5, "forward_kl", 0.5), 600)
+    fused(
+        hidden,
+        lm_head,
+        labels,
+        exact_targets(teacher_logits, labels, 8, 1.0),
+        LossSettings(1.0, 0.5, "forward_kl", 0.5),
+        600,
+    )
     assert sum(tokens for tokens, _ in seen) == 600
     assert max(tokens * vocabulary for tokens, vocabulary in seen) <= loss_module.CHUNK_ELEMENTS

@@ -74,7 +74,7 @@ def test_the_boxed_answer_follows_from_the_steps(sample, cell):
             assert numbers[0] == re.search(r"\d+", p.problem)[0], p  # the first count stands in the problem
             assert numbers[1] == results[-1], p
         else:
-            assert numbers == results[-len(numbers):], p
+            assert numbers == results[-len(numbers) :], p
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -16,8 +16,12 @@ from pipeline.params import ParamsFile
 from pipeline.problems.record import SPLITS, read_problems
 
 ROOT = Path(__file__).parents[2]
-OUTPUTS = ["data/prepared/test.jsonl", "data/prepared/train.jsonl", "data/prepared/validation.jsonl",
-           "metrics/prepare.json"]
+OUTPUTS = [
+    "data/prepared/test.jsonl",
+    "data/prepared/train.jsonl",
+    "data/prepared/validation.jsonl",
+    "metrics/prepare.json",
+]
 
 
 @pytest.fixture
@@ -35,20 +39,30 @@ def set_data(**changes):
 
 
 def use_files(train, test, train_size=None, validation_size=2, test_size=None):
-    set_data(source="path", path={"train": str(train), "test": None if test is None else str(test)},
-             train_size=train_size, validation_size=validation_size, test_size=test_size)
+    set_data(
+        source="path",
+        path={"train": str(train), "test": None if test is None else str(test)},
+        train_size=train_size,
+        validation_size=validation_size,
+        test_size=test_size,
+    )
 
 
 def write_records(path, *changes):
     good = {"solution": "\\boxed{1}", "level": 2, "type": "geometry"}
-    path.write_text("".join(json.dumps(good | {"problem": f"{path.stem} {i}"} | change) + "\n"
-                            for i, change in enumerate(changes)), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(good | {"problem": f"{path.stem} {i}"} | change) + "\n" for i, change in enumerate(changes)),
+        encoding="utf-8",
+    )
     return path
 
 
 def files():
-    return sorted(str(p) for p in Path().rglob("*") if p.is_file() and p.suffix in {".jsonl", ".json", ".tmp"}
-                  and p.parts[0] in {"data", "metrics"})
+    return sorted(
+        str(p)
+        for p in Path().rglob("*")
+        if p.is_file() and p.suffix in {".jsonl", ".json", ".tmp"} and p.parts[0] in {"data", "metrics"}
+    )
 
 
 def metrics():
@@ -62,7 +76,10 @@ def test_mini_math_is_prepared_and_counted(workplace):
     found = metrics()
     assert (found["scale"], found["source"]) == ("mini", "mini_math")
     assert {s: found["splits"][s]["problems"] for s in SPLITS} == {
-        "train": data.train_size, "validation": data.validation_size, "test": data.test_size}
+        "train": data.train_size,
+        "validation": data.validation_size,
+        "test": data.test_size,
+    }
     texts = Counter()
     for split in SPLITS:
         problems, counts = read_problems(split), found["splits"][split]
@@ -89,23 +106,39 @@ def test_the_stage_reads_only_the_data_section(workplace):
 
 
 def test_the_stage_runs_as_a_module_without_heavy_imports(workplace):
-    script = ("import sys, runpy; runpy.run_module('pipeline.prepare', run_name='__main__')\n"
-              "print(sorted({'torch', 'transformers', 'pandas', 'datasets', 'sympy', 'scipy'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-                          capture_output=True, timeout=60, check=True)
+    script = (
+        "import sys, runpy; runpy.run_module('pipeline.prepare', run_name='__main__')\n"
+        "print(sorted({'torch', 'transformers', 'pandas', 'datasets', 'sympy', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout == "[]\n"
     assert files() == OUTPUTS
 
 
 def test_local_files_are_prepared_and_dropped_records_counted(workplace):
-    train = write_records(workplace / "a.jsonl", *[{}] * 5, {"level": "Level ?"}, {"solution": "\\boxed{}"},
-                          {"solution": "none"}, {"problem": "a 0\n"}, {"problem": "b  1"},
-                          {"solution": "\\boxed{\\approx 8 \\text{ mph}}"})
+    train = write_records(
+        workplace / "a.jsonl",
+        *[{}] * 5,
+        {"level": "Level ?"},
+        {"solution": "\\boxed{}"},
+        {"solution": "none"},
+        {"problem": "a 0\n"},
+        {"problem": "b  1"},
+        {"solution": "\\boxed{\\approx 8 \\text{ mph}}"},
+    )
     use_files(train, write_records(workplace / "b.jsonl", {}, {}, {"level": "Level ?"}))
     prepare.main()
     assert metrics()["dropped"] == {
         "train": {"unknown_level": 1, "no_boxed_answer": 1, "empty_boxed_answer": 1, "duplicate": 1, "also_in_test": 1},
-        "test": {"unknown_level": 1, "no_boxed_answer": 0, "empty_boxed_answer": 0, "duplicate": 0, "also_in_test": 0}}
+        "test": {"unknown_level": 1, "no_boxed_answer": 0, "empty_boxed_answer": 0, "duplicate": 0, "also_in_test": 0},
+    }
     assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 4, "validation": 2, "test": 2}
     assert sum(metrics()["splits"][s]["compared_as_text"] for s in SPLITS) == 1
     assert {p.subject for s in SPLITS for p in read_problems(s)} == {"Geometry"}
@@ -184,7 +217,12 @@ def test_the_whole_of_real_math_is_prepared(workplace):
     assert time.monotonic() - start < 60
     found = metrics()
     assert {s: found["splits"][s]["problems"] for s in SPLITS} == {"train": 6995, "validation": 500, "test": 500}
-    assert found["dropped"]["train"] == {"unknown_level": 2, "no_boxed_answer": 0, "empty_boxed_answer": 2,
-                                         "duplicate": 1, "also_in_test": 0}
+    assert found["dropped"]["train"] == {
+        "unknown_level": 2,
+        "no_boxed_answer": 0,
+        "empty_boxed_answer": 2,
+        "duplicate": 1,
+        "also_in_test": 0,
+    }
     assert sum(found["splits"][s]["compared_as_text"] for s in SPLITS) == 3
     assert read_problems("test")[0].id == "test/precalculus/807.json"

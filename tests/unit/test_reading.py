@@ -26,8 +26,9 @@ def record(**changes):
 
 
 def write_lines(path, *lines):
-    path.write_bytes(b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n"
-                              for line in lines))
+    path.write_bytes(
+        b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+    )
     return path
 
 
@@ -47,10 +48,19 @@ def test_unique_id_and_answer_are_used_where_they_are_given():
     assert (problem.id, problem.answer) == ("train/FILE:7", "2")
 
 
-@pytest.mark.parametrize(("given", "proper"), [
-    ("counting_and_probability", "Counting & Probability"), ("counting_&_probability", "Counting & Probability"),
-    ("Counting & Probability", "Counting & Probability"), ("number_theory", "Number Theory"), ("algebra", "Algebra"),
-    ("intermediate_algebra", "Intermediate Algebra"), ("Physics of C++", "Physics of C++"), ("代数", "代数")])
+@pytest.mark.parametrize(
+    ("given", "proper"),
+    [
+        ("counting_and_probability", "Counting & Probability"),
+        ("counting_&_probability", "Counting & Probability"),
+        ("Counting & Probability", "Counting & Probability"),
+        ("number_theory", "Number Theory"),
+        ("algebra", "Algebra"),
+        ("intermediate_algebra", "Intermediate Algebra"),
+        ("Physics of C++", "Physics of C++"),
+        ("代数", "代数"),
+    ],
+)
 def test_subjects(given, proper):
     assert proper_subject(given) == proper
     assert to_problem(record(type="DROP", subject=given)).subject == proper
@@ -60,13 +70,16 @@ def test_every_proper_subject_stands_for_itself():
     assert [proper_subject(name) for name in SUBJECTS] == list(SUBJECTS)
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"level": "Level ?"}, "unknown_level"),
-    ({"solution": "It is 2."}, "no_boxed_answer"),
-    ({"solution": "It is $\\boxed{2"}, "no_boxed_answer"),
-    ({"solution": "It is $\\boxed{ }$."}, "empty_boxed_answer"),
-    ({"answer": " "}, "empty_boxed_answer"),
-])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"level": "Level ?"}, "unknown_level"),
+        ({"solution": "It is 2."}, "no_boxed_answer"),
+        ({"solution": "It is $\\boxed{2"}, "no_boxed_answer"),
+        ({"solution": "It is $\\boxed{ }$."}, "empty_boxed_answer"),
+        ({"answer": " "}, "empty_boxed_answer"),
+    ],
+)
 def test_known_bad_records_are_dropped_with_a_reason(changes, reason):
     assert to_problem(record(**changes)) == reason
     split = select([record(), record(**changes)])
@@ -74,27 +87,30 @@ def test_known_bad_records_are_dropped_with_a_reason(changes, reason):
     assert {name: count for name, count in split.dropped.items() if count} == {reason: 1}
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"problem": "DROP"}, "'problem' is missing"),
-    ({"problem": 3}, "'problem' is a JSON number"),
-    ({"problem": " \n"}, "'problem' is empty"),
-    ({"problem": "\ud800"}, "'problem' holds half a surrogate"),
-    ({"solution": "DROP"}, "'solution' is missing"),
-    ({"solution": ["a"]}, "'solution' is a JSON array"),
-    ({"solution": None}, "'solution' is a JSON null"),
-    ({"type": "DROP"}, "'type' (or 'subject') is missing"),
-    ({"type": True}, "'type' is a JSON boolean"),
-    ({"type": ""}, "'type' is empty"),
-    ({"subject": "Geometry"}, "'type' and 'subject' disagree"),
-    ({"level": "DROP"}, "'level' is missing"),
-    ({"level": None}, "'level' is null"),
-    ({"level": True}, "'level' is true"),
-    ({"level": 3.0}, "'level' is 3.0"),
-    ({"level": 6}, "'level' is 6"),
-    ({"level": "Level three"}, "'level' is \"Level three\""),
-    ({"answer": 2}, "'answer' is a JSON number"),
-    ({"unique_id": 12}, "'unique_id' is a JSON number"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"problem": "DROP"}, "'problem' is missing"),
+        ({"problem": 3}, "'problem' is a JSON number"),
+        ({"problem": " \n"}, "'problem' is empty"),
+        ({"problem": "\ud800"}, "'problem' holds half a surrogate"),
+        ({"solution": "DROP"}, "'solution' is missing"),
+        ({"solution": ["a"]}, "'solution' is a JSON array"),
+        ({"solution": None}, "'solution' is a JSON null"),
+        ({"type": "DROP"}, "'type' (or 'subject') is missing"),
+        ({"type": True}, "'type' is a JSON boolean"),
+        ({"type": ""}, "'type' is empty"),
+        ({"subject": "Geometry"}, "'type' and 'subject' disagree"),
+        ({"level": "DROP"}, "'level' is missing"),
+        ({"level": None}, "'level' is null"),
+        ({"level": True}, "'level' is true"),
+        ({"level": 3.0}, "'level' is 3.0"),
+        ({"level": 6}, "'level' is 6"),
+        ({"level": "Level three"}, "'level' is \"Level three\""),
+        ({"answer": 2}, "'answer' is a JSON number"),
+        ({"unique_id": 12}, "'unique_id' is a JSON number"),
+    ],
+)
 def test_malformed_records_name_place_and_field(changes, words):
     with pytest.raises(DataError) as caught:
         to_problem(record(**changes))
@@ -103,14 +119,17 @@ def test_malformed_records_name_place_and_field(changes, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    (b'{"problem": "a', "not valid JSON"),
-    (b"[" * 100_000, "not valid JSON"),
-    (b"1" * 5000, "not valid JSON"),
-    (b'{"problem": "\xff"}', "byte 14 is not UTF-8"),
-    (b"[1, 2]", "the record is a JSON array, not an object"),
-    (b"null", "the record is a JSON null"),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"problem": "a', "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"1" * 5000, "not valid JSON"),
+        (b'{"problem": "\xff"}', "byte 14 is not UTF-8"),
+        (b"[1, 2]", "the record is a JSON array, not an object"),
+        (b"null", "the record is a JSON null"),
+    ],
+)
 def test_malformed_lines_name_file_and_line(tmp_path, line, words):
     path = write_lines(tmp_path / "bad.jsonl", GOOD, b"", line)
     with pytest.raises(DataError) as caught:

@@ -68,12 +68,16 @@ def test_results_hold_every_promised_key(here):
 def test_accuracies_are_those_of_the_predictions(here):
     write_inputs(SKILLS, [0, 1])
     results, _ = run_report()
-    rows = [json.loads(line) for seed in (0, 1)
-            for line in Path(f"data/predictions/rl-{seed}.jsonl").read_text().split("\n")[:-1]]
+    rows = [
+        json.loads(line)
+        for seed in (0, 1)
+        for line in Path(f"data/predictions/rl-{seed}.jsonl").read_text().split("\n")[:-1]
+    ]
     for level in (1, 5):
         chosen = [row["correct"] for row in rows if row["level"] == level]
         assert results["methods"]["rl"]["accuracy_by_level"][str(level)] == pytest.approx(
-            sum(chosen) / len(chosen), abs=1e-6)
+            sum(chosen) / len(chosen), abs=1e-6
+        )
     difference = results["methods"]["rl"]["accuracy"]["mean"] - results["methods"]["traditional"]["accuracy"]["mean"]
     assert results["comparisons"]["rl"]["difference"] == pytest.approx(difference, abs=2e-6)
 
@@ -95,13 +99,16 @@ def test_no_difference_is_said_as_plainly(here):
     assert "better than traditional**" not in text
 
 
-@pytest.mark.parametrize(("low", "high", "p_holm", "seeds", "expected"), [
-    (0.01, 0.05, 0.049, 3, "better"),
-    (0.01, 0.05, 0.05, 3, "no difference shown"),  # the interval alone is not enough
-    (0.0, 0.05, 0.01, 3, "no difference shown"),  # nor is the p-value
-    (-0.05, -0.01, 0.01, 3, "worse"),
-    (0.01, 0.05, 0.001, 1, "one seed cannot tell"),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "p_holm", "seeds", "expected"),
+    [
+        (0.01, 0.05, 0.049, 3, "better"),
+        (0.01, 0.05, 0.05, 3, "no difference shown"),  # the interval alone is not enough
+        (0.0, 0.05, 0.01, 3, "no difference shown"),  # nor is the p-value
+        (-0.05, -0.01, 0.01, 3, "worse"),
+        (0.01, 0.05, 0.001, 1, "one seed cannot tell"),
+    ],
+)
 def test_a_verdict_needs_both_the_corrected_p_and_the_interval(low, high, p_holm, seeds, expected):
     assert verdict(Interval((low + high) / 2, low, high), p_holm, 0.95, seeds) == expected
 
@@ -127,15 +134,20 @@ def test_few_seeds_and_few_problems_are_warned_of(here):
     write_inputs(SKILLS, [0, 1], problems_per_cell=2)
     results, text = run_report()
     assert [w.split(":")[0] for w in results["warnings"]] == [
-        "There are only 2 seeds per method", "Few test problems on " + ", ".join(f"level {n} (6)" for n in range(1, 6))]
+        "There are only 2 seeds per method",
+        "Few test problems on " + ", ".join(f"level {n} (6)" for n in range(1, 6)),
+    ]
     assert all(warning in text for warning in results["warnings"])
 
 
-@pytest.mark.parametrize(("skills", "reason"), [
-    ({"rl": 0.4, "random": 0.4}, "traditional is not among the methods"),
-    ({"traditional": 0.4}, "traditional is the only method"),
-    ({"rl": 0.4}, "traditional is not among the methods"),
-])
+@pytest.mark.parametrize(
+    ("skills", "reason"),
+    [
+        ({"rl": 0.4, "random": 0.4}, "traditional is not among the methods"),
+        ({"traditional": 0.4}, "traditional is the only method"),
+        ({"rl": 0.4}, "traditional is not among the methods"),
+    ],
+)
 def test_without_anything_to_compare_the_report_says_why(here, skills, reason):
     write_inputs(skills, [0, 1])
     results, text = run_report()
@@ -173,27 +185,48 @@ def test_the_same_inputs_give_the_same_bytes(here):
     assert [path.read_bytes() for path in OUTPUTS] == first
 
 
-@pytest.mark.parametrize("path", [
-    "metrics/runs/rl-1.json", "metrics/runs/teacher.json", "data/predictions/random-0.jsonl",
-    "metrics/training/traditional-1.json", "plots/runs/rl-0/learning_curve.csv", "plots/runs/rl-0/arm_log.csv"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics/runs/rl-1.json",
+        "metrics/runs/teacher.json",
+        "data/predictions/random-0.jsonl",
+        "metrics/training/traditional-1.json",
+        "plots/runs/rl-0/learning_curve.csv",
+        "plots/runs/rl-0/arm_log.csv",
+    ],
+)
 def test_a_missing_file_is_named_and_nothing_is_written(here, capsys, path):
     write_inputs(SKILLS, [0, 1])
     Path(path).unlink()
     assert failure(capsys) == f"error: {path} is missing; run `dvc repro` to make it\n"
 
 
-@pytest.mark.parametrize(("path", "text", "expected"), [
-    ("metrics/runs/rl-0.json", "{", "metrics/runs/rl-0.json:1 is not valid JSON"),
-    ("metrics/runs/rl-0.json", '{"name": "rl-0"}', "metrics/runs/rl-0.json has no accuracy"),
-    ("data/predictions/rl-0.jsonl", '{"id": "x", "level": 1}\n', "rl-0.jsonl:1 is not a row of predictions (subject"),
-    ("data/predictions/rl-0.jsonl", "", "rl-0.jsonl:1 is not a row of predictions"),
-    ("plots/runs/rl-0/learning_curve.csv", "step,examples\n0,0\n", "learning_curve.csv has no column tokens"),
-    ("plots/runs/rl-0/learning_curve.csv", "", "learning_curve.csv is not a CSV file"),
-    ("plots/runs/rl-0/learning_curve.csv", "step,examples,tokens,validation_accuracy,loss\n0,0,0,0.1,\n",
-     "needs at least two rows"),
-    ("plots/runs/rl-0/learning_curve.csv", "step,examples,tokens,validation_accuracy,loss\n0,0,0,,\n8,64,9,0.1,1\n",
-     "column validation_accuracy must hold a number in every row"),
-])
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("metrics/runs/rl-0.json", "{", "metrics/runs/rl-0.json:1 is not valid JSON"),
+        ("metrics/runs/rl-0.json", '{"name": "rl-0"}', "metrics/runs/rl-0.json has no accuracy"),
+        (
+            "data/predictions/rl-0.jsonl",
+            '{"id": "x", "level": 1}\n',
+            "rl-0.jsonl:1 is not a row of predictions (subject",
+        ),
+        ("data/predictions/rl-0.jsonl", "", "rl-0.jsonl:1 is not a row of predictions"),
+        ("plots/runs/rl-0/learning_curve.csv", "step,examples\n0,0\n", "learning_curve.csv has no column tokens"),
+        ("plots/runs/rl-0/learning_curve.csv", "", "learning_curve.csv is not a CSV file"),
+        (
+            "plots/runs/rl-0/learning_curve.csv",
+            "step,examples,tokens,validation_accuracy,loss\n0,0,0,0.1,\n",
+            "needs at least two rows",
+        ),
+        (
+            "plots/runs/rl-0/learning_curve.csv",
+            "step,examples,tokens,validation_accuracy,loss\n0,0,0,,\n8,64,9,0.1,1\n",
+            "column validation_accuracy must hold a number in every row",
+        ),
+    ],
+)
 def test_malformed_files_are_named_with_what_is_wrong(here, capsys, path, text, expected):
     write_inputs(SKILLS, [0, 1])
     write(path, text)
@@ -240,8 +273,10 @@ def test_arm_logs_with_different_arms_are_refused(here):
     assert not any(path.exists() for path in OUTPUTS)
 
 
-@pytest.mark.parametrize(("key", "value", "expected"), [
-    ("methods", [], "methods is empty"), ("seeds", [], "seeds is empty"), ("seeds", [1, 0, 1], "seeds names 1 twice")])
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("methods", [], "methods is empty"), ("seeds", [], "seeds is empty"), ("seeds", [1, 0, 1], "seeds names 1 twice")],
+)
 def test_a_grid_that_makes_no_sense_is_refused(here, capsys, key, value, expected):
     write_inputs(SKILLS, [0, 1])
     write("params.yaml", yaml.safe_dump(yaml.safe_load(Path("params.yaml").read_text()) | {key: value}))
@@ -270,8 +305,15 @@ def test_the_plot_template_draws_every_method_and_revision(here, revisions):
     curves = pd.read_csv(report.CURVES, dtype=str)  # as DVC reads it
     points = [row | {"rev": rev} for rev in revisions for row in curves.to_dict("records")]
     filled = VegaRenderer(
-        points, "curves", template="method_curves", template_dir=str(PROJECT / ".dvc" / "plots"), x="examples",
-        y="validation_accuracy", x_label="training examples", y_label="validation accuracy").get_filled_template()
+        points,
+        "curves",
+        template="method_curves",
+        template_dir=str(PROJECT / ".dvc" / "plots"),
+        x="examples",
+        y="validation_accuracy",
+        x_label="training examples",
+        y_label="validation accuracy",
+    ).get_filled_template()
     text = json.dumps(filled)
     assert "<DVC_METRIC" not in text
     assert "datum['examples']" in text
@@ -291,5 +333,3 @@ def test_the_long_csv_holds_every_validation_of_every_run(here):
     expected = pd.read_csv("plots/runs/random-1/learning_curve.csv")
     assert one["validation_accuracy"].tolist() == expected["validation_accuracy"].tolist()
     assert (one["examples"] == one["step"] * BATCH).all()
-
-

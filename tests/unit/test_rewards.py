@@ -6,13 +6,23 @@ import pytest
 from pipeline.distillation.step import StepSignals
 from pipeline.rewards import build_reward
 
-SETTINGS = {"confidence_gap": {}, "knowledge_transfer": {}, "random_reward": {},
-            "multi_objective": {"weights": {"confidence_gap": 2.0, "knowledge_transfer": -1.0}}}
+SETTINGS = {
+    "confidence_gap": {},
+    "knowledge_transfer": {},
+    "random_reward": {},
+    "multi_objective": {"weights": {"confidence_gap": 2.0, "knowledge_transfer": -1.0}},
+}
 
 
 def step(number, arms, teacher, student, divergence, tokens):
-    return StepSignals(number, np.array(arms), np.array(tokens), np.log(teacher) * tokens, np.log(student) * tokens,
-                       np.array(divergence, dtype=float))
+    return StepSignals(
+        number,
+        np.array(arms),
+        np.array(tokens),
+        np.log(teacher) * tokens,
+        np.log(student) * tokens,
+        np.array(divergence, dtype=float),
+    )
 
 
 def test_confidence_gap_is_the_mean_lead_of_the_teacher_never_below_zero():

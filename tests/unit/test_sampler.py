@@ -17,12 +17,15 @@ def problems(counts):
 SOME = problems({("Geometry", 2): 3, ("Algebra", 1): 5, ("Algebra", 2): 4})
 
 
-@pytest.mark.parametrize(("kind", "names", "sizes", "levels"), [
-    ("level", ("level 1", "level 2"), (5, 7), (1, 2)),
-    ("subject", ("Algebra", "Geometry"), (9, 3), (None, None)),
-    ("level_subject", ("Algebra/1", "Algebra/2", "Geometry/2"), (5, 4, 3), (1, 2, 2)),
-    ("all", ("all",), (12,), (None,)),
-])
+@pytest.mark.parametrize(
+    ("kind", "names", "sizes", "levels"),
+    [
+        ("level", ("level 1", "level 2"), (5, 7), (1, 2)),
+        ("subject", ("Algebra", "Geometry"), (9, 3), (None, None)),
+        ("level_subject", ("Algebra/1", "Algebra/2", "Geometry/2"), (5, 4, 3), (1, 2, 2)),
+        ("all", ("all",), (12,), (None,)),
+    ],
+)
 def test_arms_share_out_all_problems(kind, names, sizes, levels):
     arms = group_into_arms(SOME, kind)
     assert (arms.names, tuple(map(len, arms.members)), arms.levels) == (names, sizes, levels)
@@ -40,7 +43,7 @@ def test_a_problem_comes_back_only_after_its_whole_arm_was_dealt():
             dealt[int(arm)].append(int(problem))
     for arm, sequence in dealt.items():
         size = len(arms.members[arm])
-        rounds = [sequence[i:i + size] for i in range(0, len(sequence) - size + 1, size)]
+        rounds = [sequence[i : i + size] for i in range(0, len(sequence) - size + 1, size)]
         assert all(sorted(r) == sorted(arms.members[arm].tolist()) for r in rounds)
         assert len({tuple(r) for r in rounds}) > 1  # each round in another order
 
@@ -74,7 +77,9 @@ def test_seeds_order_problems_differently():
 @pytest.mark.parametrize("bad", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1.0], [1.0]])
 def test_probabilities_that_are_no_distribution_stop_the_run(bad):
     sampler = Sampler(group_into_arms(SOME, "level"), seed=0)
-    with pytest.raises(TrainingError, match="step 4: the curriculum's probabilities .* are not a distribution over its 2"):
+    with pytest.raises(
+        TrainingError, match=r"step 4: the curriculum's probabilities .* are not a distribution over its 2"
+    ):
         sampler.draw(4, np.array(bad), 2)
 
 

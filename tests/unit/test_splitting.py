@@ -15,8 +15,17 @@ DATA = DataParams("mini_math", PathSource(None, None), HubSource("n", "main"), 3
 
 def problems(count, name="train"):
     """Two subjects and five levels in unequal shares."""
-    return [Problem(f"{name}/{i}", f"{name} problem {i}", f"$\\boxed{{{i}}}$", 1 + (i * i) % 5,
-                    "Algebra" if i % 3 else "Geometry", str(i)) for i in range(count)]
+    return [
+        Problem(
+            f"{name}/{i}",
+            f"{name} problem {i}",
+            f"$\\boxed{{{i}}}$",
+            1 + (i * i) % 5,
+            "Algebra" if i % 3 else "Geometry",
+            str(i),
+        )
+        for i in range(count)
+    ]
 
 
 def source(count, name="train"):
@@ -68,12 +77,15 @@ def test_the_seed_alone_decides_and_no_size_disturbs_the_splits_taken_earlier():
     assert larger.splits["test"] == first.splits["test"]
 
 
-@pytest.mark.parametrize(("wanted", "words"), [
-    (data(90, 20, None), "data.train_size asks for 90 problems and the source has only 80"),
-    (data(None, 101, None), "data.validation_size asks for 101 problems and the source has only 100"),
-    (data(None, 20, 31), "data.test_size asks for 31 problems and the source has only 30"),
-    (data(None, 100, None), "no problems left for the train split"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (data(90, 20, None), "data.train_size asks for 90 problems and the source has only 80"),
+        (data(None, 101, None), "data.validation_size asks for 101 problems and the source has only 100"),
+        (data(None, 20, 31), "data.test_size asks for 31 problems and the source has only 30"),
+        (data(None, 100, None), "no problems left for the train split"),
+    ],
+)
 def test_asking_for_too_much_names_the_numbers(wanted, words):
     with pytest.raises(DataError) as caught:
         split_source(source(100), source(30, "test"), wanted)
@@ -127,13 +139,16 @@ def test_mini_math_splits_follow_the_seed_and_a_larger_train_split_keeps_the_oth
     assert larger.splits["validation"] == generate_splits(DATA).splits["validation"]
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"train_size": None}, "data.train_size is null"),
-    ({"test_size": None}, "data.test_size is null"),
-    ({"validation_size": 72}, "data.validation_size is 72, but mini_math needs a multiple of 35"),
-    ({"train_size": 10}, "35 is the nearest"),
-    ({"train_size": 35 * 5000}, "mini_math does not hold 5005 different problems of Algebra, level 1"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_size": None}, "data.train_size is null"),
+        ({"test_size": None}, "data.test_size is null"),
+        ({"validation_size": 72}, "data.validation_size is 72, but mini_math needs a multiple of 35"),
+        ({"train_size": 10}, "35 is the nearest"),
+        ({"train_size": 35 * 5000}, "mini_math does not hold 5005 different problems of Algebra, level 1"),
+    ],
+)
 def test_mini_math_sizes_that_cannot_be(changes, words):
     with pytest.raises(ParamsError) as caught:
         generate_splits(replace(DATA, **changes))

@@ -31,14 +31,17 @@ def differences_of(difference_SP, resampling):
     return resampled_seed_means(resampled_accuracies(difference_SP, resampling), resampling)
 
 
-@pytest.mark.parametrize(("raw", "adjusted"), [
-    # worked by hand: sorted 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1 raised to the 0.06 before it
-    ({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}, {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}),
-    ({"a": 0.4, "b": 0.9}, {"a": 0.8, "b": 0.9}),
-    ({"a": 0.6, "b": 0.7}, {"a": 1.0, "b": 1.0}),
-    ({"only": 0.02}, {"only": 0.02}),
-    ({}, {}),
-])
+@pytest.mark.parametrize(
+    ("raw", "adjusted"),
+    [
+        # worked by hand: sorted 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1 raised to the 0.06 before it
+        ({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}, {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}),
+        ({"a": 0.4, "b": 0.9}, {"a": 0.8, "b": 0.9}),
+        ({"a": 0.6, "b": 0.7}, {"a": 1.0, "b": 1.0}),
+        ({"only": 0.02}, {"only": 0.02}),
+        ({}, {}),
+    ],
+)
 def test_holm_matches_hand_worked_tables(raw, adjusted):
     assert holm(raw) == pytest.approx(adjusted)
     assert list(holm(raw)) == list(raw)
@@ -74,16 +77,16 @@ def test_resampled_means_equal_means_over_indices_drawn_one_by_one():
         assert got == pytest.approx(correct_SP[np.ix_(chosen_S, chosen_P)].mean())
 
 
-@pytest.mark.parametrize(("seeds", "seed_sd", "lowest", "highest"), [(1, 0.0, 0.90, 0.985), (3, 0.1, 0.93, 1.0),
-                                                                     (5, 0.15, 0.93, 1.0)])
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "lowest", "highest"), [(1, 0.0, 0.90, 0.985), (3, 0.1, 0.93, 1.0), (5, 0.15, 0.93, 1.0)]
+)
 def test_intervals_of_a_difference_cover_the_truth_as_often_as_they_promise(seeds, seed_sd, lowest, highest):
     rng = numpy_rng(0, "coverage", seeds)
     trials, problems = 200, 150
     covered = 0
     for _ in range(trials):
         difficulty_P = rng.normal(0, 1.2, problems)
-        x_SP, y_SP = (bernoulli(expit(difficulty_P + rng.normal(0, seed_sd, (seeds, 1))), seeds, rng)
-                      for _ in range(2))
+        x_SP, y_SP = (bernoulli(expit(difficulty_P + rng.normal(0, seed_sd, (seeds, 1))), seeds, rng) for _ in range(2))
         interval = mean_interval(x_SP - y_SP, draw_resampling(seeds, np.zeros(problems), 300, rng), 0.95)
         covered += interval.low <= 0 <= interval.high
     assert lowest <= covered / trials <= highest

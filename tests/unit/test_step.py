@@ -4,25 +4,35 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation.logit_store import LogitStore, compress, finish_store, token_digest, write_shard
-from pipeline.distillation.logit_store import CapturedProblem
+from pipeline.distillation.logit_store import (
+    CapturedProblem,
+    LogitStore,
+    compress,
+    finish_store,
+    token_digest,
+    write_shard,
+)
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples
 from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.teacher_logits import capture
 from pipeline.params import TeacherLogitsParams
+from pipeline.teacher_logits import capture
 
 SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
 
 
 def example(number, prompt, completion):
     rng = np.random.default_rng(number)
-    return EncodedProblem(f"p{number}", rng.integers(3, 90, prompt).tolist(), rng.integers(3, 90, completion).tolist(), False)
+    return EncodedProblem(
+        f"p{number}", rng.integers(3, 90, prompt).tolist(), rng.integers(3, 90, completion).tolist(), False
+    )
 
 
-EXAMPLES = [example(i, prompt, completion) for i, (prompt, completion) in
-            enumerate([(3, 5), (9, 2), (1, 1), (4, 11), (6, 6), (2, 8), (7, 3)])]
+EXAMPLES = [
+    example(i, prompt, completion)
+    for i, (prompt, completion) in enumerate([(3, 5), (9, 2), (1, 1), (4, 11), (6, 6), (2, 8), (7, 3)])
+]
 
 
 @pytest.fixture
@@ -68,8 +78,10 @@ def test_signals_are_those_of_a_plain_forward_pass_of_each_problem_alone(store, 
         for model, found in ((student, seen.student_log_prob_B[i]), (teacher, seen.teacher_log_prob_B[i])):
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([e.prompt_ids + e.completion_ids])).logits[0]
-            log_probs = torch.log_softmax(logits[len(e.prompt_ids) - 1:-1].double(), -1)
-            assert found == pytest.approx(log_probs.gather(1, torch.tensor(e.completion_ids)[:, None]).sum().item(), rel=1e-5)
+            log_probs = torch.log_softmax(logits[len(e.prompt_ids) - 1 : -1].double(), -1)
+            assert found == pytest.approx(
+                log_probs.gather(1, torch.tensor(e.completion_ids)[:, None]).sum().item(), rel=1e-5
+            )
         assert seen.tokens_B[i] == len(e.completion_ids)
 
 

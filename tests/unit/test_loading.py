@@ -1,0 +1,72 @@
+"""Loading, shrinking and identifying models."""
+
+import pytest
+import torch
+import yaml
+
+from pipeline.errors import ModelError
+from pipeline.language_models.loading import keep_layers, load_model, model_identity, tokenizer_digest
+from pipeline.params import ModelsParams, checked
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def models():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"]["models"]
+
+    def build(**changes):
+        return checked(values | changes, ModelsParams, "models")
+
+    return build
+
+
+def test_kept_layers_are_evenly_spaced_with_first_and_last(tiny_model):
+    model = tiny_model(layers=7)
+    layers = list(model.model.layers)
+    keep_layers(model, 3)
+    assert list(model.model.layers) == [layers[0], layers[3], layers[6]]
+    assert model.config.num_hidden_layers == 3
+    assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1, 2]
+
+
+def test_a_shrunk_student_survives_saving_and_still_generates(tiny_model, tmp_path, models):
+    model = tiny_model(layers=5)
+    model.save_pretrained(tmp_path)
+    student = load_model(models(student=str(tmp_path), student_layers=2), "student")
+    student.save_pretrained(tmp_path / "small")
+    again = load_model(models(student=str(tmp_path / "small")), "student")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert torch.equal(student(input_ids=ids).logits, again(input_ids=ids).logits)
+    cached = again.generate(ids, max_new_tokens=6, do_sample=False)
+    plain = again.generate(ids, max_new_tokens=6, do_sample=False, use_cache=False)
+    assert torch.equal(cached, plain)
+
+
+def test_more_layers_than_there_are_is_refused(tiny_model):
+    with pytest.raises(ModelError, match=r"models.student_layers is 9, but the student has only 2 layers"):
+        keep_layers(tiny_model(layers=2), 9)
+
+
+def test_a_model_that_is_nowhere_is_refused_with_a_remedy(models):
+    with pytest.raises(
+        ModelError, match=r"the teacher 'no/where' cannot be loaded: .*set models.teacher to a local folder"
+    ):
+        load_model(models(teacher="no/where"), "teacher")
+
+
+def test_a_local_models_identity_follows_its_weights(tiny_model, tmp_path, models):
+    tiny_model(seed=1).save_pretrained(tmp_path)
+    first = model_identity(models(teacher=str(tmp_path)), "teacher")
+    tiny_model(seed=2).save_pretrained(tmp_path)
+    assert model_identity(models(teacher=str(tmp_path)), "teacher") != first
+
+
+def test_a_tokenizers_digest_follows_its_rules_and_its_chat_template(tokenizer):
+    from pipeline.language_models.mini import build_tokenizer
+
+    other = build_tokenizer()
+    assert tokenizer_digest(other) == tokenizer_digest(tokenizer)
+    other.chat_template = "{{ messages }}"
+    with_template = tokenizer_digest(other)
+    other.add_tokens(["more"])
+    assert len({tokenizer_digest(tokenizer), with_template, tokenizer_digest(other)}) == 3

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.distillation.logit_store import STORE, LogitStore, store_identity
+from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.step import forward_loss, micro_batches
 from pipeline.errors import ResultsError, exit_on_error
@@ -29,18 +28,15 @@ from pipeline.language_models.loading import (
     load_student,
     precision,
     require_same_vocabulary,
-    tokenizer_digest,
     use_threads,
 )
 from pipeline.language_models.prompts import encode_all, encode_prompt
 from pipeline.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
+from pipeline.paths import EVALUATION_METRICS, PREDICTIONS, STUDENTS, TEACHER, TEACHER_LOGITS, UNTRAINED_STUDENT
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
 
-STUDENTS = Path("models/students")
-PREDICTIONS = Path("data/predictions")
-METRICS = Path("metrics/runs")
-TEACHER, UNTRAINED = "teacher", "untrained_student"
+FIDELITY_TOKENS = 4096  # tokens, padding included, of one forward pass over the reference solutions
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def read_params(file: ParamsFile) -> Params:
 def main() -> None:
     """Evaluates one model on the test split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", choices=(TEACHER, UNTRAINED))
+    parser.add_argument("--reference", choices=(TEACHER, UNTRAINED_STUDENT))
     parser.add_argument("--method")
     parser.add_argument("--seed", type=int)
     args = parser.parse_args()
@@ -99,7 +95,7 @@ def main() -> None:
     rows = graded_rows(name, problems, outputs, params.grading)
     write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
     write_json(
-        METRICS / f"{name}.json",
+        EVALUATION_METRICS / f"{name}.json",
         {"name": name, "method": args.method, "seed": args.seed} | accuracies(rows) | vars(fidelity),
     )
 
@@ -108,7 +104,7 @@ def load(name: str, models: ModelsParams) -> PreTrainedModel:
     """The teacher, the untrained student, or a trained student by its run's name."""
     if name == TEACHER:
         return load_model(models, "teacher")
-    return load_model(models, "student") if name == UNTRAINED else load_student(STUDENTS / name, models)
+    return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
 
 
 def graded_rows(
@@ -180,10 +176,10 @@ def measure_fidelity(
 ) -> Fidelity:
     """Runs the model over the reference solutions and compares it with the cached teacher, token by token."""
     encoded = encode_all(problems, tokenizer, params.models.prompt, params.models.max_tokens).encoded
-    store = LogitStore(STORE, store_identity(params.models, tokenizer_digest(tokenizer)))
+    store = LogitStore(TEACHER_LOGITS / "test", store_identity(params.models, tokenizer))
     settings = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
     divergences, agrees, confidences, hits = [], [], [], []
-    groups = list(micro_batches(encoded, 4096))
+    groups = list(micro_batches(encoded, FIDELITY_TOKENS))
     for group in tqdm(groups, desc="fidelity", unit="batch"):
         part = [encoded[i] for i in group]
         labels_N = torch.tensor([token for e in part for token in e.completion_ids])

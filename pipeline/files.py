@@ -39,8 +39,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            path.replace(aside := temporary.with_suffix(".old.tmp"))
+            temporary.replace(path)
+            shutil.rmtree(aside)
+        else:
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
-
-FOLDER = Path("checkpoints")
+from pipeline.paths import CHECKPOINTS
 
 
 @contextmanager
@@ -20,8 +18,8 @@ def only_one(name: str) -> Iterator[None]:
     Raises:
         BusyError: another process holds it.
     """
-    FOLDER.mkdir(exist_ok=True)
-    lock = FileLock(FOLDER / f"{name}.lock")
+    CHECKPOINTS.mkdir(exist_ok=True)
+    lock = FileLock(CHECKPOINTS / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -20,7 +20,6 @@ PARAMS_PATH = Path("params.yaml")
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -14,13 +14,13 @@ from typing import Any
 from pipeline.errors import ParamsError, exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json
 from pipeline.params import DataParams, ParamsFile
+from pipeline.paths import PREPARE_METRICS, PREPARED
 from pipeline.problems.grading import Grader, compared_as_text
 from pipeline.problems.hub import read_hub
 from pipeline.problems.reading import SourceSplit, drop_test_problems, read_split
-from pipeline.problems.record import PREPARED, SPLITS, Problem, write_problems
+from pipeline.problems.record import SPLITS, Problem, write_problems
 from pipeline.problems.splitting import Prepared, generate_splits, split_source
 
-METRICS = Path("metrics/prepare.json")
 GRADING_SECONDS = 20.0  # for parsing one gold answer; real ones take milliseconds
 GRADING_WORKERS = 2
 
@@ -45,7 +45,7 @@ def main() -> None:
         for split in SPLITS:
             write_problems(split, prepared.splits[split], folder)
     write_json(
-        METRICS,
+        PREPARE_METRICS,
         {
             "scale": params.scale,
             "source": params.data.source,

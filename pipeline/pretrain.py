@@ -20,8 +20,9 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
 from pipeline.errors import exit_on_error
 from pipeline.files import replacing_folder
-from pipeline.language_models.mini import MODELS_FOLDER, MiniShape, build_model, build_tokenizer
+from pipeline.language_models.mini import MiniShape, build_model, build_tokenizer
 from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
+from pipeline.paths import MINI_MODELS
 from pipeline.problems.mini_math import LEVELS, TASKS, generate
 from pipeline.seeding import derive, python_rng
 
@@ -42,7 +43,7 @@ def main() -> None:
             f"pretrain-{role}", {"params": asdict(model_params), "seed": params.seed, "code": code_digest()}
         )
         model = train(role, model_params, params.seed, tokenizer, checkpoint)
-        with replacing_folder(MODELS_FOLDER / role) as folder:
+        with replacing_folder(MINI_MODELS / role) as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         checkpoint.delete()

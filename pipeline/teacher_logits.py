@@ -5,21 +5,19 @@ A killed capture goes on where it stopped: finished shards wait in a folder unde
 
 from __future__ import annotations
 
-import json
+import functools
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from pipeline.distillation import checkpoint
+from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import (
-    FORMAT,
-    STORE,
     CapturedProblem,
     compress,
     finish_store,
@@ -32,17 +30,14 @@ from pipeline.errors import ParamsError, exit_on_error
 from pipeline.files import digest_of, write_json
 from pipeline.language_models.loading import (
     load_model,
-    model_identity,
     require_same_vocabulary,
-    tokenizer_digest,
     use_threads,
 )
 from pipeline.language_models.prompts import EncodedProblem, Encoding, encode_all, longest_first
 from pipeline.locks import only_one
 from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams
-from pipeline.problems.record import SPLITS, read_problems
-
-METRICS = Path("metrics/teacher_logits.json")
+from pipeline.paths import CHECKPOINTS, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
+from pipeline.problems.record import SPLITS, Split, read_problems
 
 
 @dataclass(frozen=True)
@@ -70,38 +65,40 @@ def main() -> None:
         split: encode_all(read_problems(split), tokenizer, params.models.prompt, params.models.max_tokens)
         for split in SPLITS
     }
-    encoded = longest_first(e for split in splits.values() for e in split.encoded)
-    identity = store_identity(params.models, tokenizer_digest(tokenizer)) | {
-        "teacher_files": model_identity(params.models, "teacher")["files"],
+    identity = store_identity(params.models, tokenizer) | {
         "device": params.models.device,
         "top_k": params.teacher_logits.top_k,
         "temperatures": params.teacher_logits.temperatures,
     }
+    load_teacher = functools.cache(lambda: load_model(params.models, "teacher"))
     with only_one("teacher_logits"):
-        fingerprint = digest_of(
-            [FORMAT, identity, params.teacher_logits.shard_size, [token_digest(e) for e in encoded]]
-        )
-        shards_folder = checkpoint.FOLDER / f"teacher_logits-{fingerprint[:20]}"
-        shards = capture_shards(encoded, params, shards_folder)
-        finish_store(STORE, shards, identity)
-        shutil.rmtree(shards_folder)
-    write_json(METRICS, summary(splits, STORE))
+        for split, encoding in splits.items():
+            shards = capture_shards(split, longest_first(encoding.encoded), identity, params, load_teacher)
+            finish_store(TEACHER_LOGITS / split, shards, identity)
+        write_json(TEACHER_LOGITS_METRICS, summary(splits))
+        for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses no shard
+            shutil.rmtree(folder)
 
 
-def capture_shards(encoded: list[EncodedProblem], params: Params, folder: Path) -> list[Path]:
-    """Writes the shards that `folder` lacks; returns all of them."""
+def capture_shards(
+    split: Split,
+    encoded: list[EncodedProblem],
+    identity: dict[str, Any],
+    params: Params,
+    load_teacher: Callable[[], PreTrainedModel],
+) -> list[Path]:
+    """Writes the shards of a split that an earlier, killed capture did not; returns all of them."""
+    fingerprint = digest_of([code_digest(), identity, asdict(params), [token_digest(e) for e in encoded]])
+    folder = CHECKPOINTS / f"teacher_logits-{split}-{fingerprint[:20]}"
     groups = in_groups(encoded, params.teacher_logits.shard_size)
     paths = [folder / f"shard-{number:05d}" for number in range(len(groups))]
     missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
-    if not missing:
-        return paths
-    teacher = load_model(params.models, "teacher")
     done = len(encoded) - sum(len(group) for _, group in missing)
-    with tqdm(total=len(encoded), initial=done, desc="teacher logits", unit="problem") as progress:
+    with tqdm(total=len(encoded), initial=done, desc=f"teacher logits, {split}", unit="problem") as progress:
         for path, group in missing:
             captured = []
             for batch in in_groups(group, params.teacher_logits.batch_size):
-                captured += capture(teacher, batch, params.teacher_logits)
+                captured += capture(load_teacher(), batch, params.teacher_logits)
                 progress.update(len(batch))
             write_shard(path, captured)
     return paths
@@ -135,9 +132,9 @@ def capture(
     return captured
 
 
-def summary(splits: dict[str, Encoding], store: Path) -> dict[str, Any]:
+def summary(splits: dict[Split, Encoding]) -> dict[str, Any]:
     """What was captured: problems and tokens per split, what the length limit cost, and the size on disk."""
-    size = sum(f.stat().st_size for f in store.glob("**/*") if f.is_file())
+    size = sum(f.stat().st_size for f in TEACHER_LOGITS.glob("**/*") if f.is_file())
     tokens = sum(len(e.completion_ids) for s in splits.values() for e in s.encoded)
     return {
         "splits": {
@@ -151,15 +148,7 @@ def summary(splits: dict[str, Encoding], store: Path) -> dict[str, Any]:
         },
         "bytes": size,
         "bytes_per_completion_token": round(size / tokens, 2),
-        "mean_tail_mass": mean_tail_mass(store),
     }
-
-
-def mean_tail_mass(store: Path) -> float:
-    """The mean mass at temperature 1 that the top k leave to the tail; how much a cache without tail would lose."""
-    temperatures = json.loads((store / "manifest.json").read_text(encoding="utf-8"))["identity"]["temperatures"]
-    tails = [np.load(f, mmap_mode="r")[:, temperatures.index(1.0)] for f in sorted(store.glob("*/log_tails.npy"))]
-    return float(np.exp(np.concatenate(tails).astype(np.float64)).mean())
 
 
 if __name__ == "__main__":

@@ -10,22 +10,19 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.analysis.run_picture import draw_run
-from pipeline.curricula import AdaptiveCurriculum
 from pipeline.distillation.arms import ArmSet, group_into_arms
 from pipeline.distillation.checkpoint import Checkpoint, code_digest
-from pipeline.distillation.logit_store import STORE, LogitStore, store_identity
+from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
-from pipeline.distillation.run_log import ARM_LOG, LEARNING_CURVE
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
 from pipeline.errors import exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json
@@ -36,19 +33,15 @@ from pipeline.language_models.loading import (
     precision,
     require_same_vocabulary,
     save_student,
-    tokenizer_digest,
     use_threads,
 )
 from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
 from pipeline.locks import only_one
 from pipeline.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
+from pipeline.paths import ARM_LOG, LEARNING_CURVE, PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.problems.grading import Grader
-from pipeline.problems.record import PREPARED, Problem, read_problems
+from pipeline.problems.record import Problem, read_problems
 from pipeline.registry import find
-
-STUDENTS = Path("models/students")
-RUNS = Path("plots/runs")
-METRICS = Path("metrics/training")
 
 
 @dataclass(frozen=True)
@@ -90,17 +83,18 @@ def main() -> None:
     use_threads(params.models)
     with only_one(f"train-{name}"):
         tokenizer = require_same_vocabulary(params.models)
-        encoding = encode_all(read_problems("train"), tokenizer, params.models.prompt, params.models.max_tokens)
-        store = LogitStore(STORE, store_identity(params.models, tokenizer_digest(tokenizer)))
+        prepared = read_problems("train")
+        encoding = encode_all(prepared, tokenizer, params.models.prompt, params.models.max_tokens)
+        store = LogitStore(TEACHER_LOGITS / "train", store_identity(params.models, tokenizer))
         store.require(encoding.encoded)
         store.require_temperature(params.training.temperature)
-        arms = group_into_arms(encoding.problems, params.curriculum.arms)
+        arms = group_into_arms(encoding.problems, params.curriculum.arms, prepared)
         curriculum = curriculum_module(args.method).build(params.curriculum, arms, args.seed)
         budget = budget_of(params.training, len(encoding.problems))
         run = Run(load_model(params.models, "student"), curriculum, arms, args.seed, params.training, budget.steps)
         checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
         train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms)
-        write_results(run, args.method, args.seed, budget, params, tokenizer)
+        write_results(run, args.method, args.seed, params, tokenizer)
         checkpoint.delete()
 
 
@@ -112,7 +106,7 @@ def run_identity(method: str, seed: int, params: Params) -> dict[str, Any]:
         "params": asdict(params),
         "code": code_digest(),
         "student": model_identity(params.models, "student"),
-        "store": file_digest(STORE / "manifest.json"),
+        "store": file_digest(TEACHER_LOGITS / "train/manifest.json"),
         "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")],
     }
 
@@ -129,7 +123,6 @@ def train(
     arms: ArmSet,
 ) -> None:
     """Trains to the end of the budget, from the checkpoint if there is one, validating on the way."""
-    validation = read_problems("validation")
     validate_at = validation_steps(budget.steps, params.training.validations)
     if (saved := checkpoint.load()) is not None:
         run.load_state(*saved)
@@ -137,52 +130,52 @@ def train(
         Grader(params.grading.seconds, params.grading.workers) as grader,
         tqdm(total=budget.steps, initial=run.steps_done, desc=name, unit="step") as progress,
     ):
+        validation = Validation(read_problems("validation"), tokenizer, grader, params)
         if run.steps_done == 0:
-            run.log.add_validation(0, validation_accuracy(run.student, tokenizer, validation, grader, params))
+            validation.add_to(run)
         while run.steps_done < budget.steps:
             started = time.perf_counter()
             loss, tokens = run.step(encoded, store, precision(params.models))
             seconds = time.perf_counter() - started
             run.training_seconds += seconds
             progress.update()
-            favourite = (
-                {"arm": arms.names[run.favourite_arm()]} if isinstance(run.curriculum, AdaptiveCurriculum) else {}
-            )
+            favourite = {"arm": arms.names[run.favourite_arm()]} if run.learner else {}
             progress.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False)
             if run.steps_done in validate_at:
-                run.log.add_validation(
-                    run.steps_done, validation_accuracy(run.student, tokenizer, validation, grader, params)
-                )
+                validation.add_to(run)
             if run.steps_done % params.training.checkpoint_steps == 0:
                 checkpoint.save(*run.state())
 
 
-def validation_accuracy(
-    student: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: list[Problem],
-    grader: Grader,
-    params: Params,
-) -> float:
-    """Share of validation problems that the student answers correctly."""
-    prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
-    student.eval()
-    with precision(params.models):
-        outputs = generate_answers(student, tokenizer, prompts, params.generation)
-    grades = grader.grade([(p.answer, output) for p, output in zip(problems, outputs, strict=True)])
-    return sum(grade.correct for grade in grades) / len(grades)
+class Validation:
+    """The points of the learning curve: the student's greedy accuracy on the validation problems."""
+
+    def __init__(
+        self, problems: list[Problem], tokenizer: PreTrainedTokenizerBase, grader: Grader, params: Params
+    ) -> None:
+        """Encodes the prompts once."""
+        self._answers = [p.answer for p in problems]
+        self._prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
+        self._tokenizer, self._grader, self._params = tokenizer, grader, params
+
+    def add_to(self, run: Run) -> None:
+        """Measures the student as it is now and notes it in the run's log."""
+        run.student.eval()
+        with precision(self._params.models):
+            outputs = generate_answers(run.student, self._tokenizer, self._prompts, self._params.generation)
+        grades = self._grader.grade(list(zip(self._answers, outputs, strict=True)))
+        run.grading_timeouts += sum(grade.timed_out for grade in grades)
+        run.log.add_validation(run.steps_done, sum(grade.correct for grade in grades) / len(grades))
 
 
-def write_results(
-    run: Run, method: str, seed: int, budget: Budget, params: Params, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def write_results(run: Run, method: str, seed: int, params: Params, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes the logs and their picture, what the run cost, and the student."""
     name = f"{method}-{seed}"
     with replacing_folder(RUNS / name) as folder:
         run.log.write(folder)
         draw_run(pd.read_csv(folder / LEARNING_CURVE), pd.read_csv(folder / ARM_LOG), name, folder / "run.png")
     write_json(
-        METRICS / f"{name}.json",
+        TRAINING_METRICS / f"{name}.json",
         {
             "method": method,
             "seed": seed,
@@ -191,11 +184,11 @@ def write_results(
             "tokens": run.log.tokens,
             "training_seconds": round(run.training_seconds, 3),
             "peak_memory_bytes": peak_memory(params.models),
-            "budget": asdict(budget),
+            "grading_timeouts": run.grading_timeouts,
         },
     )
     with replacing_folder(STUDENTS / name) as folder:
-        save_student(run.student, tokenizer, params.models, folder)
+        save_student(run.student, tokenizer, folder)
 
 
 def peak_memory(models: ModelsParams) -> int:

@@ -35,9 +35,16 @@ def tiny_model(tokenizer):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder that looks like the project to a stage, with the real params and models; the working directory."""
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+    """A folder that looks like the project to a stage, with the real models; the working directory.
+
+    Its params are the real ones, except for what experiments change most and tests depend on.
+    """
+    import yaml
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values |= {"scale": "mini", "seeds": [0, 1, 2]}
+    values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     (tmp_path / "models").mkdir()
     shutil.copytree(ROOT / "models/mini", tmp_path / "models/mini")
     monkeypatch.chdir(tmp_path)

@@ -15,13 +15,18 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import ResultsError
+from pipeline.paths import (
+    ARM_LOG,
+    EVALUATION_METRICS,
+    LEARNING_CURVE,
+    PREDICTIONS,
+    RUNS,
+    TEACHER,
+    TRAINING_METRICS,
+    UNTRAINED_STUDENT,
+)
 
-EVALUATIONS = Path("metrics/runs")
-PREDICTIONS = Path("data/predictions")
-TRAINING = Path("metrics/training")
-RUNS = Path("plots/runs")
-TEACHER, UNTRAINED = "teacher", "untrained_student"
-EVALUATION_METRICS = ("agreement", "top1_agreement", "kl_per_token", "calibration_error", "grading_timeouts")
+MEASURED = ("agreement", "top1_agreement", "kl_per_token", "calibration_error", "grading_timeouts")
 CURVE_COLUMNS = ("step", "examples", "tokens", "validation_accuracy")
 ARM_COLUMNS = ("step", "arm", "probability", "q_value", "count")
 AGAIN = "run `dvc repro` to make it"
@@ -101,7 +106,7 @@ def read_results(methods: Sequence[str], seeds: Sequence[int]) -> Results:
     _require_a_grid(methods, seeds)
     rows = _read_jsonl(PREDICTIONS / f"{TEACHER}.jsonl")
     problems = [_problem(row) for row in rows]
-    teacher, untrained = (_read_evaluation(name, problems) for name in (TEACHER, UNTRAINED))
+    teacher, untrained = (_read_evaluation(name, problems) for name in (TEACHER, UNTRAINED_STUDENT))
     runs = {method: tuple(_read_run(method, seed, problems) for seed in seeds) for method in methods}
     require_equal_budgets([run for group in runs.values() for run in group])
     _, levels, subjects = zip(*problems, strict=True)
@@ -146,26 +151,26 @@ def _read_evaluation(name: str, problems: list[Problem]) -> Evaluation:
             f"{predictions} is for other test problems, or in another order, than "
             f"{PREDICTIONS / TEACHER}.jsonl; run `dvc repro` to bring both up to date"
         )
-    path = EVALUATIONS / f"{name}.json"
-    values = _read_json(path, ("name", "accuracy", *EVALUATION_METRICS))
+    path = EVALUATION_METRICS / f"{name}.json"
+    values = _read_json(path, ("name", "accuracy", *MEASURED))
     correct_P = np.array([row["correct"] for row in rows])
     if values["name"] != name or abs(values["accuracy"] - correct_P.mean()) > 1e-6:
         raise ResultsError(f"{path} does not belong to {predictions}; run `dvc repro` to bring both up to date")
-    return Evaluation(name, correct_P, **{key: values[key] for key in EVALUATION_METRICS})
+    return Evaluation(name, correct_P, **{key: values[key] for key in MEASURED})
 
 
 def _read_run(method: str, seed: int, problems: list[Problem]) -> TrainedRun:
     name = f"{method}-{seed}"
-    path = TRAINING / f"{name}.json"
+    path = TRAINING_METRICS / f"{name}.json"
     values = _read_json(
         path, ("method", "seed", "steps", "examples", "tokens", "training_seconds", "peak_memory_bytes")
     )
     if (values["method"], values["seed"]) != (method, seed):
         raise ResultsError(f"{path} is of {values['method']}-{values['seed']}; run `dvc repro` to bring it up to date")
-    curve = _read_csv(RUNS / name / "learning_curve.csv", CURVE_COLUMNS, ("validation_accuracy",))
+    curve = _read_csv(RUNS / name / LEARNING_CURVE, CURVE_COLUMNS, ("validation_accuracy",))
     if len(curve) < 2 or not curve["examples"].is_monotonic_increasing or not curve["examples"].is_unique:
-        raise ResultsError(f"{RUNS / name / 'learning_curve.csv'} needs at least two rows of growing examples; {AGAIN}")
-    arm_log = _read_csv(RUNS / name / "arm_log.csv", ARM_COLUMNS, ("probability",))
+        raise ResultsError(f"{RUNS / name / LEARNING_CURVE} needs at least two rows of growing examples; {AGAIN}")
+    arm_log = _read_csv(RUNS / name / ARM_LOG, ARM_COLUMNS, ("probability",))
     return TrainedRun(
         method,
         seed,

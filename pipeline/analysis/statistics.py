@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often each seed and each problem occurs in each resample; every row sums to the number there are.
+    """How often each seed and each problem occurs in each resample.
 
     One object serves all methods, which makes every comparison paired: the same seeds and the same problems on
     both sides.
@@ -37,9 +37,10 @@ def draw_resampling(seeds: int, stratum_P: np.ndarray, resamples: int, rng: np.r
     """Draws seeds with replacement and, independently, problems with replacement inside their strata.
 
     Every seed answers the same problems, so seeds and problems are crossed and each is resampled on its own: the
-    pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)). It overstates the noise of single answers,
-    which makes up for the (S - 1) / S by which it understates the spread of few seeds. Strata keep the mix of
-    problems as it is (stratified bootstrap, Agarwal et al. 2021, section 4.1).
+    pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)). Of S seeds S - 1 are drawn: S draws would
+    understate the variance of a mean of few seeds by (S - 1) / S (McCarthy & Snowden 1985, Vital and Health
+    Statistics 2(95)). Strata keep the mix of problems as it is (stratified bootstrap, Agarwal et al. 2021, section
+    4.1).
 
     Args:
         seeds: the number of seeds, S.
@@ -47,17 +48,17 @@ def draw_resampling(seeds: int, stratum_P: np.ndarray, resamples: int, rng: np.r
         resamples: the number of resamples, R.
         rng: the only source of randomness.
     """
-    seed_counts_RS = _counts(seeds, resamples, rng)
+    seed_counts_RS = _counts(seeds, max(1, seeds - 1), resamples, rng)
     problem_counts_RP = np.zeros((resamples, len(stratum_P)), dtype=np.float32)
     for stratum in np.unique(stratum_P):
         members = np.flatnonzero(stratum_P == stratum)
-        problem_counts_RP[:, members] = _counts(len(members), resamples, rng)
+        problem_counts_RP[:, members] = _counts(len(members), len(members), resamples, rng)
     return Resampling(seed_counts_RS, problem_counts_RP)
 
 
-def _counts(size: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """[R, size] counts of draws with replacement; 32-bit floats add whole numbers below 2**24 without error."""
-    drawn = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
+def _counts(size: int, draws: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[R, size] counts of `draws` draws with replacement; 32-bit floats add whole numbers below 2**24 without error."""
+    drawn = rng.integers(size, size=(resamples, draws)) + size * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size).astype(np.float32)
 
 
@@ -127,9 +128,9 @@ def iqm_interval(correct_SP: np.ndarray, level_P: np.ndarray, resampling: Resamp
 
 
 def _occurrences(counts_RS: np.ndarray) -> np.ndarray:
-    """[R, S] positions of the seeds drawn, from how often each was: counts (2, 0, 1) become (0, 0, 2)."""
+    """[R, draws] positions of the seeds drawn, from how often each was: counts (2, 0, 1) become (0, 0, 2)."""
     ends_RS = counts_RS.cumsum(axis=1)
-    return (np.arange(counts_RS.shape[1])[None, :, None] >= ends_RS[:, None, :]).sum(axis=2)
+    return (np.arange(int(counts_RS[0].sum()))[None, :, None] >= ends_RS[:, None, :]).sum(axis=2)
 
 
 def probability_of_improvement(x_S: np.ndarray, y_S: np.ndarray) -> float:
@@ -146,7 +147,7 @@ def improvement_interval(x_SP: np.ndarray, y_SP: np.ndarray, resampling: Resampl
     """Probability that a seed of X is more accurate than a seed of Y, resampling seeds and problems."""
     wins_RSS = _wins(resampled_accuracies(x_SP, resampling), resampled_accuracies(y_SP, resampling))
     counts_RS = resampling.seed_counts_RS.astype(np.float64)
-    samples_R = np.einsum("rs,rt,rst->r", counts_RS, counts_RS, wins_RSS) / counts_RS.shape[1] ** 2
+    samples_R = np.einsum("rs,rt,rst->r", counts_RS, counts_RS, wins_RSS) / counts_RS.sum(axis=1) ** 2
     point = probability_of_improvement(x_SP.mean(axis=1), y_SP.mean(axis=1))
     return percentile_interval(point, samples_R, confidence)
 

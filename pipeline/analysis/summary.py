@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.analysis.results import EVALUATION_METRICS, Evaluation, Results, TrainedRun
+from pipeline.analysis.results import MEASURED, Evaluation, Results, TrainedRun
 from pipeline.analysis.statistics import (
     Interval,
     Resampling,
@@ -28,7 +28,7 @@ from pipeline.params import ReportParams
 from pipeline.seeding import numpy_rng
 
 BASELINE = "traditional"
-FEW_SEEDS = 3
+FEW_SEEDS = 5
 FEW_PROBLEMS = 10
 DECIMALS = 6
 
@@ -159,7 +159,7 @@ def _reference(results: Results, evaluation: Evaluation) -> Reference:
         evaluation.accuracy,
         _by_group(evaluation.correct_P, results.level_P),
         _by_group(evaluation.correct_P, results.subject_P),
-        **{name: getattr(evaluation, name) for name in EVALUATION_METRICS},
+        **{name: getattr(evaluation, name) for name in MEASURED},
     )
 
 

@@ -10,7 +10,7 @@ Files that begin with an underscore are shared helpers, not curricula.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,11 +25,10 @@ class Curriculum(Protocol):
         ...
 
 
-@runtime_checkable
 class AdaptiveCurriculum(Curriculum, Protocol):
-    """A curriculum that learns from the steps it caused."""
+    """A curriculum that learns from the steps it caused; what makes it one is that it has `update`."""
 
-    q_values_A: np.ndarray
+    q_values_A: np.ndarray  # what it holds of each arm, for the arm log
 
     def update(self, signals: StepSignals) -> dict[int, float]:
         """Learns from one step; returns the reward of each arm that earned one."""
@@ -42,3 +41,18 @@ class AdaptiveCurriculum(Curriculum, Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         """Puts back what `state` returned."""
         ...
+
+
+def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
+    """The curriculum as one that learns, None if it does not.
+
+    Raises:
+        TypeError: it has `update` but lacks something else that learning needs, so it would not learn or not resume.
+    """
+    if not hasattr(curriculum, "update"):
+        return None
+    if missing := [name for name in ("q_values_A", "state", "load_state") if not hasattr(curriculum, name)]:
+        raise TypeError(
+            f"{type(curriculum).__name__} has update but lacks {', '.join(missing)}; see AdaptiveCurriculum"
+        )
+    return curriculum

@@ -22,7 +22,7 @@ class Progression:
     """A window that moves at constant speed over the levels, from the first to the last of `levels_A`' order.
 
     With the window's centre c going from the first level to the last, an arm's share is proportional to
-    max(0, 1 - |level - c| / width), never less than that of the nearest level.
+    max(0, 1 - |level - c| / width); where that leaves nothing, the nearest level takes all.
     """
 
     def __init__(self, levels_A: np.ndarray, width: float, *, reverse: bool) -> None:

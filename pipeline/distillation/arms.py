@@ -28,18 +28,24 @@ class ArmSet:
         """Refuses an empty arm with a DataError: a curriculum could choose it and there would be nothing to deal."""
         for name, members in zip(self.names, self.members, strict=True):
             if len(members) == 0:
-                raise DataError(f"arm {name!r} holds no training problem; choose other arms or more problems")
+                raise DataError(
+                    f"arm {name!r} holds no problem that is short enough to learn from; choose other arms, more "
+                    "problems or a larger models.max_tokens"
+                )
 
     def __len__(self) -> int:
         """The number of arms, A."""
         return len(self.names)
 
 
-def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
+def group_into_arms(problems: Sequence[Problem], kind: Arms, prepared: Sequence[Problem] = ()) -> ArmSet:
     """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level.
 
+    `prepared` are all problems of the split, those too long to learn from among them: they have arms too.
+
     Raises:
-        DataError: a kind that should give several arms gives one, so a curriculum would have nothing to choose.
+        DataError: an arm of `prepared` has lost all its problems, or a kind that should give several arms gives
+            one, so a curriculum would have nothing to choose.
     """
     keys = {
         "level": lambda p: ("", p.level),
@@ -47,7 +53,7 @@ def group_into_arms(problems: Sequence[Problem], kind: Arms) -> ArmSet:
         "level_subject": lambda p: (p.subject, p.level),
         "all": lambda _: ("all", None),
     }
-    groups: dict[tuple[str, int | None], list[int]] = {}
+    groups: dict[tuple[str, int | None], list[int]] = {keys[kind](problem): [] for problem in prepared}
     for position, problem in enumerate(problems):
         groups.setdefault(keys[kind](problem), []).append(position)
     ordered = sorted(groups, key=lambda key: (key[0], key[1] or 0))

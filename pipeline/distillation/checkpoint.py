@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.files import digest_of, file_digest, replacing_file
+from pipeline.paths import CHECKPOINTS
 
-FOLDER = Path("checkpoints")
+FINGERPRINT = 20  # hexadecimal digits of an identity that name its folder
 
 
 def code_digest() -> str:
@@ -35,9 +36,10 @@ def code_digest() -> str:
 class Checkpoint:
     """The newest saved state of one piece of work."""
 
-    def __init__(self, name: str, identity: dict[str, Any], folder: Path = FOLDER) -> None:
+    def __init__(self, name: str, identity: dict[str, Any], folder: Path = CHECKPOINTS) -> None:
         """`identity` is any JSON value that names everything the result depends on."""
-        self.folder = folder / f"{name}-{digest_of(identity)[:20]}"
+        self._parent, self._name = folder, name
+        self.folder = folder / f"{name}-{digest_of(identity)[:FINGERPRINT]}"
         self.path = self.folder / "state.safetensors"
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -63,8 +65,9 @@ class Checkpoint:
         return tensors, json.loads(metadata["state"])
 
     def delete(self) -> None:
-        """Removes the checkpoint; called once the finished result is in its place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes this work's checkpoints, those of earlier params or code too; for when the result is in its place."""
+        for folder in self._parent.glob(f"{self._name}-{'[0-9a-f]' * FINGERPRINT}"):
+            shutil.rmtree(folder)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

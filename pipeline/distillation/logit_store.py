@@ -24,15 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.distillation.loss import TeacherTargets
 from pipeline.errors import TeacherLogitsError
 from pipeline.files import digest_of, file_digest, replacing_folder, write_json
+from pipeline.language_models.loading import model_identity, tokenizer_digest
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
 
 FORMAT = 1
-STORE = Path("data/teacher_logits")
 ARRAYS = ("token_ids", "offsets", "log_tails", "log_probs")
 REMEDY = "run `dvc repro --force --single-item teacher_logits`"
 
@@ -49,12 +50,11 @@ class CapturedProblem:
     log_probs_N: np.ndarray
 
 
-def store_identity(models: ModelsParams, tokenizer: str) -> dict[str, Any]:
-    """The part of a store's identity that a student depends on and can check without the teacher."""
+def store_identity(models: ModelsParams, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The part of a store's identity that a student depends on and can check without loading the teacher."""
     return {
-        "teacher": models.teacher,
-        "teacher_revision": models.teacher_revision,
-        "tokenizer": tokenizer,
+        "teacher": model_identity(models, "teacher"),
+        "tokenizer": tokenizer_digest(tokenizer),
         "prompt": models.prompt,
         "max_tokens": models.max_tokens,
         "dtype": models.dtype,

@@ -77,7 +77,9 @@ def distillation_loss(
     Adding the results of several calls with the same `total_tokens` gives the loss of the whole batch, however it
     was cut. Gradients flow to `hidden_NH` and `lm_head_VH`.
     """
-    loss, *signals = _FusedLoss.apply(hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens)
+    loss, *signals = _FusedLoss.apply(
+        hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, torch.is_grad_enabled()
+    )
     return loss, TokenSignals(*signals)
 
 
@@ -85,8 +87,7 @@ class _FusedLoss(torch.autograd.Function):
     """lm_head and loss, chunk by chunk; gradients are made in the forward pass, where the logits are at hand."""
 
     @staticmethod
-    def forward(ctx, hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens):
-        wants_gradient = any(ctx.needs_input_grad[:2])
+    def forward(ctx, hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, wants_gradient):
         gradient_hidden_NH = torch.zeros_like(hidden_NH) if wants_gradient else None
         gradient_lm_head_VH = torch.zeros_like(lm_head_VH, dtype=torch.float32) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
@@ -115,7 +116,7 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient_loss, *_):
         gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors
-        return gradient_hidden_NH * gradient_loss, gradient_lm_head_VH * gradient_loss, None, None, None, None
+        return gradient_hidden_NH * gradient_loss, gradient_lm_head_VH * gradient_loss, None, None, None, None, None
 
 
 def token_losses(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.curricula import AdaptiveCurriculum, Curriculum
+from pipeline.curricula import Curriculum, adaptive
 from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.checkpoint import load_optimizer_tensors, optimizer_tensors
 from pipeline.distillation.logit_store import LogitStore
@@ -39,10 +39,12 @@ class Run:
         """Starts a run of `steps` steps; the student is trained in place."""
         self.student = student
         self.curriculum = curriculum
+        self.learner = adaptive(curriculum)
         self.sampler = Sampler(arms, seed)
         self.log = RunLog(arms.names)
         self.steps_done = 0
         self.training_seconds = 0.0
+        self.grading_timeouts = 0
         self._training, self._steps = training, steps
         self._loss_settings = LossSettings(
             training.temperature, training.distillation_weight, training.divergence, training.jsd_beta
@@ -76,13 +78,13 @@ class Run:
             raise TrainingError(f"step {step}: {error}") from error
         rewards: dict[int, float] = {}
         q_values_A = None
-        if isinstance(self.curriculum, AdaptiveCurriculum):
-            rewards = self.curriculum.update(
+        if self.learner is not None:
+            rewards = self.learner.update(
                 StepSignals(
                     step, draw.arm_B, seen.tokens_B, seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B
                 )
             )
-            q_values_A = self.curriculum.q_values_A.copy()
+            q_values_A = self.learner.q_values_A.copy()
         tokens = sum(e.length for e in examples)
         self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, tokens, seen.loss)
         self.steps_done += 1
@@ -106,13 +108,13 @@ class Run:
         """Everything that the rest of the run depends on, as tensors and a JSON value."""
         log_tensors, log_state = self.log.state()
         weights = {f"student.{name}": p for name, p in self.student.named_parameters()}
-        adaptive = isinstance(self.curriculum, AdaptiveCurriculum)
         return weights | optimizer_tensors(self._optimizer, "optimizer") | log_tensors, {
             "steps_done": self.steps_done,
             "training_seconds": self.training_seconds,
+            "grading_timeouts": self.grading_timeouts,
             "log": log_state,
             "sampler": self.sampler.state(),
-            "curriculum": self.curriculum.state() if adaptive else None,
+            "curriculum": self.learner.state() if self.learner else None,
         }
 
     @torch.no_grad()
@@ -123,6 +125,7 @@ class Run:
         load_optimizer_tensors(self._optimizer, "optimizer", tensors)
         self.log.load_state(tensors, state["log"])
         self.sampler.load_state(state["sampler"])
-        if isinstance(self.curriculum, AdaptiveCurriculum):
-            self.curriculum.load_state(state["curriculum"])
+        if self.learner is not None:
+            self.learner.load_state(state["curriculum"])
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
+        self.grading_timeouts = state["grading_timeouts"]

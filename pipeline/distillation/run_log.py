@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.files import write_text
+from pipeline.paths import ARM_LOG, LEARNING_CURVE
 
-LEARNING_CURVE = "learning_curve.csv"
-ARM_LOG = "arm_log.csv"
 CURVE_COLUMNS = ("step", "examples", "tokens", "validation_accuracy", "loss")
 ARM_COLUMNS = ("step", "arm", "probability", "q_value", "reward", "count")
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
@@ -24,6 +32,7 @@ def use_threads(models: ModelsParams) -> None:
         ModelError: CUDA is asked for where there is none.
     """
     torch.set_num_threads(models.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it to be deterministic
     torch.use_deterministic_algorithms(mode=True)
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
     if models.device == "cuda" and not torch.cuda.is_available():
@@ -73,6 +82,14 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
         raise ModelError(_not_found(role, name)) from error
     if role == "student" and models.student_layers is not None:
         keep_layers(model, models.student_layers)
+    return ready(model, models)
+
+
+def ready(model: PreTrainedModel, models: ModelsParams) -> PreTrainedModel:
+    """Moves a model to its device and clears decoding settings it may ship with, such as a repetition penalty."""
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.config.bos_token_id, eos_token_id=model.config.eos_token_id
+    )
     return model.to(models.device).eval()
 
 
@@ -109,8 +126,8 @@ def load_student(folder: Path, models: ModelsParams) -> PreTrainedModel:
     """
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} holds no trained student; run `dvc repro` on its train stage first")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, models.dtype), use_safetensors=True)
-    return model.to(models.device).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return ready(model, models)
 
 
 def precision(models: ModelsParams) -> torch.autocast:
@@ -118,11 +135,9 @@ def precision(models: ModelsParams) -> torch.autocast:
     return torch.autocast(models.device, dtype=torch.bfloat16, enabled=models.dtype == "bfloat16")
 
 
-def save_student(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, models: ModelsParams, folder: Path
-) -> None:
-    """Writes a Hugging Face folder in the precision of `models`: config, safetensors weights, tokenizer."""
-    model.to(getattr(torch, models.dtype)).save_pretrained(folder)
+def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes a Hugging Face folder in float32: config, safetensors weights, tokenizer."""
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -139,7 +154,13 @@ def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
             "tokens) have different vocabularies; logits can only be distilled between models that share one"
         )
     sources = [_source(models, role) for role in ("teacher", "student")]
-    sizes = [AutoConfig.from_pretrained(name, revision=revision).vocab_size for name, revision in sources]
+    try:
+        sizes = [AutoConfig.from_pretrained(name, revision=revision).vocab_size for name, revision in sources]
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the config of teacher {models.teacher!r} or student {models.student!r} cannot be read; "
+            "each must be a model folder with a config.json or reachable on the hub"
+        ) from error
     if sizes[0] != sizes[1]:
         raise ModelError(
             f"teacher {models.teacher!r} has {sizes[0]} output logits, student {models.student!r} has {sizes[1]}; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenizers import AddedToken
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
@@ -12,7 +11,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 LATEX_COMMANDS = ("\\boxed", "\\cdot", "\\frac")
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
 MAX_POSITIONS = 256
-MODELS_FOLDER = Path("models/mini")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pipeline.errors import DataError
 from pipeline.files import read_jsonl, write_jsonl
+from pipeline.paths import PREPARED
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-PREPARED = Path("data/prepared")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,14 @@ def test_an_unknown_reward_is_named_with_those_there_are(small_project, stage, c
     assert "unknown reward 'fame'; pipeline/rewards has confidence_gap, knowledge_transfer" in sentence
 
 
+def test_an_altered_teacher_makes_its_logits_useless(small_project, stage, capsys):
+    weights = small_project / "models/mini/teacher/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert "was captured with teacher = " in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
+
+
 def test_a_temperature_the_cache_does_not_hold_is_refused(small_project, stage, capsys):
     change_params(setting(*MINI, "training", "temperature", value=math.e))
     assert "holds the temperatures [1.0, 2.0]" in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")

@@ -86,7 +86,7 @@ def test_a_killed_capture_goes_on_and_gives_the_same_store(small_project, stage)
     killed = run_python(KILL_WHILE_CAPTURING, small_project)
     assert killed.returncode == -9, killed.stderr
     assert not (small_project / "data/teacher_logits").exists()
-    assert len(list((small_project / "checkpoints").glob("teacher_logits-*/shard-*"))) == 2
+    assert len(list((small_project / "checkpoints").glob("teacher_logits-train-*/shard-*"))) == 2
     stage("teacher_logits")
     assert digests(small_project / "data/teacher_logits") == expected
 

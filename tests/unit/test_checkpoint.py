@@ -98,3 +98,10 @@ def test_code_digest_follows_the_code(monkeypatch, tmp_path):
     assert before == code_digest()
     (tmp_path / "pipeline/a.py").write_text("x = 2\n")
     assert code_digest() != before
+
+
+def test_a_finished_run_deletes_checkpoints_of_earlier_params_but_not_of_other_runs(tmp_path):
+    for name, identity in (("train-rl-1", {"tau": 1}), ("train-rl-1", {"tau": 2}), ("train-rl-10", {"tau": 1})):
+        Checkpoint(name, identity, tmp_path).save(TENSORS, {})
+    Checkpoint("train-rl-1", {"tau": 2}, tmp_path).delete()
+    assert [f.name[:12] for f in tmp_path.iterdir()] == ["train-rl-10-"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.curricula import AdaptiveCurriculum, easy_to_hard, hard_to_easy, rl, traditional
+from pipeline.curricula import adaptive, easy_to_hard, hard_to_easy, rl, traditional
 from pipeline.curricula import random as random_curriculum
 from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.step import StepSignals
@@ -146,8 +146,23 @@ def test_random_is_uniform_over_arms_and_traditional_has_one():
 
 
 def test_only_rl_learns():
-    assert isinstance(build_rl(), AdaptiveCurriculum)
-    assert not isinstance(progression(easy_to_hard, 1.0), AdaptiveCurriculum)
+    learner = build_rl()
+    assert adaptive(learner) is learner
+    assert adaptive(progression(easy_to_hard, 1.0)) is None
+
+
+def test_a_learner_that_could_not_resume_is_refused():
+    class Forgetful:
+        q_values_A = np.zeros(2)
+
+        def probabilities(self, progress):
+            return np.full(2, 0.5)
+
+        def update(self, signals):
+            return {}
+
+    with pytest.raises(TypeError, match="Forgetful has update but lacks state, load_state"):
+        adaptive(Forgetful())
 
 
 @pytest.mark.parametrize(

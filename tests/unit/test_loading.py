@@ -5,7 +5,13 @@ import torch
 import yaml
 
 from pipeline.errors import ModelError
-from pipeline.language_models.loading import keep_layers, load_model, model_identity, tokenizer_digest
+from pipeline.language_models.loading import (
+    keep_layers,
+    load_model,
+    model_identity,
+    require_same_vocabulary,
+    tokenizer_digest,
+)
 from pipeline.params import ModelsParams, checked
 from tests.conftest import ROOT
 
@@ -52,6 +58,19 @@ def test_a_model_that_is_nowhere_is_refused_with_a_remedy(models):
         ModelError, match=r"the teacher 'no/where' cannot be loaded: .*set models.teacher to a local folder"
     ):
         load_model(models(teacher="no/where"), "teacher")
+
+
+def test_decoding_settings_a_model_ships_with_do_not_reach_greedy_answers(tiny_model, tmp_path, models):
+    model = tiny_model()
+    model.generation_config.repetition_penalty = 1.7
+    model.save_pretrained(tmp_path)
+    assert load_model(models(teacher=str(tmp_path)), "teacher").generation_config.repetition_penalty is None
+
+
+def test_a_student_without_a_config_is_refused(tokenizer, tmp_path, models):
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"a model folder with a config\.json"):
+        require_same_vocabulary(models(student=str(tmp_path), teacher=str(ROOT / "models/mini/teacher")))
 
 
 def test_a_local_models_identity_follows_its_weights(tiny_model, tmp_path, models):

@@ -174,6 +174,23 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     )
 
 
+def test_no_gradient_is_computed_where_none_is_wanted(monkeypatch):
+    wanted = []
+    original = loss_module.token_losses
+    monkeypatch.setattr(
+        loss_module,
+        "token_losses",
+        lambda *a, wants_gradient: wanted.append(wants_gradient) or original(*a, wants_gradient=wants_gradient),
+    )
+    hidden, lm_head, labels, teacher_logits = make_case(4, 9, 3, seed=7)
+    targets, config = exact_targets(teacher_logits, labels, 3, 1.0), LossSettings(1.0, 0.5, "forward_kl", 0.5)
+    weight = lm_head.float().requires_grad_()
+    with torch.no_grad():
+        distillation_loss(hidden.float(), weight, labels, targets, config, 4)
+    distillation_loss(hidden.float(), weight, labels, targets, config, 4)
+    assert wanted == [False, True]
+
+
 def test_large_vocabulary_needs_far_less_memory_than_all_logits(monkeypatch):
     seen = []
     original = loss_module.token_losses

@@ -84,10 +84,15 @@ def test_probabilities_that_are_no_distribution_stop_the_run(bad):
 
 
 def test_an_empty_arm_is_refused_by_name():
-    with pytest.raises(DataError, match="arm 'Geometry/5' holds no training problem"):
+    with pytest.raises(DataError, match="arm 'Geometry/5' holds no problem that is short enough"):
         ArmSet(("Algebra/1", "Geometry/5"), (1, 5), (np.array([0]), np.array([], dtype=int)))
 
 
 def test_arms_that_leave_no_choice_are_refused():
     with pytest.raises(DataError, match="arms by subject make 1 arm of 4 training problems"):
         group_into_arms(problems({("Algebra", 1): 2, ("Algebra", 2): 2}), "subject")
+
+
+def test_an_arm_that_lost_all_its_problems_to_the_length_limit_is_named():
+    with pytest.raises(DataError, match="arm 'Geometry/2' holds no problem that is short enough"):
+        group_into_arms([p for p in SOME if p.subject == "Algebra"], "level_subject", SOME)

@@ -51,10 +51,10 @@ def test_iqm_is_the_mean_of_the_middle_half():
     assert iqm(np.array([[100.0, 1, 2, 3], [4, 5, 6, -100]])) == pytest.approx((2 + 3 + 4 + 5) / 4)
 
 
-def test_resamples_keep_the_number_of_seeds_and_of_problems_in_each_stratum():
+def test_resamples_keep_the_number_of_problems_in_each_stratum_and_draw_one_seed_fewer():
     level_P = np.repeat([1, 2, 3], [5, 1, 4])
     resampling = draw_resampling(3, level_P, 200, numpy_rng(0, "test"))
-    assert (resampling.seed_counts_RS.sum(axis=1) == 3).all()
+    assert (resampling.seed_counts_RS.sum(axis=1) == 2).all()  # one fewer than there are
     for level, size in ((1, 5), (2, 1), (3, 4)):
         assert (resampling.problem_counts_RP[:, level_P == level].sum(axis=1) == size).all()
     assert len(np.unique(resampling.problem_counts_RP, axis=0)) > 100
@@ -161,3 +161,10 @@ def test_examples_to_reach_is_the_first_validation_at_the_target_or_censored():
     assert examples_to_reach(examples_V, accuracy_V, 0.3) == 10
     assert examples_to_reach(examples_V, accuracy_V, 0.35) == 30
     assert examples_to_reach(examples_V, accuracy_V, 0.5) is None
+
+
+def test_the_spread_over_few_seeds_is_that_of_the_unbiased_variance():
+    values_S = np.array([0.2, 0.3, 0.7])
+    resampling = draw_resampling(3, np.zeros(2), 100_000, numpy_rng(0, "test"))
+    found = resampled_seed_means(values_S, resampling).var()
+    assert found == pytest.approx(values_S.var(ddof=1) / 3, rel=0.02)

@@ -1,0 +1,18 @@
+"""Where the stages put things; the same paths stand in dvc.yaml."""
+
+from pathlib import Path
+
+PREPARED = Path("data/prepared")  # SPLIT.jsonl
+TEACHER_LOGITS = Path("data/teacher_logits")  # a store per split
+PREDICTIONS = Path("data/predictions")  # NAME.jsonl, where NAME is METHOD-SEED or one of the references
+STUDENTS = Path("models/students")  # METHOD-SEED/
+MINI_MODELS = Path("models/mini")  # teacher/ and student/
+RUNS = Path("plots/runs")  # METHOD-SEED/
+PREPARE_METRICS = Path("metrics/prepare.json")
+TEACHER_LOGITS_METRICS = Path("metrics/teacher_logits.json")
+TRAINING_METRICS = Path("metrics/training")  # METHOD-SEED.json
+EVALUATION_METRICS = Path("metrics/runs")  # NAME.json
+CHECKPOINTS = Path("checkpoints")  # unfinished work and locks; ignored by git and DVC
+
+TEACHER, UNTRAINED_STUDENT = "teacher", "untrained_student"  # the references: the ceiling and the floor
+LEARNING_CURVE, ARM_LOG = "learning_curve.csv", "arm_log.csv"  # in a run's folder

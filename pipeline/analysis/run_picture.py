@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.analysis.charts import (
-    QUIET,
     STACK_CAPACITY,
     draw_stack,
     examples_of,
@@ -94,8 +93,5 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, examples_T: np.ndarray, end: int
     thousands_axis(axes.xaxis)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, aspect=40)
     percent_axis(bar.ax.yaxis)
-    bar.set_label("probability of the arm")
+    bar.set_label(f"probability of the arm (white mark: the even share, {1 / arms:.1%})")
     bar.ax.axhline(1 / arms, color="white", linewidth=1.5)
-    axes.set_title(
-        f"white mark: {1 / arms:.1%}, the even share", loc="right", fontsize=10, fontweight="normal", color=QUIET
-    )

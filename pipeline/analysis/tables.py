@@ -136,7 +136,13 @@ def _difference(interval: Interval) -> str:
 
 def _closeness(summary: Summary) -> str:
     rows = [
-        [name, percent(m.agreement), percent(m.top1_agreement), f"{m.kl_per_token:.4f}", f"{m.calibration_error:.4f}"]
+        [
+            name,
+            percent(m.agreement),
+            percent(m.top1_agreement),
+            f"{round(m.kl_per_token, 4) + 0.0:.4f}",
+            f"{m.calibration_error:.4f}",
+        ]
         for name, m in [*_best_first(summary), *_references(summary)]
     ]
     return table(["method", "same answer", "same most likely token", "KL per token (nats)", "calibration error"], rows)

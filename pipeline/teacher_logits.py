@@ -134,7 +134,8 @@ def capture(
 
 def summary(splits: dict[Split, Encoding]) -> dict[str, Any]:
     """What was captured: problems and tokens per split, what the length limit cost, and the size on disk."""
-    size = sum(f.stat().st_size for f in TEACHER_LOGITS.glob("**/*") if f.is_file())
+    files = (f for split in splits for f in (TEACHER_LOGITS / split).glob("**/*") if f.is_file())
+    size = sum(f.stat().st_size for f in files)
     tokens = sum(len(e.completion_ids) for s in splits.values() for e in s.encoded)
     return {
         "splits": {

@@ -203,7 +203,7 @@ class ParamsFile:
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 known = ", ".join(map(str, value)) if isinstance(value, dict) else "nothing"
-                raise ParamsError(f"{self.path}: {key} is missing ('{part}' is not one of: {known})")
+                raise ParamsError(f"{self.path}: {key} is missing ('{part}' is not one of: {known}); add it there")
             value = value[part]
         return checked(value, kind, f"{self.path}: {key}")
 

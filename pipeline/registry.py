@@ -19,8 +19,14 @@ def find(package: str, name: str, kind: str) -> ModuleType:
     """The module registered under `name`.
 
     Raises:
-        ParamsError: there is none; the message lists those there are.
+        ParamsError: there is none, or it lacks what every file of a registry defines.
     """
     if name not in (known := names_in(package)):
         raise ParamsError(f"params.yaml: unknown {kind} {name!r}; {package.replace('.', '/')} has {', '.join(known)}")
-    return importlib.import_module(f"{package}.{name}")
+    module = importlib.import_module(f"{package}.{name}")
+    if missing := [part for part in ("Params", "build") if not hasattr(module, part)]:
+        folder = package.replace(".", "/")
+        raise ParamsError(
+            f"{folder}/{name}.py lacks {' and '.join(missing)}; {folder}/__init__.py says what it must define"
+        )
+    return module

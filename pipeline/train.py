@@ -24,7 +24,7 @@ from pipeline.distillation.checkpoint import Checkpoint, code_digest
 from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
-from pipeline.errors import exit_on_error
+from pipeline.errors import ParamsError, exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import (
@@ -56,8 +56,15 @@ class Params:
 
 
 def curriculum_module(method: str) -> ModuleType:
-    """The file of a method's curriculum."""
-    return find("pipeline.curricula", method, "curriculum")
+    """The file of a method's curriculum.
+
+    Raises:
+        ParamsError: there is none, or it is incomplete.
+    """
+    module = find("pipeline.curricula", method, "curriculum")
+    if "arms" not in module.Params.__dataclass_fields__:
+        raise ParamsError(f"pipeline/curricula/{method}.py: Params lacks the field arms, which says what an arm is")
+    return module
 
 
 def read_params(file: ParamsFile, method: str) -> Params:
@@ -78,6 +85,8 @@ def main() -> None:
     parser.add_argument("--method", required=True)
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args()
+    if args.seed < 0:
+        parser.error("--seed must not be negative")
     params = read_params(ParamsFile(), args.method)
     name = f"{args.method}-{args.seed}"
     use_threads(params.models)

@@ -101,7 +101,8 @@ def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
     window = max(1, len(table) // 50)  # the eye wants the trend, not the flicker of single steps
     smooth_TG = table.rolling(window, min_periods=1, center=True).mean().to_numpy()
     axes.stackplot(x_T, smooth_TG.T, colors=fill_colours(list(table.columns)), edgecolor="white", linewidth=0.8)
-    axes.set(xlim=(x_T[0], x_T[-1]), ylim=(0, 1), ylabel="share of draws")
+    end = max(x_T[-1], x_T[0] + 1)  # a run may be one step long
+    axes.set(xlim=(x_T[0], end), ylim=(0, 1), ylabel="share of draws")
     percent_axis(axes.yaxis)
     thousands_axis(axes.xaxis)
     axes.grid(visible=False)

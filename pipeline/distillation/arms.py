@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ParamsError
 from pipeline.params import Arms
 from pipeline.problems.record import Problem
 
@@ -44,6 +44,7 @@ def group_into_arms(problems: Sequence[Problem], kind: Arms, prepared: Sequence[
     `prepared` are all problems of the split, those too long to learn from among them: they have arms too.
 
     Raises:
+        ParamsError: the kind is unknown.
         DataError: an arm of `prepared` has lost all its problems, or a kind that should give several arms gives
             one, so a curriculum would have nothing to choose.
     """
@@ -53,6 +54,8 @@ def group_into_arms(problems: Sequence[Problem], kind: Arms, prepared: Sequence[
         "level_subject": lambda p: (p.subject, p.level),
         "all": lambda _: ("all", None),
     }
+    if kind not in keys:
+        raise ParamsError(f"params.yaml: arms is {kind!r}, but arms are made by {', '.join(keys)}")
     groups: dict[tuple[str, int | None], list[int]] = {keys[kind](problem): [] for problem in prepared}
     for position, problem in enumerate(problems):
         groups.setdefault(keys[kind](problem), []).append(position)

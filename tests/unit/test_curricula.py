@@ -1,6 +1,8 @@
 """Each curriculum against its closed form."""
 
 import json
+import sys
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +15,7 @@ from pipeline.distillation.step import StepSignals
 from pipeline.errors import ParamsError
 from pipeline.params import checked
 from pipeline.registry import find, names_in
+from pipeline.train import curriculum_module
 
 LEVELS = ArmSet(tuple(f"level {n}" for n in range(1, 6)), (1, 2, 3, 4, 5), tuple(np.array([n]) for n in range(5)))
 RL = {
@@ -182,3 +185,31 @@ def test_a_learner_that_could_not_resume_is_refused():
 def test_wrong_settings_end_in_one_sentence(change, sentence):
     with pytest.raises(ParamsError, match=sentence):
         build_rl(**change)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("class Params: pass\n", "half.py lacks build; pkg/__init__.py says what it must define"),
+        ("", "half.py lacks Params and build; pkg/__init__.py"),
+    ],
+)
+def test_an_incomplete_file_in_a_registry_is_refused_by_name(tmp_path, monkeypatch, text, sentence):
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/__init__.py").touch()
+    (tmp_path / "pkg/half.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pkg", raising=False)
+    monkeypatch.delitem(sys.modules, "pkg.half", raising=False)
+    with pytest.raises(ParamsError, match=sentence):
+        find("pkg", "half", "thing")
+
+
+def test_a_curriculum_without_arms_is_refused(monkeypatch):
+    @dataclass
+    class Params:
+        width: float
+
+    monkeypatch.setattr(random_curriculum, "Params", Params)
+    with pytest.raises(ParamsError, match=r"pipeline/curricula/random.py: Params lacks the field arms"):
+        curriculum_module("random")

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.distillation.arms import ArmSet, group_into_arms
 from pipeline.distillation.sampler import Sampler
-from pipeline.errors import DataError, TrainingError
+from pipeline.errors import DataError, ParamsError, TrainingError
 from pipeline.problems.record import Problem
 
 
@@ -96,3 +96,8 @@ def test_arms_that_leave_no_choice_are_refused():
 def test_an_arm_that_lost_all_its_problems_to_the_length_limit_is_named():
     with pytest.raises(DataError, match="arm 'Geometry/2' holds no problem that is short enough"):
         group_into_arms([p for p in SOME if p.subject == "Algebra"], "level_subject", SOME)
+
+
+def test_an_unknown_kind_of_arm_is_refused():
+    with pytest.raises(ParamsError, match="arms is 'topic', but arms are made by level, subject, level_subject, all"):
+        group_into_arms(SOME, "topic")

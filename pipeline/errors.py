@@ -7,6 +7,7 @@ into a message on stderr and exit status 1 for the command line.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -51,7 +52,8 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except PipelineError as error:
-            print(f"error: {error}", file=sys.stderr)
+            rank = os.environ.get("RANK", "0")
+            print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
             sys.exit(1)
 
     return wrapped

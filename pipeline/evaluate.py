@@ -28,13 +28,13 @@ from pipeline.language_models.loading import (
     load_student,
     precision,
     require_same_vocabulary,
-    use_threads,
 )
 from pipeline.language_models.prompts import encode_all, encode_prompt
 from pipeline.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
 from pipeline.paths import EVALUATION_METRICS, PREDICTIONS, STUDENTS, TEACHER, TEACHER_LOGITS, UNTRAINED_STUDENT
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
+from pipeline.processes import join_processes
 
 FIDELITY_TOKENS = 4096  # tokens, padding included, of one forward pass over the reference solutions
 
@@ -84,12 +84,12 @@ def main() -> None:
         parser.error("give either --reference, or --method and --seed")
     params = read_params(ParamsFile())
     name = args.reference or f"{args.method}-{args.seed}"
-    use_threads(params.models)
+    join_processes(params.models)
     problems = read_problems("test")
     tokenizer = require_same_vocabulary(params.models)
     model = load(name, params.models)
     with precision(params.models):
-        prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
+        prompts = [encode_prompt(p.problem, tokenizer, params.models) for p in problems]
         outputs = generate_answers(model, tokenizer, prompts, params.generation, progress=name)
         fidelity = measure_fidelity(model, tokenizer, problems, params)
     rows = graded_rows(name, problems, outputs, params.grading)
@@ -175,17 +175,17 @@ def measure_fidelity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], params: Params
 ) -> Fidelity:
     """Runs the model over the reference solutions and compares it with the cached teacher, token by token."""
-    encoded = encode_all(problems, tokenizer, params.models.prompt, params.models.max_tokens).encoded
+    encoded = encode_all(problems, tokenizer, params.models).encoded
     store = LogitStore(TEACHER_LOGITS / "test", store_identity(params.models, tokenizer))
     settings = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
     divergences, agrees, confidences, hits = [], [], [], []
     groups = list(micro_batches(encoded, FIDELITY_TOKENS))
     for group in tqdm(groups, desc="fidelity", unit="batch"):
         part = [encoded[i] for i in group]
-        labels_N = torch.tensor([token for e in part for token in e.completion_ids])
+        labels_N = torch.from_numpy(np.concatenate([e.completion_ids for e in part]))
         _, seen, targets = forward_loss(model, part, store, settings, len(labels_N))
         divergences.append(seen.divergence_N.cpu())
-        agrees.append(seen.top_token_N.cpu() == targets.token_ids_NK[:, 0])
+        agrees.append((seen.top_token_N == targets.token_ids_NK[:, 0]).cpu())
         confidences.append(seen.top_prob_N.cpu())
         hits.append(seen.top_token_N.cpu() == labels_N)
     return Fidelity(

@@ -1,4 +1,4 @@
-"""One process at a time for one piece of work. Killing dvc leaves its stage alive, so a second one may well start."""
+"""One start at a time for one piece of work. Killing dvc leaves its stage alive, so a second one may well start."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
 from pipeline.paths import CHECKPOINTS
+from pipeline.processes import Processes
 
 
 @contextmanager
-def only_one(name: str) -> Iterator[None]:
+def only_one(name: str, processes: Processes = Processes()) -> Iterator[None]:  # noqa: B008 - frozen
     """Holds a lock that the operating system frees when the process ends, however it ends.
+
+    Where several processes share the work, the main one holds it for all.
 
     Raises:
         BusyError: another process holds it.
     """
+    if not processes.is_main:
+        yield
+        return
     CHECKPOINTS.mkdir(exist_ok=True)
     lock = FileLock(CHECKPOINTS / f"{name}.lock")
     try:

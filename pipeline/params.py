@@ -66,6 +66,7 @@ class ModelsParams:
     student_revision: str | None
     student_layers: Positive | None
     prompt: str
+    chat_template: bool
     max_tokens: Positive
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
@@ -87,7 +88,8 @@ class TrainingParams:
     """The optimisation, the same for every method: the budget is epochs x steps per epoch x batch size."""
 
     batch_size: Positive
-    micro_batch_tokens: Positive
+    micro_batch_tokens: Positive | None
+    gradient_checkpointing: bool
     learning_rate: PositiveFloat
     warmup_share: Share
     weight_decay: NonNegativeFloat

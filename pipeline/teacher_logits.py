@@ -1,6 +1,7 @@
 """Stage `teacher_logits`: one pass of the teacher over all problems; keeps its top-k logits per completion token.
 
 A killed capture goes on where it stopped: finished shards wait in a folder under checkpoints/ until all are there.
+Several processes (torchrun, accelerate launch) share out the shards.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import (
+    CHUNK_ELEMENTS,
     CapturedProblem,
     compress,
     finish_store,
@@ -25,19 +28,17 @@ from pipeline.distillation.logit_store import (
     token_digest,
     write_shard,
 )
-from pipeline.distillation.step import pad_examples
+from pipeline.distillation.loss import float32_product
+from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.errors import ParamsError, exit_on_error
 from pipeline.files import digest_of, write_json
-from pipeline.language_models.loading import (
-    load_model,
-    require_same_vocabulary,
-    use_threads,
-)
+from pipeline.language_models.loading import load_model, require_same_vocabulary
 from pipeline.language_models.prompts import EncodedProblem, Encoding, encode_all, longest_first
 from pipeline.locks import only_one
 from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams
 from pipeline.paths import CHECKPOINTS, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
 from pipeline.problems.record import SPLITS, Split, read_problems
+from pipeline.processes import Processes, join_processes
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,26 @@ def read_params(file: ParamsFile) -> Params:
 def main() -> None:
     """Captures the teacher's logits for all three splits."""
     params = read_params(ParamsFile())
-    use_threads(params.models)
     if 1.0 not in params.teacher_logits.temperatures:
         raise ParamsError("params.yaml: teacher_logits.temperatures must hold 1.0, at which students are evaluated")
+    processes = join_processes(params.models)
     tokenizer = require_same_vocabulary(params.models)
-    splits = {
-        split: encode_all(read_problems(split), tokenizer, params.models.prompt, params.models.max_tokens)
-        for split in SPLITS
-    }
     identity = store_identity(params.models, tokenizer) | {
         "device": params.models.device,
         "top_k": params.teacher_logits.top_k,
         "temperatures": params.teacher_logits.temperatures,
     }
     load_teacher = functools.cache(lambda: load_model(params.models, "teacher"))
-    with only_one("teacher_logits"):
+    with only_one("teacher_logits", processes):
+        splits = {split: encode_all(read_problems(split), tokenizer, params.models) for split in SPLITS}
         for split, encoding in splits.items():
-            shards = capture_shards(split, longest_first(encoding.encoded), identity, params, load_teacher)
-            finish_store(TEACHER_LOGITS / split, shards, identity)
-        write_json(TEACHER_LOGITS_METRICS, summary(splits))
-        for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses no shard
-            shutil.rmtree(folder)
+            shards = capture_shards(split, longest_first(encoding.encoded), identity, params, load_teacher, processes)
+            if processes.is_main:
+                finish_store(TEACHER_LOGITS / split, shards, identity)
+        if processes.is_main:
+            write_json(TEACHER_LOGITS_METRICS, summary(splits))
+            for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses no shard
+                shutil.rmtree(folder)
 
 
 def capture_shards(
@@ -86,21 +86,30 @@ def capture_shards(
     identity: dict[str, Any],
     params: Params,
     load_teacher: Callable[[], PreTrainedModel],
+    processes: Processes,
 ) -> list[Path]:
-    """Writes the shards of a split that an earlier, killed capture did not; returns all of them."""
+    """Writes this process's part of a split's shards that an earlier, killed capture did not; returns all of them."""
     fingerprint = digest_of([code_digest(), identity, asdict(params), [token_digest(e) for e in encoded]])
     folder = CHECKPOINTS / f"teacher_logits-{split}-{fingerprint[:20]}"
     groups = in_groups(encoded, params.teacher_logits.shard_size)
     paths = [folder / f"shard-{number:05d}" for number in range(len(groups))]
-    missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
-    done = len(encoded) - sum(len(group) for _, group in missing)
-    with tqdm(total=len(encoded), initial=done, desc=f"teacher logits, {split}", unit="problem") as progress:
+    mine = processes.share(list(zip(paths, groups, strict=True)))
+    missing = [(path, group) for path, group in mine if not path.exists()]
+    total = sum(len(group) for _, group in mine)
+    with tqdm(
+        total=total,
+        initial=total - sum(len(group) for _, group in missing),
+        desc=f"teacher logits, {split}",
+        unit="problem",
+        disable=not processes.is_main,
+    ) as progress:
         for path, group in missing:
             captured = []
             for batch in in_groups(group, params.teacher_logits.batch_size):
-                captured += capture(load_teacher(), batch, params.teacher_logits)
+                captured += capture(load_teacher(), batch, params.teacher_logits, identity["vocabulary"])
                 progress.update(len(batch))
             write_shard(path, captured)
+    processes.wait()
     return paths
 
 
@@ -111,25 +120,24 @@ def in_groups(encoded: list[EncodedProblem], size: int) -> list[list[EncodedProb
 
 @torch.inference_mode()
 def capture(
-    teacher: PreTrainedModel, batch: list[EncodedProblem], params: TeacherLogitsParams
+    teacher: PreTrainedModel, batch: list[EncodedProblem], params: TeacherLogitsParams, vocabulary: int
 ) -> list[CapturedProblem]:
-    """One forward pass; only hidden states of completion tokens meet the lm_head."""
-    input_ids_BT, target_mask_BT = pad_examples(batch)
-    hidden_BTH = teacher.model(input_ids=input_ids_BT.to(teacher.device)).last_hidden_state
-    predicting_BT = torch.roll(target_mask_BT, -1, dims=1).to(teacher.device)
-    lengths = [len(e.completion_ids) for e in batch]
-    labels_N = input_ids_BT[target_mask_BT].to(teacher.device)
-    captured = []
-    for e, hidden_NH, problem_labels_N in zip(
-        batch, hidden_BTH[predicting_BT].split(lengths), labels_N.split(lengths), strict=True
-    ):
-        logits_NV = teacher.lm_head(hidden_NH).float()
-        captured.append(
-            CapturedProblem(
-                e.id, token_digest(e), *compress(logits_NV, problem_labels_N, params.top_k, params.temperatures)
-            )
-        )
-    return captured
+    """One forward pass; logits are made for completion tokens alone, and a chunk of them at a time."""
+    padded = pad_examples(batch)
+    hidden_NH = predicting_states(teacher, padded)
+    labels_N = padded.labels_N.to(teacher.device)
+    weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
+    chunk = max(1, CHUNK_ELEMENTS // vocabulary)
+    rows_N = np.concatenate(
+        [
+            compress(float32_product(hidden_CH, weight_VH.T), labels_C, params.top_k, params.temperatures)
+            for hidden_CH, labels_C in zip(hidden_NH.split(chunk), labels_N.split(chunk), strict=True)
+        ]
+    )
+    ends = np.cumsum([len(e.completion_ids) for e in batch])
+    return [
+        CapturedProblem(e.id, token_digest(e), rows) for e, rows in zip(batch, np.split(rows_N, ends[:-1]), strict=True)
+    ]
 
 
 def summary(splits: dict[Split, Encoding]) -> dict[str, Any]:

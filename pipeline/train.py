@@ -1,6 +1,7 @@
 """Stage `train`: one run, that is one method with one seed, from the untrained student to the distilled one.
 
-A killed run goes on from its last checkpoint and ends with the very bytes it would have had.
+A killed run goes on from its last checkpoint and ends with the very bytes it would have had. Several processes
+(torchrun, accelerate launch) share each batch; a checkpoint may be taken up by another number of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from pipeline.language_models.loading import (
     precision,
     require_same_vocabulary,
     save_student,
-    use_threads,
 )
 from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
 from pipeline.locks import only_one
@@ -41,6 +41,7 @@ from pipeline.params import GenerationParams, GradingParams, ModelsParams, Param
 from pipeline.paths import ARM_LOG, LEARNING_CURVE, PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
+from pipeline.processes import Processes, join_processes
 from pipeline.registry import find
 
 
@@ -89,22 +90,24 @@ def main() -> None:
         parser.error("--seed must not be negative")
     params = read_params(ParamsFile(), args.method)
     name = f"{args.method}-{args.seed}"
-    use_threads(params.models)
-    with only_one(f"train-{name}"):
+    processes = join_processes(params.models)
+    with only_one(f"train-{name}", processes):
         tokenizer = require_same_vocabulary(params.models)
         prepared = read_problems("train")
-        encoding = encode_all(prepared, tokenizer, params.models.prompt, params.models.max_tokens)
+        encoding = encode_all(prepared, tokenizer, params.models)
         store = LogitStore(TEACHER_LOGITS / "train", store_identity(params.models, tokenizer))
         store.require(encoding.encoded)
         store.require_temperature(params.training.temperature)
         arms = group_into_arms(encoding.problems, params.curriculum.arms, prepared)
         curriculum = curriculum_module(args.method).build(params.curriculum, arms, args.seed)
         budget = budget_of(params.training, len(encoding.problems))
-        run = Run(load_model(params.models, "student"), curriculum, arms, args.seed, params.training, budget.steps)
+        student = load_model(params.models, "student")
+        run = Run(student, curriculum, arms, args.seed, params.training, budget.steps, processes)
         checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
-        train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms)
-        write_results(run, args.method, args.seed, params, tokenizer)
-        checkpoint.delete()
+        train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms, processes)
+        if processes.is_main:
+            write_results(run, args.method, args.seed, params, tokenizer, processes)
+            checkpoint.delete()
 
 
 def run_identity(method: str, seed: int, params: Params) -> dict[str, Any]:
@@ -130,21 +133,25 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     checkpoint: Checkpoint,
     arms: ArmSet,
+    processes: Processes,
 ) -> None:
     """Trains to the end of the budget, from the checkpoint if there is one, validating on the way."""
     validate_at = validation_steps(budget.steps, params.training.validations)
     if (saved := checkpoint.load()) is not None:
         run.load_state(*saved)
+    processes.wait()  # the main process must not save the next checkpoint while another still reads this one
     with (
         Grader(params.grading.seconds, params.grading.workers) as grader,
-        tqdm(total=budget.steps, initial=run.steps_done, desc=name, unit="step") as progress,
+        tqdm(
+            total=budget.steps, initial=run.steps_done, desc=name, unit="step", disable=not processes.is_main
+        ) as progress,
     ):
-        validation = Validation(read_problems("validation"), tokenizer, grader, params)
+        validation = Validation(read_problems("validation"), tokenizer, grader, params, processes)
         if run.steps_done == 0:
             validation.add_to(run)
         while run.steps_done < budget.steps:
             started = time.perf_counter()
-            loss, tokens = run.step(encoded, store, precision(params.models))
+            loss, tokens = run.step(encoded, store, precision(params.models, keep_casts=False))
             seconds = time.perf_counter() - started
             run.training_seconds += seconds
             progress.update()
@@ -152,7 +159,7 @@ def train(
             progress.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False)
             if run.steps_done in validate_at:
                 validation.add_to(run)
-            if run.steps_done % params.training.checkpoint_steps == 0:
+            if run.steps_done % params.training.checkpoint_steps == 0 and processes.is_main:
                 checkpoint.save(*run.state())
 
 
@@ -160,12 +167,19 @@ class Validation:
     """The points of the learning curve: the student's greedy accuracy on the validation problems."""
 
     def __init__(
-        self, problems: list[Problem], tokenizer: PreTrainedTokenizerBase, grader: Grader, params: Params
+        self,
+        problems: list[Problem],
+        tokenizer: PreTrainedTokenizerBase,
+        grader: Grader,
+        params: Params,
+        processes: Processes,
     ) -> None:
-        """Encodes the prompts once."""
-        self._answers = [p.answer for p in problems]
-        self._prompts = [encode_prompt(p.problem, tokenizer, params.models.prompt) for p in problems]
-        self._tokenizer, self._grader, self._params = tokenizer, grader, params
+        """Encodes the prompts of this process's share once."""
+        share = processes.share(problems)
+        self._problems = len(problems)
+        self._answers = [p.answer for p in share]
+        self._prompts = [encode_prompt(p.problem, tokenizer, params.models) for p in share]
+        self._tokenizer, self._grader, self._params, self._processes = tokenizer, grader, params, processes
 
     def add_to(self, run: Run) -> None:
         """Measures the student as it is now and notes it in the run's log."""
@@ -173,11 +187,16 @@ class Validation:
         with precision(self._params.models):
             outputs = generate_answers(run.student, self._tokenizer, self._prompts, self._params.generation)
         grades = self._grader.grade(list(zip(self._answers, outputs, strict=True)))
-        run.grading_timeouts += sum(grade.timed_out for grade in grades)
-        run.log.add_validation(run.steps_done, sum(grade.correct for grade in grades) / len(grades))
+        correct, timeouts = self._processes.sum_values(
+            [sum(grade.correct for grade in grades), sum(grade.timed_out for grade in grades)], run.student.device
+        )
+        run.grading_timeouts += int(timeouts)
+        run.log.add_validation(run.steps_done, correct / self._problems)
 
 
-def write_results(run: Run, method: str, seed: int, params: Params, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_results(
+    run: Run, method: str, seed: int, params: Params, tokenizer: PreTrainedTokenizerBase, processes: Processes
+) -> None:
     """Writes the logs and their picture, what the run cost, and the student."""
     name = f"{method}-{seed}"
     with replacing_folder(RUNS / name) as folder:
@@ -191,6 +210,8 @@ def write_results(run: Run, method: str, seed: int, params: Params, tokenizer: P
             "steps": run.steps_done,
             "examples": run.log.examples,
             "tokens": run.log.tokens,
+            "processes": processes.count,
+            "micro_batch_tokens": run.micro_batch_tokens,
             "training_seconds": round(run.training_seconds, 3),
             "peak_memory_bytes": peak_memory(params.models),
             "grading_timeouts": run.grading_timeouts,

@@ -33,6 +33,17 @@ def tiny_model(tokenizer):
     return build
 
 
+@pytest.fixture(scope="session")
+def models():
+    """Builds the mini scale's ModelsParams with some values changed."""
+    import yaml
+
+    from pipeline.params import ModelsParams, checked
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"]["models"]
+    return lambda **changes: checked(values | changes, ModelsParams, "models")
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder that looks like the project to a stage, with the real models; the working directory.

@@ -1,19 +1,20 @@
-"""The cache of teacher logits: top-k per completion token, keyed by problem id, memory-mapped.
+"""The cache of teacher logits: top-k per completion token, keyed by problem id, read problem by problem.
 
-A store is a folder of shards and a manifest. A shard holds whole problems:
+A store is a folder of shards and a manifest. A shard holds whole problems, one row per completion token in `rows.npy`:
 
-    token_ids.npy   int32    [tokens, k]   the teacher's k most likely tokens, most likely first
-    offsets.npy     float16  [tokens, k]   their logits minus the largest one (0 for the first)
-    log_tails.npy   float32  [tokens, T]   log of the mass outside the top k, exact, for each temperature
-    log_probs.npy   float32  [tokens]      log-probability of the reference token at temperature 1
-    problems.json                          problem id, digest of its tokens, first row, number of rows
+    token_ids  int32   [k]   the teacher's k most likely tokens, most likely first
+    offsets    float16 [k]   their logits minus the largest one (0 for the first)
+    log_tails  float32 [T]   log of the mass outside the top k, exact, for each temperature
+    log_prob   float32       log-probability of the reference token at temperature 1
 
+and `problems.json` says where each problem's rows are: its id, a digest of its tokens, first row, number of rows.
 log_tails carries what log Z would, in a form that stays accurate when the tail is tiny: 1 - sum of rounded masses
 would be noise there. Together with the offsets it gives a distribution that sums to one exactly.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -28,26 +29,35 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.distillation.loss import TeacherTargets
 from pipeline.errors import TeacherLogitsError
-from pipeline.files import digest_of, file_digest, replacing_folder, write_json
-from pipeline.language_models.loading import model_identity, tokenizer_digest
+from pipeline.files import file_digest, replacing_folder, write_json
+from pipeline.language_models.loading import model_identity, tokenizer_digest, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
 
-FORMAT = 1
-ARRAYS = ("token_ids", "offsets", "log_tails", "log_probs")
+FORMAT = 2
+ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
+CHUNK_ELEMENTS = 2**25  # logits that are compressed at once: 128 MiB of float32, and a few times that on the way
 REMEDY = "run `dvc repro --force --single-item teacher_logits`"
 
 
 @dataclass(frozen=True)
 class CapturedProblem:
-    """What a store keeps of one problem of N completion tokens; see the module's description for the arrays."""
+    """What a store keeps of one problem of N completion tokens: N rows as the module's description has them."""
 
     id: str
     digest: str
-    token_ids_NK: np.ndarray
-    offsets_NK: np.ndarray
-    log_tails_NT: np.ndarray
-    log_probs_N: np.ndarray
+    rows_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a problem's rows are, and the digest of the tokens they were captured on."""
+
+    file: Path
+    dtype: np.dtype
+    offset: int
+    rows: int
+    digest: str
 
 
 def store_identity(models: ModelsParams, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -56,39 +66,50 @@ def store_identity(models: ModelsParams, tokenizer: PreTrainedTokenizerBase) -> 
         "teacher": model_identity(models, "teacher"),
         "tokenizer": tokenizer_digest(tokenizer),
         "prompt": models.prompt,
+        "chat_template": models.chat_template,
+        "vocabulary": vocabulary_size(models),
         "max_tokens": models.max_tokens,
         "dtype": models.dtype,
     }
 
 
-def compress(logits_NV: Tensor, labels_N: Tensor, top_k: int, temperatures: Sequence[float]) -> list[np.ndarray]:
-    """The four arrays of a store for N tokens, from the teacher's logits in float32."""
+def row_dtype(k: int, temperatures: int) -> np.dtype:
+    """What is kept of one completion token."""
+    return np.dtype(
+        [
+            ("token_ids", "<i4", (k,)),
+            ("offsets", "<f2", (k,)),
+            ("log_tails", "<f4", (temperatures,)),
+            ("log_prob", "<f4"),
+        ]
+    )
+
+
+def compress(logits_NV: Tensor, labels_N: Tensor, top_k: int, temperatures: Sequence[float]) -> np.ndarray:
+    """The rows of a store for N tokens, from the teacher's logits in float32."""
     k = min(top_k, logits_NV.shape[1])
     top_NK, token_ids_NK = logits_NV.topk(k, dim=1)
     rest_NV = logits_NV.scatter(1, token_ids_NK, -torch.inf)
     log_tails_NT = torch.stack(
         [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1
     )
-    log_probs_N = logits_NV.log_softmax(dim=1).gather(1, labels_N[:, None])[:, 0]
-    return [
-        token_ids_NK.int().cpu().numpy(),
-        (top_NK - top_NK[:, :1]).half().cpu().numpy(),
-        log_tails_NT.cpu().numpy(),
-        log_probs_N.cpu().numpy(),
-    ]
+    rows_N = np.empty(len(logits_NV), row_dtype(k, len(temperatures)))
+    rows_N["token_ids"] = token_ids_NK.int().cpu().numpy()
+    rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
+    rows_N["log_tails"] = log_tails_NT.cpu().numpy()
+    rows_N["log_prob"] = logits_NV.log_softmax(dim=1).gather(1, labels_N[:, None])[:, 0].cpu().numpy()
+    return rows_N
 
 
 def write_shard(folder: Path, problems: Sequence[CapturedProblem]) -> None:
     """Writes one shard, whole or not at all."""
-    columns = zip(*[(p.token_ids_NK, p.offsets_NK, p.log_tails_NT, p.log_probs_N) for p in problems], strict=True)
     index, row = [], 0
     for p in problems:
-        index.append({"id": p.id, "digest": p.digest, "row": row, "rows": len(p.log_probs_N)})
-        row += len(p.log_probs_N)
+        index.append({"id": p.id, "digest": p.digest, "row": row, "rows": len(p.rows_N)})
+        row += len(p.rows_N)
     with replacing_folder(folder) as temporary:
-        for name, parts in zip(ARRAYS, columns, strict=True):
-            np.save(temporary / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
-        write_json(temporary / "problems.json", index)
+        np.save(temporary / ROWS, np.concatenate([p.rows_N for p in problems]), allow_pickle=False)
+        write_json(temporary / INDEX, index)
 
 
 def finish_store(folder: Path, shards: Iterable[Path], identity: dict[str, Any]) -> None:
@@ -99,7 +120,7 @@ def finish_store(folder: Path, shards: Iterable[Path], identity: dict[str, Any])
             shutil.copytree(shard, temporary / shard.name)
             for file in sorted((temporary / shard.name).iterdir()):
                 digests[f"{shard.name}/{file.name}"] = file_digest(file)
-        write_json(temporary / "manifest.json", {"format": FORMAT, "identity": identity, "files": digests})
+        write_json(temporary / MANIFEST, {"format": FORMAT, "identity": identity, "files": digests})
 
 
 class LogitStore:
@@ -122,17 +143,20 @@ class LogitStore:
                 )
         self.temperatures: list[float] = manifest["identity"]["temperatures"]
         self._check_files(manifest["files"])
-        self._arrays: dict[str, dict[str, np.ndarray]] = {}
-        self._places: dict[str, tuple[str, dict[str, Any]]] = {}
-        for shard in sorted({name.split("/")[0] for name in manifest["files"]}):
-            self._arrays[shard] = {
-                name: np.load(folder / shard / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
-            }
-            for entry in json.loads((folder / shard / "problems.json").read_text(encoding="utf-8")):
-                self._places[entry["id"]] = (shard, entry)
+        self._places: dict[str, Place] = {}
+        for shard in sorted({name.split("/")[0] for name in manifest["files"] if "/" in name}):
+            rows_N = np.load(folder / shard / ROWS, mmap_mode="r", allow_pickle=False)
+            for entry in json.loads((folder / shard / INDEX).read_text(encoding="utf-8")):
+                self._places[entry["id"]] = Place(
+                    folder / shard / ROWS,
+                    rows_N.dtype,
+                    rows_N.offset + entry["row"] * rows_N.itemsize,
+                    entry["rows"],
+                    entry["digest"],
+                )
 
     def _manifest(self) -> dict[str, Any]:
-        path = self.folder / "manifest.json"
+        path = self.folder / MANIFEST
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -173,27 +197,31 @@ class LogitStore:
         for problem in problems:
             self._place(problem)
 
-    def _place(self, problem: EncodedProblem) -> tuple[str, dict[str, Any]]:
+    def _place(self, problem: EncodedProblem) -> Place:
         if problem.id not in self._places:
             raise TeacherLogitsError(f"{self.folder} holds no logits for problem {problem.id!r}; {REMEDY}")
-        shard, entry = self._places[problem.id]
-        if entry["digest"] != token_digest(problem):
+        place = self._places[problem.id]
+        if place.digest != token_digest(problem):
             raise TeacherLogitsError(f"{self.folder} holds logits for other tokens of problem {problem.id!r}; {REMEDY}")
-        return shard, entry
+        return place
 
     def targets(self, problems: Sequence[EncodedProblem], temperature: float) -> TeacherTargets:
-        """The teacher's targets for the completion tokens of `problems`, one problem after the other."""
+        """The teacher's targets for the completion tokens of `problems`, one problem after the other.
+
+        Only their rows are read, so memory does not grow with the store.
+        """
         column = self.require_temperature(temperature)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
-        for problem in problems:
-            shard, entry = self._place(problem)
-            rows = slice(entry["row"], entry["row"] + entry["rows"])
-            for name in ARRAYS:
-                parts[name].append(self._arrays[shard][name][rows])
-        token_ids_NK, offsets_NK, log_tails_NT, log_probs_N = (
-            torch.from_numpy(np.concatenate(parts[name])) for name in ARRAYS
+        rows_N = np.concatenate([_read(self._place(problem)) for problem in problems])
+        return restore(
+            *(torch.from_numpy(rows_N[name].copy()) for name in ("token_ids", "offsets")),
+            torch.from_numpy(rows_N["log_tails"][:, column].copy()),
+            torch.from_numpy(rows_N["log_prob"].copy()),
+            temperature,
         )
-        return restore(token_ids_NK, offsets_NK, log_tails_NT[:, column], log_probs_N, temperature)
+
+
+def _read(place: Place) -> np.ndarray:
+    return np.fromfile(place.file, place.dtype, place.rows, offset=place.offset)
 
 
 def restore(
@@ -207,4 +235,7 @@ def restore(
 
 def token_digest(problem: EncodedProblem) -> str:
     """A digest of a problem's prompt and completion tokens."""
-    return digest_of([problem.prompt_ids, problem.completion_ids])[:32]
+    digest = hashlib.sha256(len(problem.prompt_ids).to_bytes(8, "little"))
+    digest.update(problem.prompt_ids.astype("<i4").tobytes())
+    digest.update(problem.completion_ids.astype("<i4").tobytes())
+    return digest.hexdigest()[:32]

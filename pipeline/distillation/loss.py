@@ -6,8 +6,9 @@ p and q are teacher and student at temperature T over k + 1 outcomes: the teache
 bucket with the exact remaining mass. With k = vocabulary the tail is empty and D is the dense divergence.
 
 The student's logits [tokens, vocabulary] are never held whole: `lm_head` and the loss are fused over chunks of
-tokens, and the gradient is formed in the same pass. With z the student's logits at temperature T, r the student's
-distribution inside the tail, and g_i = q_i dD/dq_i, G = sum_i g_i:
+tokens, and the gradient is formed in the same pass. Logits are float32 also where the models compute in bfloat16.
+With z the student's logits at temperature T, r the student's distribution inside the tail, and g_i = q_i dD/dq_i,
+G = sum_i g_i:
 
     dD/dz_j = (g_j - q_j G) / T                          for j in K
     dD/dz_j = r_j (g_tail - q_tail G) / T                for j in the tail
@@ -21,7 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**23  # logits held at once: 32 MiB of float32
+CHUNK_ELEMENTS = 2**23  # logits held at once: 32 MiB of float32, and a few times that while their loss is made
+CHUNK_ELEMENTS_CUDA = 2**25  # a GPU wants larger products
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
@@ -88,27 +90,29 @@ class _FusedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, wants_gradient):
-        gradient_hidden_NH = torch.zeros_like(hidden_NH) if wants_gradient else None
-        gradient_lm_head_VH = torch.zeros_like(lm_head_VH, dtype=torch.float32) if wants_gradient else None
+        gradient_hidden_NH = torch.empty_like(hidden_NH) if wants_gradient else None
+        gradient_lm_head_VH = torch.zeros_like(lm_head_VH) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
-        chunk = max(1, CHUNK_ELEMENTS // lm_head_VH.shape[0])
+        elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
+        chunk = max(1, elements // lm_head_VH.shape[0])
         weight_VH = lm_head_VH.to(hidden_NH.dtype)  # differs where a float32 student computes in bfloat16
-        for start in range(0, hidden_NH.shape[0], chunk):
-            rows = slice(start, start + chunk)
-            hidden_CH = hidden_NH[rows]
-            logits_CV = (hidden_CH @ weight_VH.T).float()
-            losses_C, signals, gradient_CV = token_losses(
-                logits_CV, labels_N[rows], _rows(teacher, rows), settings, wants_gradient=wants_gradient
-            )
-            loss += losses_C.sum(dtype=torch.float64)
-            collected.append(signals)
-            if wants_gradient:
-                gradient_CV = gradient_CV.div_(total_tokens).to(hidden_CH.dtype)
-                gradient_hidden_NH[rows] = gradient_CV @ weight_VH
-                gradient_lm_head_VH += gradient_CV.T @ hidden_CH
+        with torch.autocast(hidden_NH.device.type, enabled=False):
+            for start in range(0, hidden_NH.shape[0], chunk):
+                rows = slice(start, start + chunk)
+                hidden_CH = hidden_NH[rows]
+                logits_CV = float32_product(hidden_CH, weight_VH.T)
+                losses_C, signals, gradient_CV = token_losses(
+                    logits_CV, labels_N[rows], _rows(teacher, rows), settings, wants_gradient=wants_gradient
+                )
+                loss += losses_C.sum(dtype=torch.float64)
+                collected.append(signals)
+                if wants_gradient:
+                    gradient_CV = gradient_CV.div_(total_tokens).to(hidden_CH.dtype)
+                    torch.mm(gradient_CV, weight_VH, out=gradient_hidden_NH[rows])
+                    add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH)
         if wants_gradient:
-            ctx.save_for_backward(gradient_hidden_NH, gradient_lm_head_VH.to(lm_head_VH.dtype))
+            ctx.save_for_backward(gradient_hidden_NH, gradient_lm_head_VH)
         signals = [torch.cat([getattr(c, name) for c in collected]) for name in TokenSignals.__dataclass_fields__]
         ctx.mark_non_differentiable(*signals)
         return (loss / total_tokens).float(), *signals
@@ -116,7 +120,33 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient_loss, *_):
         gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors
-        return gradient_hidden_NH * gradient_loss, gradient_lm_head_VH * gradient_loss, None, None, None, None, None
+        # in place: at a real vocabulary each copy would be half a gigabyte
+        return (
+            gradient_hidden_NH.mul_(gradient_loss),
+            gradient_lm_head_VH.mul_(gradient_loss),
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def float32_product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
+    """The matrix product in float32, whatever the precision of its factors: their own would round its sums."""
+    if left_MK.dtype == torch.float32:
+        return left_MK @ right_KN
+    if left_MK.is_cuda:
+        return torch.mm(left_MK, right_KN, out_dtype=torch.float32)
+    return left_MK.float() @ right_KN.float()
+
+
+def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor) -> None:
+    """Adds a matrix product to a float32 total, without a copy of the total where torch can do without."""
+    if left_MK.is_cuda and left_MK.dtype != torch.float32:
+        total_MN += float32_product(left_MK, right_KN)
+    else:
+        total_MN.addmm_(left_MK.float(), right_KN.float())
 
 
 def token_losses(
@@ -151,7 +181,7 @@ def token_losses(
     gradient_CV.mul_(weight * temperature)  # T^2 of the loss times 1 / T of the softened logits
     if weight < 1:
         gradient_CV.add_(log_q1_CV.exp(), alpha=1 - weight)
-        gradient_CV.scatter_add_(1, labels_C[:, None], gradient_CV.new_full((len(labels_C), 1), weight - 1))
+        gradient_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1 - weight
     return losses_C, signals, gradient_CV
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.curricula import Curriculum, adaptive
+from pipeline.distillation.adamw import AdamW, moments_fit
 from pipeline.distillation.arms import ArmSet
-from pipeline.distillation.checkpoint import load_optimizer_tensors, optimizer_tensors
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.run_log import RunLog
 from pipeline.distillation.sampler import Sampler
 from pipeline.distillation.schedule import learning_rate_factor
-from pipeline.distillation.step import StepSignals, accumulate_gradients
+from pipeline.distillation.step import ExampleSignals, StepSignals, accumulate_gradients
 from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import TrainingParams
+from pipeline.processes import Processes
 
 
 class Run:
@@ -35,6 +40,7 @@ class Run:
         seed: int,
         training: TrainingParams,
         steps: int,
+        processes: Processes = Processes(),  # noqa: B008 - frozen
     ) -> None:
         """Starts a run of `steps` steps; the student is trained in place."""
         self.student = student
@@ -45,16 +51,14 @@ class Run:
         self.steps_done = 0
         self.training_seconds = 0.0
         self.grading_timeouts = 0
-        self._training, self._steps = training, steps
+        self.micro_batch_tokens = training.micro_batch_tokens
+        self._training, self._steps, self._processes = training, steps, processes
         self._loss_settings = LossSettings(
             training.temperature, training.distillation_weight, training.divergence, training.jsd_beta
         )
-        matrices = [p for p in student.parameters() if p.ndim > 1]
-        vectors = [p for p in student.parameters() if p.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=training.learning_rate,
-        )
+        self._optimizer = AdamW(student, training.weight_decay, moments_on_cpu=not moments_fit(student))
+        if training.gradient_checkpointing:
+            student.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
     def step(
         self, encoded: Sequence[EncodedProblem], store: LogitStore, precision: AbstractContextManager[Any]
@@ -62,17 +66,15 @@ class Run:
         """One step: the curriculum's draw, the student's update, the curriculum's update. Returns loss and tokens.
 
         Raises:
-            TrainingError: loss or gradient is not finite; the message names step and problems.
+            TrainingError: loss or gradient is not finite, or not even one example fits into memory; the message names
+                step and problems.
         """
         step = self.steps_done
         probabilities_A = self.curriculum.probabilities(step / self._steps)
         draw = self.sampler.draw(step, probabilities_A, self._training.batch_size)
         examples = [encoded[i] for i in draw.problem_B]
         try:
-            with precision:
-                seen = accumulate_gradients(
-                    self.student, examples, store, self._loss_settings, self._training.micro_batch_tokens
-                )
+            seen = self._gradients(examples, store, precision)
             self._update(step)
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}") from error
@@ -90,15 +92,71 @@ class Run:
         self.steps_done += 1
         return seen.loss, tokens
 
+    def _gradients(
+        self, examples: Sequence[EncodedProblem], store: LogitStore, precision: AbstractContextManager[Any]
+    ) -> ExampleSignals:
+        """The batch's gradients in the student's parameters, and its signals, both summed over all processes."""
+        checkpoint_layers(self.student)
+        while True:
+            seen = None
+            try:
+                with precision:
+                    seen = accumulate_gradients(
+                        self.student, examples, store, self._loss_settings, self.micro_batch_tokens, self._processes
+                    )
+            except torch.OutOfMemoryError:
+                pass  # dealt with below, where the exception no longer keeps its tensors alive
+            if self._processes.sum_values([seen is None], self.student.device) == [0.0]:
+                break
+            self.student.zero_grad(set_to_none=True)
+            self._halve_micro_batches(examples)
+        seen = self._sum_over_processes(seen)
+        if not np.isfinite(seen.loss):
+            faulty = ~np.isfinite(seen.student_log_prob_B + seen.divergence_B)
+            names = [e.id for e, bad in zip(examples, faulty, strict=True) if bad or not faulty.any()]
+            raise TrainingError(
+                f"the loss is {seen.loss} on problems {names}; lower training.learning_rate, or look at these "
+                "problems' solutions"
+            )
+        return seen
+
+    def _halve_micro_batches(self, examples: Sequence[EncodedProblem]) -> None:
+        longest = max(e.length for e in examples)
+        largest = min(self.micro_batch_tokens or sys.maxsize, longest * len(examples))
+        if largest <= longest:
+            raise TrainingError(
+                f"the GPU's memory does not suffice for one example of {longest} tokens; lower models.max_tokens or "
+                "set training.gradient_checkpointing to true"
+            )
+        self.micro_batch_tokens = largest // 2
+        torch.cuda.empty_cache()
+        if self._processes.is_main:
+            print(
+                f"out of GPU memory at step {self.steps_done}: going on with micro-batches of at most "
+                f"{self.micro_batch_tokens} tokens",
+                file=sys.stderr,
+            )
+
+    def _sum_over_processes(self, seen: ExampleSignals) -> ExampleSignals:
+        for p in self.student.parameters():
+            if p.grad is None:  # a process without a share, or a parameter that no loss reaches
+                p.grad = torch.zeros_like(p)
+        if self._processes.count == 1:
+            return seen
+        self._processes.sum_(p.grad for p in self.student.parameters())
+        arrays = (seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B)
+        loss, *values = self._processes.sum_values([seen.loss, *np.concatenate(arrays)], self.student.device)
+        teacher_B, student_B, divergence_B = np.array(values).reshape(3, -1)
+        return replace(
+            seen, loss=loss, teacher_log_prob_B=teacher_B, student_log_prob_B=student_B, divergence_B=divergence_B
+        )
+
     def _update(self, step: int) -> None:
-        factor = learning_rate_factor(step, self._steps, self._training.warmup_share)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._training.learning_rate * factor
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._training.gradient_clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"the gradient's norm is {norm.item()}; lower training.learning_rate")
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        factor = learning_rate_factor(step, self._steps, self._training.warmup_share)
+        self._optimizer.step(self._training.learning_rate * factor)
 
     def favourite_arm(self) -> int:
         """The arm most likely to be drawn next."""
@@ -108,10 +166,12 @@ class Run:
         """Everything that the rest of the run depends on, as tensors and a JSON value."""
         log_tensors, log_state = self.log.state()
         weights = {f"student.{name}": p for name, p in self.student.named_parameters()}
-        return weights | optimizer_tensors(self._optimizer, "optimizer") | log_tensors, {
+        optimizer = {f"optimizer.{name}": t for name, t in self._optimizer.state().items()}
+        return weights | optimizer | log_tensors, {
             "steps_done": self.steps_done,
             "training_seconds": self.training_seconds,
             "grading_timeouts": self.grading_timeouts,
+            "micro_batch_tokens": self.micro_batch_tokens,
             "log": log_state,
             "sampler": self.sampler.state(),
             "curriculum": self.learner.state() if self.learner else None,
@@ -122,10 +182,23 @@ class Run:
         """Puts back what `state` returned."""
         for name, parameter in self.student.named_parameters():
             parameter.copy_(tensors[f"student.{name}"])
-        load_optimizer_tensors(self._optimizer, "optimizer", tensors)
+        self._optimizer.load_state(
+            {name.removeprefix("optimizer."): t for name, t in tensors.items() if name.startswith("optimizer.")}
+        )
         self.log.load_state(tensors, state["log"])
         self.sampler.load_state(state["sampler"])
         if self.learner is not None:
             self.learner.load_state(state["curriculum"])
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
         self.grading_timeouts = state["grading_timeouts"]
+        self.micro_batch_tokens = state["micro_batch_tokens"]
+
+
+def checkpoint_layers(student: PreTrainedModel) -> None:
+    """Makes layers with gradient checkpointing use it: they do so in training mode alone.
+
+    Only the layers' own flag is set, not that of what is inside, so dropout stays off.
+    """
+    for module in student.modules():
+        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+            module.training = True

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.loss import LossSettings, TeacherTargets, TokenSignals, distillation_loss
-from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class ExampleSignals:
     divergence_B: np.ndarray
 
 
-def micro_batches(examples: Sequence[EncodedProblem], max_tokens: int) -> Iterator[list[int]]:
-    """Cuts a batch into groups of positions, longest examples first, each at most `max_tokens` with its padding."""
-    order = sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
+def micro_batches(examples: Sequence[EncodedProblem], max_tokens: int | None) -> Iterator[list[int]]:
+    """Cuts a batch into groups of positions, longest examples first, each at most `max_tokens` with its padding.
+
+    None for `max_tokens` is one group; a single example may be longer than `max_tokens`.
+    """
     group: list[int] = []
-    for i in order:
-        if group and (len(group) + 1) * examples[group[0]].length > max_tokens:
+    for i in by_length(examples):
+        if group and max_tokens is not None and (len(group) + 1) * examples[group[0]].length > max_tokens:
             yield group
             group = []
         group.append(i)
@@ -57,40 +59,42 @@ def micro_batches(examples: Sequence[EncodedProblem], max_tokens: int) -> Iterat
         yield group
 
 
+def by_length(examples: Sequence[EncodedProblem]) -> list[int]:
+    """Positions of the examples, the longest first."""
+    return sorted(range(len(examples)), key=lambda i: (-examples[i].length, i))
+
+
 def accumulate_gradients(
     student: PreTrainedModel,
     examples: Sequence[EncodedProblem],
     store: LogitStore,
     settings: LossSettings,
-    micro_batch_tokens: int,
+    micro_batch_tokens: int | None,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> ExampleSignals:
-    """Adds the gradient of the batch's loss to the student's parameters; the cut changes nothing beyond rounding.
+    """Adds the gradient of this process's share of the batch to the student's parameters.
 
-    Raises:
-        TrainingError: the loss is not a finite number.
+    The loss is divided by the completion tokens of the whole batch, so neither the cut into micro-batches nor the
+    number of processes changes the sum beyond rounding. Returned are the share's signals, zero for other examples:
+    they too are to be summed over processes.
     """
     total_tokens = sum(len(e.completion_ids) for e in examples)
-    loss = 0.0
-    sums = {name: np.zeros(len(examples)) for name in ("teacher", "student", "divergence")}
-    for group in micro_batches(examples, micro_batch_tokens):
-        part = [examples[i] for i in group]
-        part_loss, signals, targets = forward_loss(student, part, store, settings, total_tokens)
-        if not torch.isfinite(part_loss):
-            raise TrainingError(
-                f"the loss is {part_loss.item()} on problems {[e.id for e in part]}; lower "
-                "training.learning_rate, or look at these problems' solutions"
-            )
-        part_loss.backward()
-        loss += part_loss.item()
-        lengths = [len(e.completion_ids) for e in part]
-        for name, values_N in (
-            ("teacher", targets.log_prob_N),
-            ("student", signals.log_prob_N),
-            ("divergence", signals.divergence_N),
-        ):
-            sums[name][group] = [chunk.sum(dtype=torch.float64).item() for chunk in values_N.cpu().split(lengths)]
+    share = processes.share(by_length(examples))  # neighbours in length, so that all have as much to do
+    losses: list[Tensor] = []
+    seen: list[tuple[list[int], Tensor]] = []  # read at the end: reading makes the host wait for the device
+    for group in micro_batches([examples[i] for i in share], micro_batch_tokens):
+        positions = [share[i] for i in group]
+        loss, signals, targets = forward_loss(student, [examples[i] for i in positions], store, settings, total_tokens)
+        loss.backward()
+        losses.append(loss.detach())
+        seen.append((positions, torch.stack([targets.log_prob_N, signals.log_prob_N, signals.divergence_N])))
+    sums_3B = np.zeros((3, len(examples)))
+    for positions, values_3N in seen:
+        lengths = [len(examples[i].completion_ids) for i in positions]
+        for i, values in zip(positions, values_3N.double().cpu().split(lengths, dim=1), strict=True):
+            sums_3B[:, i] = values.sum(dim=1)
     tokens_B = np.array([len(e.completion_ids) for e in examples])
-    return ExampleSignals(loss, tokens_B, sums["teacher"], sums["student"], sums["divergence"] / tokens_B)
+    return ExampleSignals(sum(loss.item() for loss in losses), tokens_B, sums_3B[0], sums_3B[1], sums_3B[2] / tokens_B)
 
 
 def forward_loss(
@@ -100,32 +104,52 @@ def forward_loss(
     settings: LossSettings,
     total_tokens: int,
 ) -> tuple[Tensor, TokenSignals, TeacherTargets]:
-    """Loss of some examples, what the student made of each completion token, and the teacher's targets (on the CPU)."""
+    """Loss of some examples, what the student made of each completion token, and the teacher's targets."""
     device = student.device
-    input_ids_BT, target_mask_BT = pad_examples(examples)
-    hidden_BTH = student.model(input_ids=input_ids_BT.to(device)).last_hidden_state
-    predicting_BT = torch.roll(target_mask_BT, -1, dims=1)  # the position before a token predicts it
-    targets = store.targets(examples, settings.temperature)
+    batch = pad_examples(examples)
+    hidden_NH = predicting_states(student, batch)
+    targets = store.targets(examples, settings.temperature).to(device)
     loss, signals = distillation_loss(
-        hidden_BTH[predicting_BT.to(device)],
-        student.lm_head.weight,
-        input_ids_BT[target_mask_BT].to(device),
-        targets.to(device),
+        hidden_NH,
+        student.get_output_embeddings().weight,
+        batch.labels_N.to(device),
+        targets,
         settings,
         total_tokens,
     )
     return loss, signals, targets
 
 
-def pad_examples(examples: Sequence[EncodedProblem]) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T], padded on the right with 0, and the mask of completion tokens.
+@dataclass(frozen=True)
+class PaddedExamples:
+    """Examples side by side: token ids padded on the right, and where their N completion tokens are.
 
-    Causal attention never looks right, so no attention mask is needed and the padding's value does not matter.
+    predicting_N: positions in the flattened [B * T] whose hidden state predicts a completion token. labels_N: those
+    tokens. Both go through the examples one after the other.
     """
+
+    input_ids_BT: Tensor
+    predicting_N: Tensor
+    labels_N: Tensor
+
+
+def pad_examples(examples: Sequence[EncodedProblem]) -> PaddedExamples:
+    """Pads with 0: causal attention never looks right, so no attention mask is needed and the value is free."""
     longest = max(e.length for e in examples)
-    input_ids_BT = torch.zeros(len(examples), longest, dtype=torch.long)
-    target_mask_BT = torch.zeros(len(examples), longest, dtype=torch.bool)
+    input_ids_BT = np.zeros((len(examples), longest), dtype=np.int64)
+    predicting = []
     for row, e in enumerate(examples):
-        input_ids_BT[row, : e.length] = torch.tensor(e.prompt_ids + e.completion_ids)
-        target_mask_BT[row, len(e.prompt_ids) : e.length] = True
-    return input_ids_BT, target_mask_BT
+        input_ids_BT[row, : e.length] = np.concatenate([e.prompt_ids, e.completion_ids])
+        first = row * longest + len(e.prompt_ids) - 1  # the position before a token predicts it
+        predicting.append(np.arange(first, first + len(e.completion_ids)))
+    return PaddedExamples(
+        torch.from_numpy(input_ids_BT),
+        torch.from_numpy(np.concatenate(predicting)),
+        torch.from_numpy(np.concatenate([e.completion_ids for e in examples]).astype(np.int64)),
+    )
+
+
+def predicting_states(model: PreTrainedModel, batch: PaddedExamples) -> Tensor:
+    """The last hidden states [N, H] that predict the completion tokens; the others never meet the lm_head."""
+    hidden_BTH = model.base_model(input_ids=batch.input_ids_BT.to(model.device), use_cache=False).last_hidden_state
+    return hidden_BTH.flatten(0, 1).index_select(0, batch.predicting_N.to(model.device))

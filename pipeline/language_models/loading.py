@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,30 +12,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
 from pipeline.files import digest_of, file_digest
 from pipeline.params import ModelsParams
 
 Role = Literal["teacher", "student"]
-
-
-def use_threads(models: ModelsParams) -> None:
-    """Sets what bit-identical results depend on: the number of threads, and deterministic kernels.
-
-    Raises:
-        ModelError: CUDA is asked for where there is none.
-    """
-    torch.set_num_threads(models.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it to be deterministic
-    torch.use_deterministic_algorithms(mode=True)
-    transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
-    if models.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("models.device is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine")
 
 
 def _source(models: ModelsParams, role: Role) -> tuple[str, str | None]:
@@ -70,7 +55,7 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
     bfloat16; `precision` makes it compute in that of `models`.
 
     Raises:
-        ModelError: it cannot be found or is not a causal language model.
+        ModelError: it cannot be found, is not a causal language model, or does more to its logits than `lm_head`.
     """
     name, revision = _source(models, role)
     dtype = getattr(torch, models.dtype) if role == "teacher" else torch.float32
@@ -82,6 +67,7 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
         raise ModelError(_not_found(role, name)) from error
     if role == "student" and models.student_layers is not None:
         keep_layers(model, models.student_layers)
+    require_plain_head(model, f"the {role} {name!r}")
     return ready(model, models)
 
 
@@ -91,6 +77,25 @@ def ready(model: PreTrainedModel, models: ModelsParams) -> PreTrainedModel:
         bos_token_id=model.config.bos_token_id, eos_token_id=model.config.eos_token_id
     )
     return model.to(models.device).eval()
+
+
+@torch.inference_mode()
+def require_plain_head(model: PreTrainedModel, name: str) -> None:
+    """Checks that logits are `lm_head` times the last hidden state: teacher and loss make them so, chunk by chunk.
+
+    Raises:
+        ModelError: the model does something else, such as capping its logits.
+    """
+    model.eval()
+    input_ids_BT = torch.arange(4)[None]
+    logits_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
+    hidden_BTH = model.base_model(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+    plain_BTV = hidden_BTH @ model.get_output_embeddings().weight.T
+    if logits_BTV.shape != plain_BTV.shape or not torch.allclose(logits_BTV.float(), plain_BTV.float(), atol=1e-3):
+        raise ModelError(
+            f"{name} ({type(model).__name__}) does more than one matrix product to make its logits (a bias, a scale, "
+            "a cap), which the distillation loss does not know; choose a model of the Llama, SmolLM or Qwen kind"
+        )
 
 
 def _not_found(role: Role, name: str) -> str:
@@ -104,14 +109,17 @@ def keep_layers(model: PreTrainedModel, count: int) -> None:
     """Keeps `count` evenly spaced layers of a decoder, the first and the last among them.
 
     Raises:
-        ModelError: the model has fewer layers.
+        ModelError: the model has fewer layers, or keeps them where they cannot be told apart.
     """
-    layers = model.model.layers
+    decoder = model.base_model
+    if not hasattr(decoder, "layers"):
+        raise ModelError(f"models.student_layers needs a decoder with `layers`, which {type(model).__name__} has not")
+    layers = decoder.layers
     if count > len(layers):
         raise ModelError(f"models.student_layers is {count}, but the student has only {len(layers)} layers")
     chosen = [round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)]
-    model.model.layers = nn.ModuleList([layers[i] for i in chosen])
-    for position, layer in enumerate(model.model.layers):
+    decoder.layers = nn.ModuleList([layers[i] for i in chosen])
+    for position, layer in enumerate(decoder.layers):
         layer.self_attn.layer_idx = position
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
@@ -130,9 +138,14 @@ def load_student(folder: Path, models: ModelsParams) -> PreTrainedModel:
     return ready(model, models)
 
 
-def precision(models: ModelsParams) -> torch.autocast:
-    """The context in which a float32 student computes in the precision of `models`."""
-    return torch.autocast(models.device, dtype=torch.bfloat16, enabled=models.dtype == "bfloat16")
+def precision(models: ModelsParams, *, keep_casts: bool = True) -> torch.autocast:
+    """The context in which a float32 student computes in the precision of `models`.
+
+    It keeps weights that it has cast for as long as it lasts: right where they are used again and again, as in
+    generation, but 2 bytes per parameter too many for a training step on a small GPU.
+    """
+    enabled = models.dtype == "bfloat16"
+    return torch.autocast(models.device, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep_casts)
 
 
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -145,7 +158,7 @@ def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
     """The tokenizer shared by teacher and student.
 
     Raises:
-        ModelError: their vocabularies or the sizes of their output layers differ.
+        ModelError: their vocabularies differ, or one of them has fewer output logits than there are tokens.
     """
     teacher, student = load_tokenizer(models, "teacher"), load_tokenizer(models, "student")
     if teacher.get_vocab() != student.get_vocab():
@@ -153,32 +166,55 @@ def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
             f"teacher {models.teacher!r} ({len(teacher)} tokens) and student {models.student!r} ({len(student)} "
             "tokens) have different vocabularies; logits can only be distilled between models that share one"
         )
-    sources = [_source(models, role) for role in ("teacher", "student")]
-    try:
-        sizes = [AutoConfig.from_pretrained(name, revision=revision).vocab_size for name, revision in sources]
-    except (OSError, ValueError) as error:
+    largest = max(student.get_vocab().values())
+    if largest >= (size := vocabulary_size(models)):
         raise ModelError(
-            f"the config of teacher {models.teacher!r} or student {models.student!r} cannot be read; "
-            "each must be a model folder with a config.json or reachable on the hub"
-        ) from error
-    if sizes[0] != sizes[1]:
-        raise ModelError(
-            f"teacher {models.teacher!r} has {sizes[0]} output logits, student {models.student!r} has {sizes[1]}; "
-            "choose a pair with equal vocab_size"
+            f"token {largest} of the shared vocabulary has no output logit: teacher {models.teacher!r} and student "
+            f"{models.student!r} have {size} in common; choose models whose vocab_size covers their tokenizer"
         )
     return student
 
 
-def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
-    """What names a model's exact weights: for a local folder the digests of its files, else name and revision."""
+def vocabulary_size(models: ModelsParams) -> int:
+    """Output logits that teacher and student have in common.
+
+    Models with one tokenizer may pad their embeddings to different sizes, as the Qwen2 family does. The teacher's
+    logits beyond this size stand for no token and are left out; the student's fall into the tail and are unlearnt.
+    """
+    return min(load_config(models, role).vocab_size for role in ("teacher", "student"))
+
+
+def load_config(models: ModelsParams, role: Role) -> PretrainedConfig:
+    """The config of teacher or student.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     name, revision = _source(models, role)
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the config of the {role} {name!r} cannot be read; it must be a model folder with a config.json or "
+            "reachable on the hub"
+        ) from error
+
+
+def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
+    """What names a model's exact weights: the digests of a local folder's files, or the hub's commit.
+
+    Raises:
+        ModelError: the hub does not say which commit it gave.
+    """
+    name, _ = _source(models, role)
     folder = Path(name)
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]) if folder.is_dir() else []
-    return {
-        "name": name,
-        "revision": revision,
-        "files": digest_of({f.name: file_digest(f) for f in files}) if files else None,
-    }
+    if folder.is_dir():
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])
+        return {"name": name, "commit": None, "files": digest_of({f.name: file_digest(f) for f in files})}
+    commit = getattr(load_config(models, role), "_commit_hash", None)
+    if commit is None:
+        raise ModelError(f"the hub names no commit for the {role} {name!r}; set models.{role}_revision to one")
+    return {"name": name, "commit": commit, "files": None}
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

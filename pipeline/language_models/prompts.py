@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import DataError, ModelError, ParamsError
+from pipeline.params import ModelsParams
 from pipeline.problems.record import Problem
 
-CHAT_TEMPLATE = "chat_template"
 SLOT = "{problem}"
 
 
 @dataclass(frozen=True)
 class EncodedProblem:
-    """A problem's tokens. `cut` says that the completion did not fit and lost its end."""
+    """A problem's tokens, as int32 arrays. `cut` says that the completion did not fit and lost its end."""
 
     id: str
-    prompt_ids: list[int]
-    completion_ids: list[int]
+    prompt_ids: np.ndarray
+    completion_ids: np.ndarray
     cut: bool
 
     @property
@@ -29,39 +30,40 @@ class EncodedProblem:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, template: str) -> list[int]:
-    """The tokens that ask for the solution of a problem.
-
-    `template` is a text with the slot `{problem}`, or `chat_template` for the tokenizer's own.
+def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> list[int]:
+    """The tokens that ask for the solution of a problem: `models.prompt`, as a chat if `models.chat_template`.
 
     Raises:
-        ParamsError: the template has no slot. ModelError: the tokenizer has no chat template.
+        ParamsError: the prompt has no slot. ModelError: the tokenizer has no chat template.
     """
-    if template != CHAT_TEMPLATE:
-        if SLOT not in template:
-            raise ParamsError(
-                f"params.yaml: models.prompt is {template!r}; it needs the slot {SLOT} or {CHAT_TEMPLATE}"
-            )
-        return tokenizer.encode(template.replace(SLOT, text), add_special_tokens=False)
+    if SLOT not in models.prompt:
+        raise ParamsError(f"params.yaml: models.prompt is {models.prompt!r}; it needs the slot {SLOT}")
+    prompt = models.prompt.replace(SLOT, text)
+    if not models.chat_template:
+        return tokenizer.encode(prompt, add_special_tokens=False)
     if tokenizer.chat_template is None:
-        raise ModelError("models.prompt is chat_template, but the tokenizer has none; give a text with {problem}")
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-    )
+        raise ModelError("models.chat_template is true, but the tokenizer has none; set it to false")
+    chat = [{"role": "user", "content": prompt}]
+    rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     return tokenizer.encode(rendered, add_special_tokens=False)
 
 
-def encode(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: str, max_tokens: int) -> EncodedProblem:
-    """Prompt and completion of a problem, at most `max_tokens` together; a completion ends with the end token.
+def encode(problem: Problem, tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> EncodedProblem:
+    """Prompt and completion of a problem, at most `models.max_tokens` together; a completion ends with the end token.
 
     Raises:
         DataError: the tokenizer cannot write one of the problem's characters.
     """
-    prompt_ids = encode_prompt(problem.problem, tokenizer, template)
+    prompt_ids = encode_prompt(problem.problem, tokenizer, models)
     completion_ids = [*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id]
     require_lossless(problem, tokenizer)
-    room = max(0, max_tokens - len(prompt_ids))
-    return EncodedProblem(problem.id, prompt_ids, completion_ids[:room], cut=len(completion_ids) > room)
+    room = max(0, models.max_tokens - len(prompt_ids))
+    return EncodedProblem(
+        problem.id,
+        np.array(prompt_ids, dtype=np.int32),
+        np.array(completion_ids[:room], dtype=np.int32),
+        cut=len(completion_ids) > room,
+    )
 
 
 def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -87,18 +89,16 @@ class Encoding:
     cut: int
 
 
-def encode_all(
-    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: str, max_tokens: int
-) -> Encoding:
-    """Encodes a split; problems whose prompt alone fills `max_tokens` are left out and counted.
+def encode_all(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> Encoding:
+    """Encodes a split; problems whose prompt alone fills `models.max_tokens` are left out and counted.
 
     Raises:
         DataError: no problem is left.
     """
-    encoded = [encode(problem, tokenizer, template, max_tokens) for problem in problems]
-    kept = [(p, e) for p, e in zip(problems, encoded, strict=True) if e.completion_ids]
+    encoded = [encode(problem, tokenizer, models) for problem in problems]
+    kept = [(p, e) for p, e in zip(problems, encoded, strict=True) if len(e.completion_ids)]
     if not kept:
-        raise DataError(f"none of {len(problems)} problems has a prompt under models.max_tokens = {max_tokens}")
+        raise DataError(f"none of {len(problems)} problems has a prompt under models.max_tokens = {models.max_tokens}")
     return Encoding([p for p, _ in kept], [e for _, e in kept], len(problems) - len(kept), sum(e.cut for _, e in kept))
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import yaml
 
 from pipeline.errors import ModelError
 from pipeline.language_models.loading import (
@@ -11,19 +10,9 @@ from pipeline.language_models.loading import (
     model_identity,
     require_same_vocabulary,
     tokenizer_digest,
+    vocabulary_size,
 )
-from pipeline.params import ModelsParams, checked
 from tests.conftest import ROOT
-
-
-@pytest.fixture
-def models():
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"]["models"]
-
-    def build(**changes):
-        return checked(values | changes, ModelsParams, "models")
-
-    return build
 
 
 def test_kept_layers_are_evenly_spaced_with_first_and_last(tiny_model):
@@ -89,3 +78,66 @@ def test_a_tokenizers_digest_follows_its_rules_and_its_chat_template(tokenizer):
     with_template = tokenizer_digest(other)
     other.add_tokens(["more"])
     assert len({tokenizer_digest(tokenizer), with_template, tokenizer_digest(other)}) == 3
+
+
+def with_rows(tiny_model, tokenizer, folder, rows):
+    model = tiny_model(seed=rows)
+    model.resize_token_embeddings(rows)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_embeddings_padded_to_different_sizes_share_the_smaller_one(tiny_model, tokenizer, tmp_path, models):
+    small, large = (with_rows(tiny_model, tokenizer, tmp_path / str(rows), rows) for rows in (104, 128))
+    for teacher, student in ((small, large), (large, small)):
+        pair = models(teacher=teacher, student=student)
+        assert vocabulary_size(pair) == 104
+        assert len(require_same_vocabulary(pair)) == 102
+
+
+def test_a_vocabulary_that_an_output_layer_does_not_cover_is_refused(tiny_model, tokenizer, tmp_path, models):
+    folder = with_rows(tiny_model, tokenizer, tmp_path / "short", 101)
+    with pytest.raises(ModelError, match=r"token 101 of the shared vocabulary has no output logit: .* have 101 in com"):
+        require_same_vocabulary(models(student=folder))
+
+
+def test_a_model_that_does_more_to_its_logits_is_refused(tokenizer, tmp_path, models):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=102,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        final_logit_softcapping=0.5,
+    )
+    torch.manual_seed(0)
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"Gemma2ForCausalLM\) does more than one matrix product"):
+        load_model(models(student=str(tmp_path)), "student")
+
+
+def test_a_hub_models_commit_is_part_of_its_identity(monkeypatch, models):
+    from types import SimpleNamespace
+
+    from pipeline.language_models import loading
+
+    seen = []
+
+    def from_pretrained(name, revision, **_):
+        seen.append((name, revision))
+        return SimpleNamespace(_commit_hash="c0ffee" if revision is None else revision)
+
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", from_pretrained)
+    assert model_identity(models(teacher="org/big"), "teacher") == {
+        "name": "org/big",
+        "commit": "c0ffee",
+        "files": None,
+    }
+    pinned = models(teacher="org/big", teacher_revision="abc")
+    assert model_identity(pinned, "teacher")["commit"] == "abc"
+    assert seen == [("org/big", None), ("org/big", "abc")]

@@ -6,25 +6,35 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finish_store, token_digest, write_shard
+from pipeline.distillation.logit_store import (
+    CapturedProblem,
+    LogitStore,
+    finish_store,
+    row_dtype,
+    token_digest,
+    write_shard,
+)
 from pipeline.errors import TeacherLogitsError
 from pipeline.language_models.prompts import EncodedProblem
 
 IDENTITY = {"teacher": "big", "tokenizer": "t0", "temperatures": [1.0, 3.0]}
-PROBLEMS = [EncodedProblem(f"p{i}", [1, 2], list(range(3, 4 + i)), False) for i in range(6)]
+
+
+def encoded(name, prompt_ids, completion_ids):
+    return EncodedProblem(name, np.array(prompt_ids, np.int32), np.array(completion_ids, np.int32), False)
+
+
+PROBLEMS = [encoded(f"p{i}", [1, 2], range(3, 4 + i)) for i in range(6)]
 
 
 def captured(problem):
     n = len(problem.completion_ids)
-    offsets = -np.arange(3, dtype=np.float16)[None].repeat(n, 0) - np.array([[0, 0.25, 0.5]], dtype=np.float16)
-    return CapturedProblem(
-        problem.id,
-        token_digest(problem),
-        np.full((n, 3), len(problem.id) + n, dtype=np.int32),
-        offsets,
-        np.full((n, 2), [np.log(0.25), np.log(0.5)], dtype=np.float32),
-        -np.arange(n, dtype=np.float32),
-    )
+    rows = np.empty(n, row_dtype(3, 2))
+    rows["token_ids"] = len(problem.id) + n
+    rows["offsets"] = [0, -1.25, -2.5]
+    rows["log_tails"] = [np.log(0.25), np.log(0.5)]
+    rows["log_prob"] = -np.arange(n)
+    return CapturedProblem(problem.id, token_digest(problem), rows)
 
 
 @pytest.fixture
@@ -46,30 +56,32 @@ def test_problems_come_back_in_any_order_across_shards(folder):
     assert targets.log_probs_NK[0].exp().tolist() == pytest.approx((0.5 * head / head.sum()).tolist(), rel=1e-5)
 
 
-def test_arrays_are_memory_mapped_and_read_only(folder):
-    store = LogitStore(folder, {})
-    arrays = [a for shard in store._arrays.values() for a in shard.values()]
-    assert all(isinstance(a, np.memmap) and not a.flags.writeable for a in arrays)
+def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
+    read = []
+    original = np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda *a, **k: read.append(original(*a, **k)) or read[-1])
+    LogitStore(folder, {}).targets([PROBLEMS[4], PROBLEMS[1]], 1.0)
+    assert [len(rows) for rows in read] == [5, 2]
 
 
 @pytest.mark.parametrize(
     ("attack", "sentence"),
     [
         (
-            lambda f: (f / "shard-00001/offsets.npy").unlink(),
-            "shard-00001/offsets.npy is missing although the manifest lists it",
+            lambda f: (f / "shard-00001/rows.npy").unlink(),
+            "shard-00001/rows.npy is missing although the manifest lists it",
         ),
         (
             lambda f: (f / "manifest.json").unlink(),
             "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
         ),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
-        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 1"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 2"),
         (
-            lambda f: _flip_last_byte(f / "shard-00002/token_ids.npy"),
-            "shard-00002/token_ids.npy is damaged or was altered",
+            lambda f: _flip_last_byte(f / "shard-00002/rows.npy"),
+            "shard-00002/rows.npy is damaged or was altered",
         ),
-        (lambda f: _truncate(f / "shard-00000/log_tails.npy"), "shard-00000/log_tails.npy is damaged or was altered"),
+        (lambda f: _truncate(f / "shard-00000/rows.npy"), "shard-00000/rows.npy is damaged or was altered"),
         (
             lambda f: (f / "shard-00000/problems.json").write_text("[]"),
             "shard-00000/problems.json is damaged or was altered",
@@ -99,12 +111,10 @@ def test_another_identity_is_refused_by_name(folder):
 
 def test_a_problem_it_does_not_hold_is_refused(folder):
     with pytest.raises(TeacherLogitsError, match="holds no logits for problem 'stranger'"):
-        LogitStore(folder, {}).require([EncodedProblem("stranger", [1], [2], False)])
+        LogitStore(folder, {}).require([encoded("stranger", [1], [2])])
 
 
-@pytest.mark.parametrize(
-    "changed", [EncodedProblem("p1", [1, 2], [3, 9], False), EncodedProblem("p1", [1], [3, 4], False)]
-)
+@pytest.mark.parametrize("changed", [encoded("p1", [1, 2], [3, 9]), encoded("p1", [1], [3, 4])])
 def test_a_problem_whose_tokens_changed_is_refused(folder, changed):
     store = LogitStore(folder, {})
     store.require([PROBLEMS[1]])

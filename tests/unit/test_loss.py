@@ -160,8 +160,10 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     generator = torch.Generator().manual_seed(5)
     logits = 4 * torch.randn(30, 200, generator=generator)
     labels = torch.randint(200, (30,), generator=generator)
-    arrays = [torch.from_numpy(a) for a in compress(logits, labels, top_k, [1.0, 3.0])]
-    targets = restore(arrays[0], arrays[1], arrays[2][:, [1.0, 3.0].index(temperature)], arrays[3], temperature)
+    rows = compress(logits, labels, top_k, [1.0, 3.0])
+    tail = rows["log_tails"][:, [1.0, 3.0].index(temperature)].copy()
+    token_ids, offsets, log_prob = (torch.from_numpy(rows[n].copy()) for n in ("token_ids", "offsets", "log_prob"))
+    targets = restore(token_ids, offsets, torch.from_numpy(tail), log_prob, temperature)
     mass = targets.log_probs_NK.double().exp().sum(1) + targets.log_tail_N.double().exp()
     assert torch.allclose(mass, torch.ones_like(mass), atol=1e-6)
     dense = torch.softmax(logits.double() / temperature, -1)

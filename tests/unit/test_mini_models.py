@@ -64,6 +64,6 @@ def test_auto_classes_load_the_same_tokenizer_and_model_from_the_folder(tokenize
 @pytest.mark.parametrize(
     ("problem", "solution", "lost"), [("2 ÷ 3", "$\\boxed{6}$", "'÷'"), ("2 * 3", "é\\boxed{6}", "'é'")]
 )
-def test_characters_without_a_token_are_refused_by_name(tokenizer, problem, solution, lost):
+def test_characters_without_a_token_are_refused_by_name(tokenizer, models, problem, solution, lost):
     with pytest.raises(DataError, match=f"problem 'p1' has characters this tokenizer cannot write .{lost}"):
-        encode(Problem("p1", problem, solution, 1, "Algebra", "6"), tokenizer, "{problem}\n", 100)
+        encode(Problem("p1", problem, solution, 1, "Algebra", "6"), tokenizer, models())

@@ -5,18 +5,17 @@ import pytest
 import torch
 
 from pipeline.distillation.logit_store import (
-    CapturedProblem,
     LogitStore,
     compress,
     finish_store,
     token_digest,
     write_shard,
 )
-from pipeline.distillation.loss import LossSettings
-from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples
-from pipeline.errors import TrainingError
+from pipeline.distillation.loss import LossSettings, float32_product
+from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import TeacherLogitsParams
+from pipeline.processes import Processes
 from pipeline.teacher_logits import capture
 
 SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
@@ -25,7 +24,7 @@ SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="fo
 def example(number, prompt, completion):
     rng = np.random.default_rng(number)
     return EncodedProblem(
-        f"p{number}", rng.integers(3, 90, prompt).tolist(), rng.integers(3, 90, completion).tolist(), False
+        f"p{number}", *(rng.integers(3, 90, n).astype(np.int32) for n in (prompt, completion)), cut=False
     )
 
 
@@ -39,8 +38,8 @@ EXAMPLES = [
 def store(tmp_path, tiny_model):
     params = TeacherLogitsParams(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1, layers=2).eval()
-    write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params))
-    write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params))
+    write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params, 102))
+    write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params, 102))
     finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]})
     return LogitStore(tmp_path / "store", {})
 
@@ -77,10 +76,12 @@ def test_signals_are_those_of_a_plain_forward_pass_of_each_problem_alone(store, 
     for i, e in enumerate(EXAMPLES):
         for model, found in ((student, seen.student_log_prob_B[i]), (teacher, seen.teacher_log_prob_B[i])):
             with torch.no_grad():
-                logits = model(input_ids=torch.tensor([e.prompt_ids + e.completion_ids])).logits[0]
+                logits = model(
+                    input_ids=torch.from_numpy(np.concatenate([e.prompt_ids, e.completion_ids]))[None]
+                ).logits[0]
             log_probs = torch.log_softmax(logits[len(e.prompt_ids) - 1 : -1].double(), -1)
             assert found == pytest.approx(
-                log_probs.gather(1, torch.tensor(e.completion_ids)[:, None]).sum().item(), rel=1e-5
+                log_probs.gather(1, torch.tensor(e.completion_ids, dtype=torch.long)[:, None]).sum().item(), rel=1e-5
             )
         assert seen.tokens_B[i] == len(e.completion_ids)
 
@@ -92,34 +93,66 @@ def test_micro_batches_keep_every_example_once_and_stay_within_the_limit():
 
 
 def test_padding_is_on_the_right_and_only_completions_are_targets():
-    input_ids, mask = pad_examples(EXAMPLES[:2])
-    assert input_ids.shape == (2, 11)
-    assert input_ids[0, :8].tolist() == EXAMPLES[0].prompt_ids + EXAMPLES[0].completion_ids
-    assert mask[0].nonzero().flatten().tolist() == [3, 4, 5, 6, 7]
-    assert mask[1].nonzero().flatten().tolist() == [9, 10]
-
-
-def test_a_loss_that_is_not_a_number_stops_and_names_the_problems(store, tiny_model):
-    student = tiny_model()
-    with torch.no_grad():
-        student.lm_head.weight[5] = torch.nan
-    with pytest.raises(TrainingError, match=r"the loss is nan on problems \['p3'"):
-        accumulate_gradients(student, EXAMPLES, store, SETTINGS, 16)
+    batch = pad_examples(EXAMPLES[:2])
+    assert batch.input_ids_BT.shape == (2, 11)
+    assert batch.input_ids_BT[0, :8].tolist() == [*EXAMPLES[0].prompt_ids, *EXAMPLES[0].completion_ids]
+    assert batch.input_ids_BT[0, 8:].tolist() == [0, 0, 0]
+    assert batch.predicting_N.tolist() == [2, 3, 4, 5, 6, 11 + 8, 11 + 9]
+    assert batch.labels_N.tolist() == [*EXAMPLES[0].completion_ids, *EXAMPLES[1].completion_ids]
 
 
 def test_compress_keeps_the_most_likely_tokens_in_order():
     logits = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
-    token_ids, offsets, log_tails, log_probs = compress(logits, torch.tensor([3]), 2, [1.0, 4.0])
-    assert token_ids.tolist() == [[1, 3]]
-    assert offsets.tolist() == [[0.0, -1.0]]
+    (row,) = compress(logits, torch.tensor([3]), 2, [1.0, 4.0])
+    assert row["token_ids"].tolist() == [1, 3]
+    assert row["offsets"].tolist() == [0.0, -1.0]
     z = np.exp([0.0, 3.0, -1.0, 2.0])
-    assert np.exp(log_tails[0, 0]) == pytest.approx((z[0] + z[2]) / z.sum(), rel=1e-6)
+    assert np.exp(row["log_tails"][0]) == pytest.approx((z[0] + z[2]) / z.sum(), rel=1e-6)
     z4 = np.exp(np.array([0.0, 3.0, -1.0, 2.0]) / 4)
-    assert np.exp(log_tails[0, 1]) == pytest.approx((z4[0] + z4[2]) / z4.sum(), rel=1e-6)
-    assert np.exp(log_probs[0]) == pytest.approx(z[3] / z.sum(), rel=1e-6)
+    assert np.exp(row["log_tails"][1]) == pytest.approx((z4[0] + z4[2]) / z4.sum(), rel=1e-6)
+    assert np.exp(row["log_prob"]) == pytest.approx(z[3] / z.sum(), rel=1e-6)
 
 
-def test_captured_problem_digest_follows_prompt_and_completion():
-    a, b = example(1, 3, 4), example(1, 4, 3)
-    assert token_digest(a) != token_digest(b)
-    assert isinstance(CapturedProblem("x", token_digest(a), *[np.zeros((1, 1))] * 4), CapturedProblem)
+def test_the_digest_of_tokens_follows_prompt_and_completion():
+    a = example(1, 3, 4)
+    moved = EncodedProblem("p1", a.prompt_ids[:2], np.concatenate([a.prompt_ids[2:], a.completion_ids]), cut=False)
+    assert len({token_digest(e) for e in (a, example(2, 3, 4), moved)}) == 3
+
+
+def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model):
+    params = TeacherLogitsParams(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
+    teacher = tiny_model(seed=1).eval()
+    whole = capture(teacher, EXAMPLES[:2], params, 102)
+    teacher.resize_token_embeddings(140)
+    padded = capture(teacher, EXAMPLES[:2], params, 102)
+    for a, b in zip(whole, padded, strict=True):
+        assert np.array_equal(a.rows_N["token_ids"], b.rows_N["token_ids"])
+        assert np.allclose(a.rows_N["log_tails"], b.rows_N["log_tails"], atol=1e-6)
+        assert np.exp(a.rows_N["log_tails"]).max() < 1
+
+
+def test_a_shared_batch_gives_the_gradients_and_signals_of_one_process(store, tiny_model):
+    student = tiny_model()
+    whole, whole_gradient = gradients(student, EXAMPLES, store, 40)
+    student.zero_grad()
+    parts = [accumulate_gradients(student, EXAMPLES, store, SETTINGS, 40, Processes(rank, 3)) for rank in range(3)]
+    gradient = torch.cat([p.grad.flatten() for p in student.parameters()])  # those of all three, added up
+    assert (whole_gradient - gradient).norm() / whole_gradient.norm() < 1e-6
+    assert sum(p.loss for p in parts) == pytest.approx(whole.loss, rel=1e-6)
+    for name in ("student_log_prob_B", "teacher_log_prob_B", "divergence_B"):
+        assert sum(getattr(p, name) for p in parts) == pytest.approx(getattr(whole, name), rel=1e-5, abs=1e-7)
+    assert all(0 < (p.student_log_prob_B != 0).sum() < len(EXAMPLES) for p in parts)
+
+
+def test_a_bfloat16_student_has_float32_logits(store, tiny_model):
+    student = tiny_model(layers=2)
+    exact, exact_gradient = gradients(student, EXAMPLES, store, 10_000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, gradient = gradients(student, EXAMPLES, store, 10_000)
+        hidden = predicting_states(student, pad_examples(EXAMPLES)).to(torch.bfloat16)
+    assert rounded.loss == pytest.approx(exact.loss, rel=0.01)
+    assert torch.nn.functional.cosine_similarity(gradient, exact_gradient, dim=0) > 0.999
+    weight = student.lm_head.weight.detach().to(torch.bfloat16)
+    product = float32_product(hidden.detach(), weight.T)
+    assert product.dtype == torch.float32
+    assert torch.allclose(product, (hidden.double() @ weight.double().T).float(), rtol=1e-5, atol=1e-6)

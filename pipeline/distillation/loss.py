@@ -22,7 +22,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**23  # logits held at once: 32 MiB of float32, and a few times that while their loss is made
+# Logits held at once: 36 MiB of float32, and a few times that while their loss is made. Blocks of more than 32 MiB go
+# back to the system when they are freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
+CHUNK_ELEMENTS = 9 * 2**20
 CHUNK_ELEMENTS_CUDA = 2**25  # a GPU wants larger products
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 

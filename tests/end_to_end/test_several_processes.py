@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo) work as one: the same arms, rewards, losses and logits, and each other's checkpoints."""
+"""Two processes on the CPU (gloo) work as one: the same arms, rewards, losses and logits, shared checkpoints."""
 
 import os
 import shutil

@@ -1,11 +1,14 @@
-# make repro   sets up .venv and runs the whole pipeline
-# make test    sets up .venv and runs the tests
+# make repro                       sets up .venv and runs the whole pipeline
+# make cells                       the same, with one cell at a time on each GPU (or DEVICES="0 1")
+# make shared                      for several machines: what all cells need, from the DVC remote and back to it
+# make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
+# make test                        sets up .venv and runs the tests
 
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install repro test lint
+.PHONY: install repro cells shared worker remote test lint
 
 install: $(VENV)/installed
 
@@ -17,6 +20,20 @@ $(VENV)/installed: requirements.txt
 
 repro: install
 	dvc repro
+
+cells: install
+	@tools/run_cells.sh
+
+shared: remote
+	dvc repro --pull evaluate_untrained_student
+	python -m tools.push_stage evaluate_untrained_student
+
+worker: remote
+	@test -n "$(CELLS)" || { echo 'error: no cells are given: make worker CELLS="rl-0 rl-1"' >&2; exit 1; }
+	@tools/run_cells.sh --remote $(CELLS)
+
+remote:
+	@dvc remote default >/dev/null || { echo 'error: name the DVC remote first: dvc remote add --default storage URL' >&2; exit 1; }
 
 test: install
 	python -m pytest

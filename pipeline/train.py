@@ -25,7 +25,7 @@ from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
 from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import file_digest, replacing_folder, write_json
+from pipeline.files import file_digest, replacing_folder, write_json, write_text
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import (
     load_model,
@@ -35,7 +35,8 @@ from pipeline.language_models.loading import (
     save_student,
     use_threads,
 )
-from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
+from pipeline.language_models.model_card import TrainedStudent, model_card
+from pipeline.language_models.prompts import CHAT_TEMPLATE, SLOT, EncodedProblem, encode_all, encode_prompt
 from pipeline.locks import only_one
 from pipeline.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
 from pipeline.paths import ARM_LOG, LEARNING_CURVE, PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
@@ -103,7 +104,7 @@ def main() -> None:
         run = Run(load_model(params.models, "student"), curriculum, arms, args.seed, params.training, budget.steps)
         checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
         train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms)
-        write_results(run, args.method, args.seed, params, tokenizer)
+        write_results(run, args.method, args.seed, params, tokenizer, encoding.problems)
         checkpoint.delete()
 
 
@@ -177,7 +178,14 @@ class Validation:
         run.log.add_validation(run.steps_done, sum(grade.correct for grade in grades) / len(grades))
 
 
-def write_results(run: Run, method: str, seed: int, params: Params, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_results(
+    run: Run,
+    method: str,
+    seed: int,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: list[Problem],
+) -> None:
     """Writes the logs and their picture, what the run cost, and the student."""
     name = f"{method}-{seed}"
     with replacing_folder(RUNS / name) as folder:
@@ -198,6 +206,29 @@ def write_results(run: Run, method: str, seed: int, params: Params, tokenizer: P
     )
     with replacing_folder(STUDENTS / name) as folder:
         save_student(run.student, tokenizer, folder)
+        write_text(folder / "README.md", str(model_card(facts(run, method, seed, params, problems))))
+
+
+def facts(run: Run, method: str, seed: int, params: Params, problems: list[Problem]) -> TrainedStudent:
+    """What the model card tells of a finished run, whose learning curve is written."""
+    models = params.models
+    chat_template = models.prompt == CHAT_TEMPLATE
+    return TrainedStudent(
+        method=method,
+        seed=seed,
+        teacher=models.teacher,
+        student=models.student,
+        prompt=SLOT if chat_template else models.prompt,
+        chat_template=chat_template,
+        max_new_tokens=params.generation.max_new_tokens,
+        params=asdict(params),
+        trained_on=problems,
+        digests={file: file_digest(PREPARED / file) for file in ("train.jsonl", "validation.jsonl")},
+        steps=run.steps_done,
+        examples=run.log.examples,
+        tokens=run.log.tokens,
+        curve=pd.read_csv(RUNS / f"{method}-{seed}" / LEARNING_CURVE, dtype=str, keep_default_na=False),
+    )
 
 
 def peak_memory(models: ModelsParams) -> int:

@@ -26,7 +26,7 @@ from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
 from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import file_digest, replacing_folder, write_json
+from pipeline.files import file_digest, replacing_folder, write_json, write_text
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import (
     load_model,
@@ -35,6 +35,7 @@ from pipeline.language_models.loading import (
     require_same_vocabulary,
     save_student,
 )
+from pipeline.language_models.model_card import TrainedStudent, model_card
 from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
 from pipeline.locks import only_one
 from pipeline.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
@@ -106,7 +107,7 @@ def main() -> None:
         checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
         train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms, processes)
         if processes.is_main:
-            write_results(run, args.method, args.seed, params, tokenizer, processes)
+            write_results(run, args.method, args.seed, params, tokenizer, encoding.problems, processes)
             checkpoint.delete()
 
 
@@ -195,7 +196,13 @@ class Validation:
 
 
 def write_results(
-    run: Run, method: str, seed: int, params: Params, tokenizer: PreTrainedTokenizerBase, processes: Processes
+    run: Run,
+    method: str,
+    seed: int,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: list[Problem],
+    processes: Processes,
 ) -> None:
     """Writes the logs and their picture, what the run cost, and the student."""
     name = f"{method}-{seed}"
@@ -219,6 +226,28 @@ def write_results(
     )
     with replacing_folder(STUDENTS / name) as folder:
         save_student(run.student, tokenizer, folder)
+        write_text(folder / "README.md", str(model_card(facts(run, method, seed, params, problems))))
+
+
+def facts(run: Run, method: str, seed: int, params: Params, problems: list[Problem]) -> TrainedStudent:
+    """What the model card tells of a finished run, whose learning curve is written."""
+    models = params.models
+    return TrainedStudent(
+        method=method,
+        seed=seed,
+        teacher=models.teacher,
+        student=models.student,
+        prompt=models.prompt,
+        chat_template=models.chat_template,
+        max_new_tokens=params.generation.max_new_tokens,
+        params=asdict(params),
+        trained_on=problems,
+        digests={file: file_digest(PREPARED / file) for file in ("train.jsonl", "validation.jsonl")},
+        steps=run.steps_done,
+        examples=run.log.examples,
+        tokens=run.log.tokens,
+        curve=pd.read_csv(RUNS / f"{method}-{seed}" / LEARNING_CURVE, dtype=str, keep_default_na=False),
+    )
 
 
 def peak_memory(models: ModelsParams) -> int:

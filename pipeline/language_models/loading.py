@@ -149,9 +149,21 @@ def precision(models: ModelsParams, *, keep_casts: bool = True) -> torch.autocas
 
 
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes a Hugging Face folder in float32: config, safetensors weights, tokenizer."""
+    """Writes a Hugging Face folder in float32: config, safetensors weights, tokenizer.
+
+    Other programs find in it how the student is meant to answer: greedily, up to the token that ended its completions
+    in training, which need not be the one in the config it started from.
+    """
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors lets none but the owner read them
 
 
 def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:

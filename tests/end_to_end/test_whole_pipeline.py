@@ -4,8 +4,6 @@ import json
 
 import pandas as pd
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.end_to_end.conftest import digests
 
@@ -49,16 +47,6 @@ def test_the_pipeline_writes_everything_the_report_promises(small_project, stage
     assert metrics["problems"] == 35
 
 
-def test_a_student_is_a_hugging_face_folder(small_project, stage):
-    stage("train", "--method", "traditional", "--seed", 3)
-    folder = small_project / "models/students/traditional-3"
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    ids = torch.tensor([tokenizer.encode("Compute $3+4$.\n")])
-    assert model.generate(ids, max_new_tokens=4, do_sample=False).shape == (1, ids.shape[1] + 4)
-    untrained = AutoModelForCausalLM.from_pretrained(small_project / "models/mini/student")
-    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), untrained.parameters(), strict=True))
-
-
 def test_the_teacher_agrees_with_its_own_cache(small_project, stage):
     stage("evaluate", "--reference", "teacher")
     metrics = json.loads((small_project / "metrics/runs/teacher.json").read_text())
@@ -78,4 +66,4 @@ def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
         folders = ("models/students/rl-1", "plots/runs/rl-1", "metrics/runs", "data/predictions")
         seen.append([digests(small_project / folder) for folder in folders])
     assert seen[0] == seen[1]
-    assert seen[0][0]
+    assert {"README.md", "model.safetensors"} <= set(seen[0][0])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer, GenerationConfig
 
 from pipeline.errors import ModelError
 from pipeline.language_models.loading import (
@@ -9,6 +10,7 @@ from pipeline.language_models.loading import (
     load_model,
     model_identity,
     require_same_vocabulary,
+    save_student,
     tokenizer_digest,
     vocabulary_size,
 )
@@ -141,3 +143,28 @@ def test_a_hub_models_commit_is_part_of_its_identity(monkeypatch, models):
     pinned = models(teacher="org/big", teacher_revision="abc")
     assert model_identity(pinned, "teacher")["commit"] == "abc"
     assert seen == [("org/big", None), ("org/big", "abc")]
+
+
+def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_completions(
+    tokenizer, tiny_model, tmp_path
+):
+    model = tiny_model()
+    model.config.eos_token_id = model.generation_config.eos_token_id = 7
+    model.generation_config.repetition_penalty = 1.7
+    save_student(model, tokenizer, tmp_path)
+    saved = GenerationConfig.from_pretrained(tmp_path)
+    assert (saved.eos_token_id, saved.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert saved.do_sample is False
+    assert saved.repetition_penalty is None
+
+
+def test_a_saved_students_tokenizer_is_the_same_and_everyone_may_read_the_folder(tiny_model, tmp_path):
+    from pipeline.language_models.mini import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    save_student(tiny_model(), tokenizer, tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer_digest(again) == tokenizer_digest(tokenizer)
+    assert (again.eos_token_id, again.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert {oct(f.stat().st_mode & 0o444) for f in tmp_path.iterdir()} == {"0o444"}

@@ -1,0 +1,126 @@
+"""A trained student in the hands of other programs: transformers, the hub's model card, lm-evaluation-harness."""
+
+import contextlib
+import io
+import re
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers.utils import logging as transformers_logging
+
+from pipeline.language_models.generation import generate_answers
+from pipeline.language_models.loading import save_student
+from pipeline.params import GenerationParams
+from tests.end_to_end.conftest import change_params
+
+PROMPTS = ["Compute $3+4$.\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
+LIMIT = 60
+
+
+@pytest.fixture
+def student(small_project, stage):
+    """The folder of a student trained for a few steps."""
+    stage("train", "--method", "traditional", "--seed", 3)
+    return small_project / "models/students/traditional-3"
+
+
+@pytest.fixture
+def no_log_warnings(caplog):
+    """Fails where transformers logs a warning; a logged one is not seen by Python's own warning filters."""
+    transformers_logging.enable_propagation()
+    yield
+    transformers_logging.disable_propagation()
+    assert [r.getMessage() for r in caplog.get_records("call") if r.levelname in ("WARNING", "ERROR")] == []
+
+
+def answers_of(model, tokenizer, prompts, limit=LIMIT):
+    encoded = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+    return generate_answers(model, tokenizer, encoded, GenerationParams(batch_size=8, max_new_tokens=limit))
+
+
+def usage(folder):
+    """The code that a student's card gives."""
+    [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return code
+
+
+def printed(code):
+    """What a piece of Python prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(code, {})  # noqa: S102 - the card's own code
+    return output.getvalue()
+
+
+def test_transformers_takes_a_student_and_answers_as_validation_does(student, no_log_warnings):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    untrained = AutoModelForCausalLM.from_pretrained("models/mini/student")
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), untrained.parameters(), strict=True))
+
+    answers = answers_of(model, tokenizer, PROMPTS)
+    assert min(len(tokenizer.encode(answer)) for answer in answers) < LIMIT - 1  # the end token was seen to stop one
+    solve = pipeline("text-generation", model=str(student))
+    for options in ({}, {"batch_size": 3}):
+        outputs = solve(PROMPTS, max_new_tokens=LIMIT, return_full_text=False, **options)
+        assert [texts[0]["generated_text"] for texts in outputs] == answers
+
+
+def test_the_card_holds_method_data_params_and_metrics_and_its_code_runs(small_project, student):
+    card = ModelCard.load(student / "README.md")
+    assert "traditional" in card.data.tags
+    assert card.data.base_model is None  # the mini student is not on the hub
+    curve = (small_project / "plots/runs/traditional-3/learning_curve.csv").read_text().split()
+    assert card.data.eval_results[0].metric_value == float(curve[-1].split(",")[3])
+    assert "drawn from 70 problems" in card.text
+    [params] = re.findall(r"```yaml\n(.*?)```", card.text, re.DOTALL)
+    values = yaml.safe_load((small_project / "params.yaml").read_text())
+    expected = {key: values["scales"]["mini"][key] for key in ("models", "training", "generation", "grading")}
+    assert yaml.safe_load(params) == expected | {"curriculum": values["curricula"]["traditional"]}
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    [answer] = answers_of(model, tokenizer, PROMPTS[:1], limit=24)
+    assert printed(usage(student)) == answer + "\n"
+
+
+def test_the_cards_code_puts_a_chat_students_problem_as_validation_does(small_project, stage):
+    from pipeline.language_models.mini import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = (
+        "{% for message in messages %}({{ message['role'] }}) {{ message['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}(assistant) {% endif %}"
+    )
+    for role in ("teacher", "student"):
+        model = AutoModelForCausalLM.from_pretrained(f"models/mini/{role}")
+        save_student(model, tokenizer, small_project / f"models/mini/{role}")
+    change_params(lambda values: values["scales"]["mini"]["models"].update(chat_template=True, prompt="{problem}"))
+    stage("teacher_logits")
+    stage("train", "--method", "traditional", "--seed", 0)
+
+    folder = small_project / "models/students/traditional-0"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    [answer] = answers_of(model, tokenizer, ["(user) Compute $3+4$.\n(assistant) "], limit=24)
+    assert printed(usage(folder)) == answer + "\n"
+
+
+def test_lm_evaluation_harness_takes_a_student(student):
+    reason = "lm-evaluation-harness is not installed; pip install 'lm_eval[hf]==0.4.13' turns this test on"
+    harness = pytest.importorskip("lm_eval.models.huggingface", reason=reason)
+    from lm_eval.api.instance import Instance
+
+    loaded = harness.HFLM(pretrained=str(student), device="cpu", batch_size=3)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+
+    question, solution = "Compute $3+4$.", "\n$3+4=7$"  # the harness moves blanks from a question's end to its answer
+    start = len(tokenizer.encode(question))
+    ids = torch.tensor(tokenizer.encode(question + solution))
+    log_probs_TV = model(input_ids=ids[None]).logits[0].double().log_softmax(-1)
+    expected = log_probs_TV[start - 1 : -1].gather(1, ids[start:, None]).sum().item()
+    [(log_likelihood, _)] = loaded.loglikelihood([Instance("loglikelihood", {}, (question, solution), 0)])
+    assert log_likelihood == pytest.approx(expected, abs=1e-4)
+
+    options = {"until": [tokenizer.eos_token], "max_gen_toks": LIMIT, "do_sample": False}
+    requests = [Instance("generate_until", {}, (prompt, options), i) for i, prompt in enumerate(PROMPTS)]
+    assert loaded.generate_until(requests) == answers_of(model, tokenizer, PROMPTS)

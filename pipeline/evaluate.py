@@ -30,8 +30,17 @@ from pipeline.language_models.loading import (
     require_same_vocabulary,
 )
 from pipeline.language_models.prompts import encode_all, encode_prompt
+from pipeline.language_models.vllm_engine import generate_with_vllm, require_vllm
 from pipeline.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
-from pipeline.paths import EVALUATION_METRICS, PREDICTIONS, STUDENTS, TEACHER, TEACHER_LOGITS, UNTRAINED_STUDENT
+from pipeline.paths import (
+    CHECKPOINTS,
+    EVALUATION_METRICS,
+    PREDICTIONS,
+    STUDENTS,
+    TEACHER,
+    TEACHER_LOGITS,
+    UNTRAINED_STUDENT,
+)
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
 from pipeline.processes import join_processes
@@ -85,13 +94,14 @@ def main() -> None:
     params = read_params(ParamsFile())
     name = args.reference or f"{args.method}-{args.seed}"
     join_processes(params.models)
+    if params.evaluation.engine == "vllm":
+        require_vllm(params.models)
     problems = read_problems("test")
     tokenizer = require_same_vocabulary(params.models)
     model = load(name, params.models)
     with precision(params.models):
-        prompts = [encode_prompt(p.problem, tokenizer, params.models) for p in problems]
-        outputs = generate_answers(model, tokenizer, prompts, params.generation, progress=name)
         fidelity = measure_fidelity(model, tokenizer, problems, params)
+    outputs = answer(name, model, tokenizer, problems, params)  # last, because vLLM needs the GPU for itself
     rows = graded_rows(name, problems, outputs, params.grading)
     write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
     write_json(
@@ -105,6 +115,22 @@ def load(name: str, models: ModelsParams) -> PreTrainedModel:
     if name == TEACHER:
         return load_model(models, "teacher")
     return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
+
+
+def answer(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    params: Params,
+) -> list[str]:
+    """The model's greedy answer to each problem, from the engine of `params`."""
+    prompts = [encode_prompt(p.problem, tokenizer, params.models) for p in problems]
+    if params.evaluation.engine == "vllm":
+        folder = CHECKPOINTS / f"vllm-{name}"
+        return generate_with_vllm(model, tokenizer, prompts, params.models, params.generation, folder)
+    with precision(params.models):
+        return generate_answers(model, tokenizer, prompts, params.generation, progress=name)
 
 
 def graded_rows(

@@ -122,8 +122,9 @@ class GradingParams:
 
 @dataclass(frozen=True, config=STRICT)
 class EvaluationParams:
-    """What is measured besides accuracy."""
+    """What answers the test problems, and what is measured besides accuracy."""
 
+    engine: Literal["transformers", "vllm"]
     calibration_bins: Positive
 
 

@@ -1,52 +1,136 @@
-"""Greedy answers, in batches of similar length."""
+"""Answers in batches of similar length: one pass over the prompts, then one token per step and open sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline import seeding
+from pipeline.errors import ModelError
 from pipeline.params import GenerationParams
 
+ENDED_SHARE = 0.125  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
+TokenPicker = Callable[[Tensor], Tensor]
 
-@torch.inference_mode()
+
+@dataclass(frozen=True)
+class Sampling:
+    """Tokens are drawn from softmax(logits / temperature), temperature > 0, instead of the most likely one taken."""
+
+    temperature: float
+    seed: int
+
+
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
     params: GenerationParams,
     progress: str | None = None,
+    *,
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """The model's greedy completion of each prompt, as text, in the order given.
+    """The model's completion of each prompt, as text, in the order given; greedy where `sampling` is None.
 
-    Batches are cut from the prompts in order of length, so the same call always computes the same thing.
+    Batches are cut from the prompts in order of length, the longest first, so the same call always computes the same
+    thing. A batch that does not fit into the GPU's memory is halved, and so are those after it.
     `progress` is the label of a progress bar, None for no bar.
+
+    Raises:
+        ModelError: not even a single prompt fits into memory.
     """
-    config = GenerationConfig(
-        max_new_tokens=params.max_new_tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     answers = [""] * len(prompts)
-    for start in tqdm(range(0, len(order), params.batch_size), desc=progress, unit="batch", disable=progress is None):
-        rows = order[start : start + params.batch_size]
-        longest = len(prompts[rows[0]])
-        input_ids_BT = torch.full((len(rows), longest), tokenizer.pad_token_id)
-        attention_mask_BT = torch.zeros_like(input_ids_BT)
-        for row, i in enumerate(rows):  # padded on the left: generation continues at the right end
-            input_ids_BT[row, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
-            attention_mask_BT[row, longest - len(prompts[i]) :] = 1
-        output_BT = model.generate(
-            input_ids=input_ids_BT.to(model.device),
-            attention_mask=attention_mask_BT.to(model.device),
-            generation_config=config,
-        )
-        texts = tokenizer.batch_decode(output_BT[:, longest:], skip_special_tokens=True)
-        for i, text in zip(rows, texts, strict=True):
-            answers[i] = text
+    size, done, batch = params.batch_size, 0, 0
+    with tqdm(total=len(prompts), desc=progress, unit="prompt", disable=progress is None) as bar:
+        while done < len(prompts):
+            chosen = order[done : done + size]
+            pick = token_picker(sampling, batch, model.device)
+            try:
+                completions = _complete(model, tokenizer, [prompts[i] for i in chosen], params.max_new_tokens, pick)
+            except torch.OutOfMemoryError as error:
+                if len(chosen) == 1:
+                    raise ModelError(
+                        f"the GPU's memory is too small for one prompt of {len(prompts[chosen[0]])} tokens and "
+                        f"{params.max_new_tokens} new ones; lower generation.max_new_tokens or use a larger GPU"
+                    ) from error
+                size = len(chosen) // 2
+                print(f"the GPU's memory is too small for {len(chosen)} prompts at once; now {size}", file=sys.stderr)
+                continue
+            for i, text in zip(chosen, tokenizer.batch_decode(completions, skip_special_tokens=True), strict=True):
+                answers[i] = text
+            bar.update(len(chosen))
+            done, batch = done + len(chosen), batch + 1
     return answers
+
+
+@torch.inference_mode()
+def _complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    pick: TokenPicker,
+) -> list[list[int]]:
+    """The tokens that follow each prompt, up to its end token or `max_new_tokens`."""
+    completions: list[list[int]] = [[] for _ in prompts]
+    prompt_B = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    open_B = [True] * len(prompts)
+    input_ids_BT, mask_BT = (tensor.to(model.device) for tensor in pad_left(prompts, tokenizer.pad_token_id))
+    positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    for _ in range(max_new_tokens):
+        logits_B1V = model(
+            input_ids=input_ids_BT,
+            attention_mask=mask_BT,
+            position_ids=positions_BT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        tokens_B = pick(logits_B1V[:, 0].float())  # compared in float32 whatever precision the model computes in
+        for row, token in enumerate(tokens_B.tolist()):
+            open_B[row] = open_B[row] and token != tokenizer.eos_token_id
+            if open_B[row]:
+                completions[prompt_B[row]].append(token)
+        if not any(open_B):
+            break
+        input_ids_BT, positions_BT = tokens_B[:, None], positions_BT[:, -1:] + 1
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
+        if open_B.count(False) >= ENDED_SHARE * len(open_B):
+            kept = [row for row, is_open in enumerate(open_B) if is_open]
+            prompt_B, open_B = [prompt_B[row] for row in kept], [True] * len(kept)
+            kept_B = torch.tensor(kept, device=model.device)
+            cache.batch_select_indices(kept_B)
+            input_ids_BT, positions_BT, mask_BT = input_ids_BT[kept_B], positions_BT[kept_B], mask_BT[kept_B]
+    return completions
+
+
+def token_picker(sampling: Sampling | None, batch: int, device: torch.device) -> TokenPicker:
+    """Takes float32 logits [B, V] to each row's next token [B]: the most likely one, or one drawn for this batch."""
+    if sampling is None:
+        return lambda logits_BV: logits_BV.argmax(dim=1)
+    generator = torch.Generator(device).manual_seed(seeding.derive(sampling.seed, "sample", batch))
+
+    def draw(logits_BV: Tensor) -> Tensor:
+        probs_BV = torch.softmax(logits_BV / sampling.temperature, dim=1)
+        return torch.multinomial(probs_BV, num_samples=1, generator=generator)[:, 0]
+
+    return draw
+
+
+def pad_left(prompts: Sequence[list[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T], padded on the left so that all go on at the right end, and the mask of real tokens."""
+    longest = max(map(len, prompts))
+    input_ids_BT = torch.full((len(prompts), longest), pad_token_id)
+    mask_BT = torch.zeros_like(input_ids_BT)
+    for row, prompt in enumerate(prompts):
+        input_ids_BT[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask_BT[row, longest - len(prompt) :] = 1
+    return input_ids_BT, mask_BT

@@ -1,26 +1,116 @@
-"""Batched greedy answers are those of one prompt at a time."""
+"""Answers against transformers' own `generate`, one prompt at a time, and the softmax that they are drawn from."""
 
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM, GenerationConfig
 
-from pipeline.language_models.generation import generate_answers
+from pipeline.errors import ModelError
+from pipeline.language_models.generation import ENDED_SHARE, Sampling, generate_answers
 from pipeline.params import GenerationParams
+from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
 from tests.conftest import ROOT
 
 
-def test_batching_and_padding_do_not_change_an_answer(tokenizer):
-    model = AutoModelForCausalLM.from_pretrained(ROOT / "models/mini/student").eval()
-    prompts = [tokenizer.encode(text) for text in ("Solve $x+3=5$.\n", "$9$ mod $4$?\n", "Compute $3+4-5+6$.\n", "?\n")]
-    together = generate_answers(model, tokenizer, prompts, GenerationParams(batch_size=3, max_new_tokens=9))
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small matrices gain nothing from more, and beside other work they lose."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def student():
+    return AutoModelForCausalLM.from_pretrained(ROOT / "models/mini/student").eval()
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    """One problem of every subject and level: 35 prompts."""
+    cells = [generate_distinct(subject, level, 1, random.Random(5)) for subject in TASKS for level in LEVELS]
+    return [tokenizer.encode(problem.problem + "\n") for cell in cells for problem in cell]
+
+
+def peer(model, tokenizer, prompts, max_new_tokens):
+    """Greedy answers of transformers' `generate`, all prompts in one batch."""
+    longest = max(map(len, prompts))
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=tokenizer.eos_token_id
+    )
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    return tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+
+
+@pytest.fixture
+def shapes(student, monkeypatch):
+    """The shapes of the token ids that the student is called with."""
+    seen, forward = [], student.forward
+
+    def recording(**inputs):
+        seen.append(tuple(inputs["input_ids"].shape))
+        return forward(**inputs)
+
+    monkeypatch.setattr(student, "forward", recording)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["student", "teacher"])
+@pytest.mark.parametrize("batch_size", [35, 9])
+def test_the_answers_are_those_of_transformers(name, batch_size, tokenizer, prompts):
+    model = AutoModelForCausalLM.from_pretrained(ROOT / "models/mini" / name).eval()
+    expected = peer(model, tokenizer, prompts, 96)
+    assert len({len(tokenizer.encode(answer)) for answer in expected}) > 10  # sequences end at many different times
+    assert generate_answers(model, tokenizer, prompts, GenerationParams(batch_size, 96)) == expected
+
+
+def test_an_answer_does_not_depend_on_the_other_rows(student, tokenizer, prompts):
+    together = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
+    for i in range(0, 35, 7):
+        assert generate_answers(student, tokenizer, [prompts[i]], GenerationParams(1, 96)) == [together[i]]
+
+
+def test_batching_and_padding_do_not_change_an_answer(student, tokenizer):
+    texts = ("Solve $x+3=5$.\n", "$9$ mod $4$?\n", "Compute $3+4-5+6$.\n", "?\n", "Compute $" + "1+" * 90 + "1$.\n")
+    prompts = [tokenizer.encode(text) for text in texts]
+    together = generate_answers(student, tokenizer, prompts, GenerationParams(batch_size=4, max_new_tokens=9))
     for prompt, answer in zip(prompts, together, strict=True):
         ids = list(prompt)
         for _ in range(9):  # greedy, one token at a time, without a cache
             with torch.no_grad():
-                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+                ids.append(int(student(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
             if ids[-1] == tokenizer.eos_token_id:
                 break
         assert answer == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
     assert len(set(together)) > 1
+
+
+def test_sequences_that_have_ended_leave_the_batch_and_nothing_is_computed_twice(student, tokenizer, prompts, shapes):
+    answers = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
+    lengths = [min(96, len(tokenizer.encode(answer)) + 1) for answer in answers]  # with the end token
+    assert shapes[0] == (35, max(map(len, prompts)))
+    assert len(shapes) == max(lengths)
+    for step, (rows, tokens) in enumerate(shapes[1:], start=1):
+        still_open = sum(length > step for length in lengths)
+        assert tokens == 1
+        assert still_open <= rows
+        assert rows - still_open < ENDED_SHARE * rows
+
+
+def test_an_answer_that_does_not_end_is_cut(student, tokenizer, prompts, shapes):
+    whole = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
+    shapes.clear()
+    cut = generate_answers(student, tokenizer, prompts, GenerationParams(35, 4))
+    assert [tokenizer.encode(answer) for answer in cut] == [tokenizer.encode(answer)[:4] for answer in whole]
+    assert len(shapes) == 4
 
 
 def test_an_answer_ends_at_the_end_token(tiny_model, tokenizer):
@@ -33,3 +123,90 @@ def test_an_answer_ends_at_the_end_token(tiny_model, tokenizer):
         model.model.embed_tokens.weight[tokenizer.eos_token_id] = 1.0
     answers = generate_answers(model, tokenizer, [[5, 6, 7]], GenerationParams(batch_size=1, max_new_tokens=5))
     assert answers == [""]
+
+
+def test_no_prompts_have_no_answers(student, tokenizer):
+    assert generate_answers(student, tokenizer, [], GenerationParams(4, 8)) == []
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.6])
+def test_tokens_are_drawn_from_the_softmax(temperature, student, tokenizer):
+    prompt = tokenizer.encode("What is $7-2$")
+    drawn = generate_answers(
+        student, tokenizer, [prompt] * 6000, GenerationParams(2000, 1), sampling=Sampling(temperature, seed=3)
+    )
+    with torch.no_grad():
+        logits = student(input_ids=torch.tensor([prompt])).logits[0, -1].double()
+
+    def p_value(temperature):
+        expected = Counter()
+        for token, share in enumerate(torch.softmax(logits / temperature, 0).tolist()):
+            expected[tokenizer.decode([token], skip_special_tokens=True)] += 6000 * share
+        common = [text for text, count in expected.items() if count >= 5]
+        seen = Counter(drawn)
+        observed = np.array([seen[text] for text in common] + [6000 - sum(seen[text] for text in common)])
+        shares = np.array([expected[text] for text in common] + [6000 - sum(expected[text] for text in common)])
+        assert len(common) >= 3
+        return chisquare(observed, shares).pvalue
+
+    assert p_value(temperature) > 0.01
+    assert p_value(temperature * 1.3) < 1e-6
+
+
+def test_draws_depend_on_the_seed_and_on_nothing_else(student, tokenizer, prompts):
+    def draw(seed):
+        return generate_answers(
+            student, tokenizer, prompts[:8] * 2, GenerationParams(4, 12), sampling=Sampling(1.5, seed)
+        )
+
+    torch.manual_seed(1)
+    first, state = draw(0), torch.get_rng_state()
+    torch.manual_seed(2)
+    torch.rand(5)
+    assert draw(0) == first
+    assert draw(1) != first
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)  # nothing was taken from the global generator
+
+
+def test_batches_draw_differently(student, tokenizer, prompts):
+    same = [prompts[0]] * 8
+    drawn = generate_answers(student, tokenizer, same, GenerationParams(4, 12), sampling=Sampling(1.5, 0))
+    assert drawn[:4] != drawn[4:]
+
+
+def test_a_temperature_near_zero_is_greedy(student, tokenizer, prompts):
+    drawn = generate_answers(student, tokenizer, prompts, GenerationParams(35, 20), sampling=Sampling(1e-4, 0))
+    assert drawn == generate_answers(student, tokenizer, prompts, GenerationParams(35, 20))
+
+
+def limit_memory(model, monkeypatch, rows):
+    """From now on the model runs out of memory after the prompts of a batch of more than `rows` rows."""
+    forward = model.forward
+
+    def limited(**inputs):
+        if len(inputs["input_ids"]) > rows and inputs["past_key_values"].get_seq_length() > 0:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(**inputs)
+
+    monkeypatch.setattr(model, "forward", limited)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(student, tokenizer, prompts, monkeypatch, capsys):
+    expected = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
+    sampling = Sampling(1.0, 0)
+    in_eights = generate_answers(student, tokenizer, prompts, GenerationParams(8, 96), sampling=sampling)
+    limit_memory(student, monkeypatch, rows=10)
+    assert generate_answers(student, tokenizer, prompts, GenerationParams(35, 96)) == expected
+    assert capsys.readouterr().err.splitlines() == [
+        "the GPU's memory is too small for 35 prompts at once; now 17",
+        "the GPU's memory is too small for 17 prompts at once; now 8",
+    ]
+    drawn = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96), sampling=sampling)
+    assert drawn == in_eights  # what was drawn for a batch that failed leaves no trace
+
+
+def test_a_single_prompt_that_does_not_fit_is_an_error(student, tokenizer, prompts, monkeypatch):
+    limit_memory(student, monkeypatch, rows=0)
+    with pytest.raises(ModelError, match=r"too small for one prompt of \d+ tokens and 96 new ones; lower generation"):
+        generate_answers(student, tokenizer, prompts[:4], GenerationParams(4, 96))

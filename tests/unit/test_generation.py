@@ -105,6 +105,20 @@ def test_sequences_that_have_ended_leave_the_batch_and_nothing_is_computed_twice
         assert rows - still_open < ENDED_SHARE * rows
 
 
+def test_positions_are_counted_from_the_start_of_each_prompt(student, tokenizer, monkeypatch):
+    seen, forward = [], student.forward
+
+    def recording(**inputs):
+        positions = inputs["position_ids"]
+        mask = inputs["attention_mask"][:, -positions.shape[1] :]  # of the tokens given, not of those in the cache
+        seen.append([row[real == 1].tolist() for row, real in zip(positions, mask, strict=True)])
+        return forward(**inputs)
+
+    monkeypatch.setattr(student, "forward", recording)
+    generate_answers(student, tokenizer, [[5, 6], [5, 6, 7, 8]], GenerationParams(2, 2))
+    assert seen == [[[0, 1, 2, 3], [0, 1]], [[4], [2]]]
+
+
 def test_an_answer_that_does_not_end_is_cut(student, tokenizer, prompts, shapes):
     whole = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
     shapes.clear()

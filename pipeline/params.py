@@ -74,9 +74,22 @@ class ModelsParams:
 
 
 @dataclass(frozen=True, config=STRICT)
-class TeacherLogitsParams:
-    """What the teacher's pass over the problems stores per completion token."""
+class SamplingParams:
+    """How the teacher is asked for solutions of its own."""
 
+    attempts: Positive
+    temperature: PositiveFloat
+    max_new_tokens: Positive
+    batch_size: Positive
+    seed: int
+
+
+@dataclass(frozen=True, config=STRICT)
+class TeacherLogitsParams:
+    """Whose solutions students learn, and what the teacher's pass over them stores per completion token."""
+
+    targets: Literal["reference", "teacher"]
+    sampling: SamplingParams
     top_k: Positive
     temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
     batch_size: Positive

@@ -1,5 +1,7 @@
 """Stage `teacher_logits`: one pass of the teacher over all problems; keeps its top-k logits per completion token.
 
+Where `targets` is teacher, it first samples solutions of its own to the training problems.
+
 A killed capture goes on where it stopped: finished shards wait in a folder under checkpoints/ until all are there.
 Several processes (torchrun, accelerate launch) share out the shards.
 """
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import (
@@ -30,14 +32,15 @@ from pipeline.distillation.logit_store import (
 )
 from pipeline.distillation.loss import float32_product
 from pipeline.distillation.step import pad_examples, predicting_states
+from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
 from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import digest_of, write_json
+from pipeline.files import digest_of, file_digest, write_json
 from pipeline.language_models.loading import load_model, require_same_vocabulary
 from pipeline.language_models.prompts import EncodedProblem, Encoding, encode_all, longest_first
 from pipeline.locks import only_one
 from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams
-from pipeline.paths import CHECKPOINTS, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
-from pipeline.problems.record import SPLITS, Split, read_problems
+from pipeline.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
+from pipeline.problems.record import SPLITS, Problem, Split, read_problems
 from pipeline.processes import Processes, join_processes
 
 
@@ -66,18 +69,41 @@ def main() -> None:
         "device": params.models.device,
         "top_k": params.teacher_logits.top_k,
         "temperatures": params.teacher_logits.temperatures,
+        "targets": params.teacher_logits.targets,
     }
     load_teacher = functools.cache(lambda: load_model(params.models, "teacher"))
     with only_one("teacher_logits", processes):
-        splits = {split: encode_all(read_problems(split), tokenizer, params.models) for split in SPLITS}
-        for split, encoding in splits.items():
+        problems: dict[Split, list[Problem]] = {split: read_problems(split) for split in SPLITS}
+        metrics: dict[str, Any] = {"targets": params.teacher_logits.targets}
+        if params.teacher_logits.targets == "teacher":
+            solutions = teacher_solutions(problems["train"], identity, params, tokenizer, load_teacher, processes)
+            problems["train"] = solutions.problems
+            metrics |= solutions.summary()
+        encodings = {split: encode_all(problems[split], tokenizer, params.models) for split in SPLITS}
+        for split, encoding in encodings.items():
             shards = capture_shards(split, longest_first(encoding.encoded), identity, params, load_teacher, processes)
             if processes.is_main:
-                finish_store(TEACHER_LOGITS / split, shards, identity)
+                made_from = identity | {"problems": file_digest(PREPARED / f"{split}.jsonl")}
+                finish_store(TEACHER_LOGITS / split, shards, made_from, split, problems[split])
         if processes.is_main:
-            write_json(TEACHER_LOGITS_METRICS, summary(splits))
-            for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses no shard
+            write_json(TEACHER_LOGITS_METRICS, metrics | summary(encodings))
+            for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses nothing finished
                 shutil.rmtree(folder)
+
+
+def teacher_solutions(
+    problems: list[Problem],
+    identity: dict[str, Any],
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    load_teacher: Callable[[], PreTrainedModel],
+    processes: Processes,
+) -> TeacherSolutions:
+    """The training problems with the teacher's own solutions; those of test and validation stay the reference ones."""
+    sampling = params.teacher_logits.sampling
+    decided_by = [code_digest(), identity, asdict(params.models), asdict(sampling), [asdict(p) for p in problems]]
+    folder = CHECKPOINTS / f"teacher_logits-solutions-{digest_of(decided_by)[:20]}"
+    return sample_solutions(problems, load_teacher, tokenizer, params.models, sampling, folder, processes)
 
 
 def capture_shards(

@@ -95,8 +95,9 @@ def main() -> None:
     with only_one(f"train-{name}", processes):
         tokenizer = require_same_vocabulary(params.models)
         prepared = read_problems("train")
-        encoding = encode_all(prepared, tokenizer, params.models)
-        store = LogitStore(TEACHER_LOGITS / "train", store_identity(params.models, tokenizer))
+        made_from = store_identity(params.models, tokenizer) | {"problems": file_digest(PREPARED / "train.jsonl")}
+        store = LogitStore(TEACHER_LOGITS / "train", made_from)
+        encoding = encode_all(read_problems("train", store.folder), tokenizer, params.models)
         store.require(encoding.encoded)
         store.require_temperature(params.training.temperature)
         arms = group_into_arms(encoding.problems, params.curriculum.arms, prepared)

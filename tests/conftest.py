@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network
+os.environ["OMP_NUM_THREADS"] = "1"  # beside other work, threads that wait for each other made tests ten times slower
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +34,28 @@ def tiny_model(tokenizer):
     return build
 
 
-@pytest.fixture(scope="session")
-def models():
-    """Builds the mini scale's ModelsParams with some values changed."""
+def builder_of(section, kind):
+    """Builds a section of the mini scale with some values changed."""
     import yaml
 
-    from pipeline.params import ModelsParams, checked
+    from pipeline.params import checked
 
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"]["models"]
-    return lambda **changes: checked(values | changes, ModelsParams, "models")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"][section]
+    return lambda **changes: checked(values | changes, kind, section)
+
+
+@pytest.fixture(scope="session")
+def models():
+    from pipeline.params import ModelsParams
+
+    return builder_of("models", ModelsParams)
+
+
+@pytest.fixture(scope="session")
+def capture_params():
+    from pipeline.params import TeacherLogitsParams
+
+    return builder_of("teacher_logits", TeacherLogitsParams)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ A store is a folder of shards and a manifest. A shard holds whole problems, one 
     log_prob   float32       log-probability of the reference token at temperature 1
 
 and `problems.json` says where each problem's rows are: its id, a digest of its tokens, first row, number of rows.
+Beside the shards, SPLIT.jsonl holds the problems with the solutions that the logits belong to.
 log_tails carries what log Z would, in a form that stays accurate when the tail is tiny: 1 - sum of rounded masses
 would be noise there. Together with the offsets it gives a distribution that sums to one exactly.
 """
@@ -33,6 +34,7 @@ from pipeline.files import file_digest, replacing_folder, write_json
 from pipeline.language_models.loading import model_identity, tokenizer_digest, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
+from pipeline.problems.record import Problem, Split, write_problems
 
 FORMAT = 2
 ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
@@ -112,10 +114,13 @@ def write_shard(folder: Path, problems: Sequence[CapturedProblem]) -> None:
         write_json(temporary / INDEX, index)
 
 
-def finish_store(folder: Path, shards: Iterable[Path], identity: dict[str, Any]) -> None:
-    """Puts complete shards and their manifest in place as one folder."""
+def finish_store(
+    folder: Path, shards: Iterable[Path], identity: dict[str, Any], split: Split, problems: Sequence[Problem]
+) -> None:
+    """Puts complete shards, the problems they were captured on and their manifest in place as one folder."""
     with replacing_folder(folder) as temporary:
-        digests = {}
+        write_problems(split, problems, temporary)
+        digests = {f"{split}.jsonl": file_digest(temporary / f"{split}.jsonl")}
         for shard in shards:
             shutil.copytree(shard, temporary / shard.name)
             for file in sorted((temporary / shard.name).iterdir()):

@@ -36,7 +36,23 @@ def generate_answers(
     *,
     sampling: Sampling | None = None,
 ) -> list[str]:
-    """The model's completion of each prompt, as text, in the order given; greedy where `sampling` is None.
+    """The model's completion of each prompt, as text, in the order given; see `generate_completions`."""
+    completions = generate_completions(model, tokenizer, prompts, params, progress, sampling=sampling)
+    return [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
+
+
+def generate_completions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    params: GenerationParams,
+    progress: str | None = None,
+    *,
+    sampling: Sampling | None = None,
+) -> list[list[int]]:
+    """The tokens of the model's completion of each prompt, in the order given; greedy where `sampling` is None.
+
+    The end token is left out: a completion of `max_new_tokens` tokens is one that did not end.
 
     Batches are cut from the prompts in order of length, the longest first, so the same call always computes the same
     thing. A batch that does not fit into the GPU's memory is halved, and so are those after it.
@@ -46,14 +62,16 @@ def generate_answers(
         ModelError: not even a single prompt fits into memory.
     """
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    answers = [""] * len(prompts)
+    completions: list[list[int]] = [[] for _ in prompts]
     size, done, batch = params.batch_size, 0, 0
     with tqdm(total=len(prompts), desc=progress, unit="prompt", disable=progress is None) as bar:
         while done < len(prompts):
             chosen = order[done : done + size]
             pick = token_picker(sampling, batch, model.device)
             try:
-                completions = _complete(model, tokenizer, [prompts[i] for i in chosen], params.max_new_tokens, pick)
+                batch_completions = _complete(
+                    model, tokenizer, [prompts[i] for i in chosen], params.max_new_tokens, pick
+                )
             except torch.OutOfMemoryError as error:
                 if len(chosen) == 1:
                     raise ModelError(
@@ -63,11 +81,11 @@ def generate_answers(
                 size = len(chosen) // 2
                 print(f"the GPU's memory is too small for {len(chosen)} prompts at once; now {size}", file=sys.stderr)
                 continue
-            for i, text in zip(chosen, tokenizer.batch_decode(completions, skip_special_tokens=True), strict=True):
-                answers[i] = text
+            for i, completion in zip(chosen, batch_completions, strict=True):
+                completions[i] = completion
             bar.update(len(chosen))
             done, batch = done + len(chosen), batch + 1
-    return answers
+    return completions
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,7 @@ class Problem:
     answer: str
 
 
-def write_problems(split: Split, problems: list[Problem], folder: Path = PREPARED) -> None:
+def write_problems(split: Split, problems: Sequence[Problem], folder: Path = PREPARED) -> None:
     """Writes one split as JSONL."""
     write_jsonl(folder / f"{split}.jsonl", map(asdict, problems))
 

@@ -56,7 +56,7 @@ def refused(stage, capsys, *command):
         ),
         ((*MINI, "models", "teacher"), "no/such-model", ("teacher_logits",), "'no/such-model' cannot be loaded"),
         ((*MINI, "models", "prompt"), "Solve:", ("teacher_logits",), "it needs the slot {problem}"),
-        ((*MINI, "models", "prompt"), "chat_template", ("teacher_logits",), "the tokenizer has none"),
+        ((*MINI, "models", "chat_template"), True, ("teacher_logits",), "the tokenizer has none"),
         ((*MINI, "models", "device"), "cuda", ("teacher_logits",), "torch finds no CUDA device"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_diverging_run_stops_with_its_step_and_leaves_no_student(small_project
 def test_logits_of_other_problems_or_another_prompt_are_refused(small_project, stage, capsys):
     change_params(setting(*MINI, "data", "seed", value=5))
     stage("prepare")
-    assert "holds logits for other tokens of problem" in refused(
+    assert "data/teacher_logits/train was captured with problems = " in refused(
         stage, capsys, "train", "--method", "rl", "--seed", "0"
     )
     change_params(setting(*MINI, "models", "prompt", value="Q: {problem}\n"))

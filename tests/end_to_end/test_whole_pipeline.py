@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from tests.end_to_end.conftest import digests
+from pipeline.problems.record import read_problems
+from tests.end_to_end.conftest import change_params, digests
 
 
 def test_the_pipeline_writes_everything_the_report_promises(small_project, stage):
@@ -67,3 +68,24 @@ def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
         seen.append([digests(small_project / folder) for folder in folders])
     assert seen[0] == seen[1]
     assert {"README.md", "model.safetensors"} <= set(seen[0][0])
+
+
+def test_students_learn_the_teachers_own_words_where_targets_is_teacher(small_project, stage):
+    change_params(lambda values: values["scales"]["mini"]["teacher_logits"].update(targets="teacher"))
+    stage("teacher_logits")
+    metrics = json.loads((small_project / "metrics/teacher_logits.json").read_text())
+    assert metrics["targets"] == "teacher"
+    assert metrics["problems_solved"] == metrics["splits"]["train"]["problems"] > 40
+    assert metrics["problems_solved"] + metrics["problems_given_up"] == 70
+    assert sum(metrics["given_up_by_level"].values()) == metrics["problems_given_up"]
+    targets, prepared = (
+        {p.id: p for p in read_problems("train", small_project / folder)}
+        for folder in ("data/teacher_logits/train", "data/prepared")
+    )
+    assert set(targets) < set(prepared)
+    assert any(p.solution != prepared[id].solution for id, p in targets.items())
+    assert read_problems("test", small_project / "data/teacher_logits/test") == read_problems("test")
+    assert not list((small_project / "checkpoints").glob("*/*"))
+    stage("train", "--method", "traditional", "--seed", 0)
+    card = (small_project / "models/students/traditional-0/README.md").read_text()
+    assert f"drawn from {len(targets):,} problems" in card

@@ -41,7 +41,7 @@ def captured(problem):
 def folder(tmp_path):
     for number in range(3):
         write_shard(tmp_path / f"work/shard-{number:05d}", [captured(p) for p in PROBLEMS[2 * number : 2 * number + 2]])
-    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), IDENTITY)
+    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), IDENTITY, "train", [])
     return tmp_path / "store"
 
 
@@ -130,6 +130,6 @@ def test_a_temperature_off_the_grid_is_refused(folder):
 
 
 def test_a_new_store_replaces_the_old_one_whole(folder, tmp_path):
-    finish_store(folder, [tmp_path / "work/shard-00000"], IDENTITY | {"teacher": "bigger"})
-    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "shard-00000"]
+    finish_store(folder, [tmp_path / "work/shard-00000"], IDENTITY | {"teacher": "bigger"}, "train", [])
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "shard-00000", "train.jsonl"]
     assert json.loads((folder / "manifest.json").read_text())["identity"]["teacher"] == "bigger"

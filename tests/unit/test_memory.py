@@ -77,7 +77,7 @@ rows["log_tails"] = -1
 for number in range(20):
     write_shard(Path(f"work/shard-{number:05d}"), [
         CapturedProblem(p.id, token_digest(p), rows) for p in problems[10 * number:10 * number + 10]])
-finish_store(Path("store"), sorted(Path("work").iterdir()), {"temperatures": [1.0]})
+finish_store(Path("store"), sorted(Path("work").iterdir()), {"temperatures": [1.0]}, "train", [])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store = LogitStore(Path("store"), {})
 for p in problems:

@@ -14,7 +14,7 @@ from pipeline.distillation.logit_store import LogitStore, finish_store, write_sh
 from pipeline.distillation.run import Run
 from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import TeacherLogitsParams, TrainingParams, checked
+from pipeline.params import TrainingParams, checked
 from pipeline.teacher_logits import capture
 
 TRAINING = {
@@ -41,10 +41,10 @@ ENCODED = [
 
 
 @pytest.fixture
-def store(tmp_path, tiny_model):
-    params = TeacherLogitsParams(top_k=8, temperatures=[1.0], batch_size=4, shard_size=8)
+def store(tmp_path, tiny_model, capture_params):
+    params = capture_params(top_k=8, temperatures=[1.0], batch_size=4, shard_size=8)
     write_shard(tmp_path / "work/shard-00000", capture(tiny_model(seed=1).eval(), ENCODED, params, 102))
-    finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], {"temperatures": [1.0]})
+    finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], {"temperatures": [1.0]}, "train", [])
     return LogitStore(tmp_path / "store", {})
 
 

@@ -14,7 +14,6 @@ from pipeline.distillation.logit_store import (
 from pipeline.distillation.loss import LossSettings, float32_product
 from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import TeacherLogitsParams
 from pipeline.processes import Processes
 from pipeline.teacher_logits import capture
 
@@ -35,12 +34,12 @@ EXAMPLES = [
 
 
 @pytest.fixture
-def store(tmp_path, tiny_model):
-    params = TeacherLogitsParams(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
+def store(tmp_path, tiny_model, capture_params):
+    params = capture_params(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1, layers=2).eval()
     write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params, 102))
     write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params, 102))
-    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]})
+    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]}, "train", [])
     return LogitStore(tmp_path / "store", {})
 
 
@@ -119,8 +118,8 @@ def test_the_digest_of_tokens_follows_prompt_and_completion():
     assert len({token_digest(e) for e in (a, example(2, 3, 4), moved)}) == 3
 
 
-def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model):
-    params = TeacherLogitsParams(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
+def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model, capture_params):
+    params = capture_params(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1).eval()
     whole = capture(teacher, EXAMPLES[:2], params, 102)
     teacher.resize_token_embeddings(140)

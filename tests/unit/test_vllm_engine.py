@@ -157,7 +157,6 @@ def test_without_a_gpu_vllm_is_refused_before_anything_is_read(project, monkeypa
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("engine: transformers", "engine: vllm"))
     monkeypatch.setattr(sys, "argv", ["evaluate", "--reference", "teacher"])
-    monkeypatch.setattr(evaluate, "use_threads", lambda models: None)
     with pytest.raises(SystemExit):
         evaluate.main()
     assert capsys.readouterr().err == (

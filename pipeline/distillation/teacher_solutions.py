@@ -1,0 +1,138 @@
+"""Targets in the teacher's own words: solutions that it samples, graded, the first correct one kept for each problem.
+
+Every attempt asks for the problems that are still unsolved. Its batches follow from the attempts before it, and each
+finished batch is a file, so a killed capture repeats at most one batch and ends with the same solutions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.errors import DataError
+from pipeline.files import read_jsonl, write_jsonl
+from pipeline.language_models.generation import Sampling, generate_completions
+from pipeline.language_models.prompts import encode_prompt
+from pipeline.params import GenerationParams, ModelsParams, SamplingParams
+from pipeline.problems.grading import Grader
+from pipeline.problems.record import Problem
+from pipeline.processes import Processes
+from pipeline.seeding import derive
+
+GRADING_SECONDS = 5.0  # for one solution; past it the solution is not kept
+GRADING_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class TeacherSolutions:
+    """Problems with the teacher's solutions in place of their own, and what they cost: see `summary`."""
+
+    problems: list[Problem]
+    unsolved: list[Problem]
+    sampled: int
+    grading_timeouts: int
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for the metrics; problems that were given up are missing from training, mostly hard ones."""
+        return {
+            "solutions_sampled": self.sampled,
+            "problems_solved": len(self.problems),
+            "problems_given_up": len(self.unsolved),
+            "given_up_by_level": _counts(str(p.level) for p in self.unsolved),
+            "given_up_by_subject": _counts(p.subject for p in self.unsolved),
+            "grading_timeouts": self.grading_timeouts,
+        }
+
+
+def sample_solutions(
+    problems: Sequence[Problem],
+    load_teacher: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    models: ModelsParams,
+    sampling: SamplingParams,
+    folder: Path,
+    processes: Processes,
+) -> TeacherSolutions:
+    """The problems that the teacher solves within `sampling.attempts` attempts, each with its own first solution.
+
+    Finished batches are kept in `folder`, which must be named after all that decides them. The teacher is loaded only
+    if one is missing.
+
+    Raises:
+        DataError: the teacher solves no problem.
+    """
+    solutions: dict[str, str] = {}
+    sampled = timeouts = 0
+    with Grader(GRADING_SECONDS, GRADING_WORKERS) as grader:
+        for attempt in range(sampling.attempts):
+            batches = batches_of([p for p in problems if p.id not in solutions], tokenizer, models, sampling.batch_size)
+            paths = [folder / f"attempt-{attempt}/batch-{number:05d}.jsonl" for number in range(len(batches))]
+            mine = processes.share(list(enumerate(zip(paths, batches, strict=True))))
+            for number, (path, batch) in tqdm(
+                mine, desc=f"teacher's solutions, attempt {attempt + 1}", unit="batch", disable=not processes.is_main
+            ):
+                if not path.exists():
+                    seed = derive(sampling.seed, "teacher_solutions", attempt, number)
+                    write_jsonl(path, sample_batch(batch, load_teacher(), tokenizer, models, sampling, seed, grader))
+            processes.wait()
+            for row in (row for path in paths for row in read_jsonl(path)):
+                sampled += 1
+                timeouts += row["timed_out"]
+                if row["kept"]:
+                    solutions[row["id"]] = row["solution"]
+    solved = [replace(p, solution=solutions[p.id]) for p in problems if p.id in solutions]
+    if not solved:
+        raise DataError(
+            f"the teacher solved none of {len(problems)} training problems in {sampling.attempts} attempts; check "
+            "models.prompt, raise teacher_logits.sampling.attempts, or set teacher_logits.targets to reference"
+        )
+    return TeacherSolutions(solved, [p for p in problems if p.id not in solutions], sampled, timeouts)
+
+
+def batches_of(
+    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, models: ModelsParams, size: int
+) -> list[list[Problem]]:
+    """The problems in batches of similar prompt length, the longest first, where memory would fail."""
+    ordered = sorted(problems, key=lambda p: (-len(encode_prompt(p.problem, tokenizer, models)), p.id))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def sample_batch(
+    batch: Sequence[Problem],
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    models: ModelsParams,
+    sampling: SamplingParams,
+    seed: int,
+    grader: Grader,
+) -> list[dict[str, Any]]:
+    """One sampled solution per problem; it is kept if it ended by itself and the answer in its last box is correct."""
+    completions = generate_completions(
+        teacher,
+        tokenizer,
+        [encode_prompt(p.problem, tokenizer, models) for p in batch],
+        GenerationParams(batch_size=sampling.batch_size, max_new_tokens=sampling.max_new_tokens),
+        sampling=Sampling(sampling.temperature, seed),
+    )
+    texts = [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
+    grades = grader.grade([(p.answer, text) for p, text in zip(batch, texts, strict=True)])
+    return [
+        {
+            "id": p.id,
+            "solution": text,
+            "kept": grade.correct and len(completion) < sampling.max_new_tokens,
+            "timed_out": grade.timed_out,
+        }
+        for p, completion, text, grade in zip(batch, completions, texts, grades, strict=True)
+    ]
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    counted = Counter(values)
+    return {value: counted[value] for value in sorted(counted)}

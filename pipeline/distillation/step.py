@@ -150,6 +150,12 @@ def pad_examples(examples: Sequence[EncodedProblem]) -> PaddedExamples:
 
 
 def predicting_states(model: PreTrainedModel, batch: PaddedExamples) -> Tensor:
-    """The last hidden states [N, H] that predict the completion tokens; the others never meet the lm_head."""
+    """The last hidden states [N, H] that predict the completion tokens; the others never meet the lm_head.
+
+    They are in the precision that the model computes in. Autocast leaves a float32 model's last norm in float32, and
+    `lm_head`, the largest matrix of all, would be multiplied in float32 too: many times slower on a GPU.
+    """
     hidden_BTH = model.base_model(input_ids=batch.input_ids_BT.to(model.device), use_cache=False).last_hidden_state
-    return hidden_BTH.flatten(0, 1).index_select(0, batch.predicting_N.to(model.device))
+    hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, batch.predicting_N.to(model.device))
+    kind = model.device.type
+    return hidden_NH.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else hidden_NH

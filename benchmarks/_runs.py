@@ -1,0 +1,113 @@
+"""Random problems, their teacher logits, and runs over them: what gpu_check's measurements and checks both need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from pipeline.curricula import rl
+from pipeline.distillation import run as run_module
+from pipeline.distillation.arms import ArmSet
+from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finish_store, write_shard
+from pipeline.distillation.run import Run
+from pipeline.language_models.prompts import EncodedProblem, longest_first
+from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
+from pipeline.seeding import numpy_rng
+from pipeline.teacher_logits import capture, in_groups
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Params:
+    """The settings of scale qwen2 in params.yaml, as a stage would read them."""
+
+    models: ModelsParams
+    teacher_logits: TeacherLogitsParams
+    training: TrainingParams
+    curriculum: rl.Params
+
+
+def read_params(scale: str = "qwen2") -> Params:
+    """A scale's settings, those of the adaptive curriculum among them."""
+    file = ParamsFile(ROOT / "params.yaml")
+    return Params(
+        file.section(f"scales.{scale}.models", ModelsParams),
+        file.section(f"scales.{scale}.teacher_logits", TeacherLogitsParams),
+        file.section(f"scales.{scale}.training", TrainingParams),
+        file.section("curricula.rl", rl.Params),
+    )
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Log-normal lengths, in tokens: medians of prompt and completion, and the most both have together."""
+
+    prompt: int
+    completion: int
+    most: int
+
+
+def random_problems(count: int, lengths: Lengths, vocabulary: int, name: str) -> list[EncodedProblem]:
+    """Problems of random tokens; deviations of the logarithms are 0.5 for prompts and 0.65 for completions."""
+    rng = numpy_rng(0, "benchmark problems", name)
+    problems = []
+    for i in range(count):
+        prompt = int(np.clip(rng.lognormal(np.log(lengths.prompt), 0.5), 4, lengths.most // 3))
+        completion = int(np.clip(rng.lognormal(np.log(lengths.completion), 0.65), 4, lengths.most - prompt))
+        problems.append(_random_problem(f"{name}-{i}", prompt, completion, vocabulary, rng))
+    return problems
+
+
+def longest_problems(count: int, lengths: Lengths, vocabulary: int) -> list[EncodedProblem]:
+    """Problems of random tokens that are as long as a problem may be."""
+    rng = numpy_rng(0, "benchmark problems", "longest")
+    completion = lengths.most - lengths.prompt
+    return [_random_problem(f"longest-{i}", lengths.prompt, completion, vocabulary, rng) for i in range(count)]
+
+
+def _random_problem(
+    name: str, prompt: int, completion: int, vocabulary: int, rng: np.random.Generator
+) -> EncodedProblem:
+    tokens = rng.integers(0, vocabulary, prompt + completion).astype(np.int32)
+    return EncodedProblem(name, tokens[:prompt], tokens[prompt:], cut=False)
+
+
+def capture_all(
+    teacher: PreTrainedModel, problems: Sequence[EncodedProblem], params: TeacherLogitsParams, vocabulary: int
+) -> list[CapturedProblem]:
+    """What the stage `teacher_logits` captures of some problems, in its batches."""
+    batches = in_groups(longest_first(problems), params.batch_size)
+    return [captured for batch in batches for captured in capture(teacher, batch, params, vocabulary)]
+
+
+def open_store(folder: Path, captured: Sequence[CapturedProblem], params: TeacherLogitsParams) -> LogitStore:
+    """Writes a logit store and opens it as a run does."""
+    write_shard(folder / "parts/shard-00000", captured)
+    identity = {"top_k": params.top_k, "temperatures": params.temperatures}
+    finish_store(folder / "store", [folder / "parts/shard-00000"], identity)
+    return LogitStore(folder / "store", identity)
+
+
+def five_arms(problems: int) -> ArmSet:
+    """Deals that many problems out to five arms."""
+    levels = range(1, 6)
+    members = tuple(np.arange(level - 1, problems, 5) for level in levels)
+    return ArmSet(tuple(f"level {level}" for level in levels), tuple(levels), members)
+
+
+def start_run(
+    student: PreTrainedModel, arms: ArmSet, params: Params, steps: int, *, moments_on_cpu: bool | None = None
+) -> Run:
+    """A run with the adaptive curriculum; None leaves it to the run where the moments are kept."""
+    forced: AbstractContextManager[object] = nullcontext()
+    if moments_on_cpu is not None:
+        forced = patch.object(run_module, "moments_fit", lambda _: not moments_on_cpu)
+    with forced:
+        return Run(student, rl.build(params.curriculum, arms, 0), arms, 0, params.training, steps)

@@ -1,0 +1,573 @@
+"""Everything the project does on a GPU, checked and measured in one command of under 9 minutes.
+
+    python -m benchmarks.gpu_check                       on a CUDA GPU
+    python -m benchmarks.gpu_check --smollm2 FOLDER      the same, and the distillation with real weights
+    python -m benchmarks.gpu_check --tiny                the same code at tiny shapes on the CPU, in seconds
+
+Models are randomly initialised at Qwen2's true shapes, since neither time nor memory depends on the weights; problems
+are random tokens of the lengths that MATH has. What is timed is the project's own code: `Run.step` over a logit store
+on disk, `capture`, `generate_answers`. README.md beside this file says how each figure is taken.
+
+A machine needs torch, transformers, accelerate, numpy, scipy, pydantic, PyYAML and tqdm, in the versions of
+requirements.txt; neither dvc nor datasets, nor the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import math
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from benchmarks import _device_checks as device_checks
+from benchmarks._device_checks import Verdict
+from benchmarks._measure import (
+    GIB,
+    Shape,
+    clear_memory,
+    forward_flops,
+    memory_cap,
+    peak_memory,
+    peak_tflops,
+    random_model,
+    seconds_of,
+    training_flops,
+    utilisation,
+)
+from benchmarks._runs import (
+    ROOT,
+    Lengths,
+    Params,
+    capture_all,
+    five_arms,
+    longest_problems,
+    open_store,
+    random_problems,
+    read_params,
+    start_run,
+)
+from pipeline.distillation.adamw import moments_fit
+from pipeline.distillation.arms import group_into_arms
+from pipeline.distillation.checkpoint import code_digest
+from pipeline.distillation.logit_store import LogitStore
+from pipeline.distillation.run import Run
+from pipeline.distillation.step import micro_batches, pad_examples
+from pipeline.errors import ModelError, exit_on_error
+from pipeline.files import write_json
+from pipeline.language_models.generation import generate_answers
+from pipeline.language_models.loading import load_model, precision, require_same_vocabulary, vocabulary_size
+from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
+from pipeline.params import GenerationParams
+from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
+from pipeline.problems.record import Problem
+from pipeline.processes import use_threads
+from pipeline.seeding import python_rng
+from pipeline.teacher_logits import in_groups
+
+SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    teacher: Shape
+    student: Shape
+    lengths: Lengths
+    problems: int
+    warm_up_steps: int
+    steps: int
+    capture_passes: int
+    generation: GenerationParams
+    distillation_steps: int
+    checks: Shape
+    check_lengths: Lengths
+
+
+QWEN2 = Scale(
+    teacher=Shape(1536, 28, 12, 2, 8960, 151936),
+    student=Shape(896, 24, 14, 2, 4864, 151936),
+    lengths=Lengths(prompt=80, completion=190, most=1024),
+    problems=256,
+    warm_up_steps=3,
+    steps=12,
+    capture_passes=3,
+    generation=GenerationParams(batch_size=64, max_new_tokens=256),
+    distillation_steps=50,
+    checks=Shape(256, 6, 4, 2, 768, 8192),
+    check_lengths=Lengths(prompt=60, completion=200, most=512),
+)
+TINY = Scale(
+    teacher=Shape(48, 3, 4, 2, 96, 500),
+    student=Shape(32, 2, 4, 2, 64, 500),
+    lengths=Lengths(prompt=8, completion=12, most=40),
+    problems=30,
+    warm_up_steps=1,
+    steps=3,
+    capture_passes=1,
+    generation=GenerationParams(batch_size=4, max_new_tokens=8),
+    distillation_steps=30,
+    checks=Shape(32, 2, 4, 2, 64, 500),
+    check_lengths=Lengths(prompt=8, completion=12, most=40),
+)
+
+
+@dataclass
+class Session:
+    """What has been found so far, and how much time is left."""
+
+    device: str
+    scale: Scale
+    params: Params
+    folder: Path
+    seconds: float
+    peak: float | None
+    started: float = field(default_factory=time.perf_counter)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.started
+
+    def check(self, name: str, work: Callable[[], Verdict], seconds: float = 20) -> None:
+        """Carries out a check; whatever goes wrong in it is a failure of this check alone."""
+
+        def judged() -> dict[str, Any]:
+            verdict = work()
+            figure = verdict.figure if math.isfinite(verdict.figure) else None  # JSON has no NaN
+            return {"passed": verdict.passed, "figure": figure, "limit": verdict.limit, "what": verdict.what}
+
+        self.checks[name] = self._guarded(name, seconds, judged)
+
+    def section(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> None:
+        """Takes measurements that should be done in so many seconds, unless too little time is left."""
+        self.sections[name] = self._guarded(name, seconds, work)
+
+    def _guarded(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        clear_memory(self.device)
+        if self.elapsed() + seconds > self.seconds:
+            reason = f"it may take {seconds:.0f} s, but only {max(0, self.seconds - self.elapsed()):.0f} s are left"
+            say(f"{name}: SKIPPED, {reason}")
+            return {"skipped": reason}
+        began = self.elapsed()
+        try:
+            found = work()
+        except Exception as error:  # on a new device anything may fail, and the rest is still wanted
+            traceback.print_exc(file=sys.stdout)
+            message = f"{type(error).__name__}: {error}"
+            say(f"{name}: FAIL, {message}")
+            return {"error": message}
+        found["section_seconds"] = round(self.elapsed() - began, 2)
+        say(f"{name}: {verdict_of(found) if 'passed' in found else 'done'} in {found['section_seconds']} s")
+        return found
+
+    def failures(self) -> list[str]:
+        """What went wrong; what was skipped is no failure."""
+        failed = [name for name, c in self.checks.items() if "error" in c or c.get("passed") is False]
+        return failed + [name for name, s in self.sections.items() if "error" in s]
+
+    def skipped(self) -> list[str]:
+        """What there was no time for."""
+        return [name for name, found in (self.checks | self.sections).items() if "skipped" in found]
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, flush=True)
+
+
+def verdict_of(check: dict[str, Any]) -> str:
+    """A check's verdict in one line."""
+    verdict = "PASS" if check["passed"] else "FAIL"
+    return f"{verdict}, {_number(check['figure'])} (at most {_number(check['limit'])}): {check['what']}"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The machine and the software."""
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "code_digest": code_digest(),
+        "cuda": torch.version.cuda,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device == "cpu":
+        return {"device": platform.processor() or platform.machine(), "cpu_threads": torch.get_num_threads()} | found
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "device": properties.name,
+        "device_memory_bytes": properties.total_memory,
+        "driver": driver_version(),
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
+    } | found
+
+
+def driver_version() -> str | None:
+    """NVIDIA's driver, None where nvidia-smi is not there to say."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+class Teacher:
+    """The teacher's logits, and how fast they are made."""
+
+    def __init__(self, session: Session) -> None:
+        """Takes random problems of MATH's lengths, and some that are as long as may be."""
+        vocabulary = session.scale.teacher.vocabulary
+        self._session = session
+        self.problems = random_problems(session.scale.problems, session.scale.lengths, vocabulary, "math")
+        self.longest = longest_problems(2 * session.params.training.batch_size, session.scale.lengths, vocabulary)
+        self.store: LogitStore | None = None
+
+    def measure(self) -> dict[str, Any]:
+        """Tokens per second of `capture` and of a bare forward pass over the same batches."""
+        session, shape = self._session, self._session.scale.teacher
+        device, params = session.device, session.params.teacher_logits
+        teacher = random_model(shape, session.params.models, torch.bfloat16, seed=0)
+        batches = in_groups(longest_first(self.problems), params.batch_size)
+        capture_all(teacher, batches[0], params, shape.vocabulary), forward_all(teacher, batches[:1])  # warm-up
+        clear_memory(device)
+        forward_seconds = [seconds_of(lambda: forward_all(teacher, batches), device)[0] for _ in self._passes()]
+        forward_peak = peak_memory(device)
+        clear_memory(device)
+        capture_seconds = []
+        for _ in self._passes():
+            seconds, captured = seconds_of(
+                lambda: capture_all(teacher, self.problems, params, shape.vocabulary), device
+            )
+            capture_seconds.append(seconds)
+        capture_peak = peak_memory(device)
+        longest = capture_all(teacher, self.longest, params, shape.vocabulary)
+        self.store = open_store(session.folder / "math", [*captured, *longest], params)
+        tokens = sum(e.length for e in self.problems)
+        completion_tokens = sum(len(e.completion_ids) for e in self.problems)
+        fast, slow = (statistics.median(s) for s in (forward_seconds, capture_seconds))
+        flops = forward_flops(shape, [e.length for e in self.problems])
+        return {
+            "tokens": tokens,
+            "completion_tokens": completion_tokens,
+            "capture_tokens_per_s": tokens / slow,
+            "forward_tokens_per_s": tokens / fast,
+            "capture_share_of_forward_speed": fast / slow,
+            "forward_model_tflops_per_s": flops / fast / 1e12,
+            "forward_mfu": utilisation(flops, fast, session.peak),
+            "bytes_per_completion_token": sum(c.rows_N.nbytes for c in captured) / completion_tokens,
+            **{f"capture_{name}": value for name, value in capture_peak.items()},
+            **{f"forward_{name}": value for name, value in forward_peak.items()},
+        }
+
+    def _passes(self) -> range:
+        return range(self._session.scale.capture_passes)
+
+
+@torch.inference_mode()
+def forward_all(teacher: PreTrainedModel, batches: list[list[EncodedProblem]]) -> None:
+    """The pass that any capture needs: the layers alone, without lm_head."""
+    for batch in batches:
+        teacher.base_model(input_ids=pad_examples(batch).input_ids_BT.to(teacher.device), use_cache=False)
+
+
+def measure_steps(
+    session: Session,
+    problems: list[EncodedProblem],
+    store: LogitStore | None,
+    *,
+    gradient_checkpointing: bool,
+    moments_on_cpu: bool | None = None,
+    cap: int | None = None,
+) -> dict[str, Any]:
+    """Speed and memory of whole optimiser steps of the student."""
+    arms = five_arms(len(problems))
+    if store is None:
+        raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
+    training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing)
+    params = replace(session.params, training=training)
+    with memory_cap(session.device, cap):
+        student = random_model(session.scale.student, params.models, torch.float32, seed=0)
+        warm_up, steps = session.scale.warm_up_steps, session.scale.steps
+        fits = moments_fit(student)
+        run = start_run(student, arms, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
+        drawn = recorded_draws(run, problems)
+        seconds = []
+        for _ in range(warm_up + steps):
+            taken, _ = seconds_of(
+                lambda: run.step(problems, store, precision(params.models, keep_casts=False)), session.device
+            )
+            seconds.append(taken)
+        memory = peak_memory(session.device)
+    measured = list(zip(seconds, drawn, strict=True))[warm_up:]
+    flops = [training_flops(session.scale.student, examples) for _, examples in measured]
+    return {
+        "batch_size": training.batch_size,
+        "seconds_per_step": statistics.median(s for s, _ in measured),
+        "tokens_per_s": statistics.median(sum(e.length for e in examples) / s for s, examples in measured),
+        "padded_tokens_per_s": statistics.median(
+            padded_tokens(examples, run.micro_batch_tokens) / s for s, examples in measured
+        ),
+        "completion_tokens_per_s": statistics.median(
+            sum(len(e.completion_ids) for e in examples) / s for s, examples in measured
+        ),
+        "tokens_per_step": statistics.mean(sum(e.length for e in examples) for _, examples in measured),
+        "model_tflops_per_s": statistics.median(f / s / 1e12 for f, (s, _) in zip(flops, measured, strict=True)),
+        "mfu": None
+        if session.peak is None
+        else statistics.median(utilisation(f, s, session.peak) for f, (s, _) in zip(flops, measured, strict=True)),
+        "micro_batch_tokens": run.micro_batch_tokens,
+        "moments_on_cpu": not fits if moments_on_cpu is None else moments_on_cpu,
+        "memory_cap_bytes": cap if session.device == "cuda" else None,
+        **memory,
+    }
+
+
+def recorded_draws(run: Run, problems: list[EncodedProblem]) -> list[list[EncodedProblem]]:
+    """A list to which each step of the run will add the examples that it draws."""
+    drawn: list[list[EncodedProblem]] = []
+    original = run.sampler.draw
+
+    def draw(*arguments):
+        result = original(*arguments)
+        drawn.append([problems[i] for i in result.problem_B])
+        return result
+
+    run.sampler.draw = draw
+    return drawn
+
+
+def padded_tokens(examples: list[EncodedProblem], micro_batch_tokens: int | None) -> int:
+    """What is computed with the padding."""
+    groups = micro_batches(examples, micro_batch_tokens)
+    return sum(len(group) * max(examples[i].length for i in group) for group in groups)
+
+
+def measure_generation(session: Session, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
+    """Greedy answers to one batch of prompts; a student computes as it does when it is validated."""
+    generation = session.scale.generation
+    tokenizer = word_tokenizer(shape.vocabulary)
+    model = random_model(shape, session.params.models, dtype, seed=0)
+    problems = random_problems(generation.batch_size, session.scale.lengths, shape.vocabulary - 2, "prompts")
+    prompts = [e.prompt_ids.tolist() for e in problems]
+    with precision(replace(session.params.models, dtype="bfloat16")):
+        generate_answers(model, tokenizer, prompts, replace(generation, max_new_tokens=4))  # warm-up
+        clear_memory(session.device)
+        seconds, answers = seconds_of(lambda: generate_answers(model, tokenizer, prompts, generation), session.device)
+    tokens = sum(len(answer.split()) for answer in answers)  # a word is a token, and end tokens are left out
+    return {
+        "prompts": len(prompts),
+        "prompt_tokens": sum(map(len, prompts)),
+        "max_new_tokens": generation.max_new_tokens,
+        "new_tokens": tokens,
+        "seconds": seconds,
+        "new_tokens_per_s": tokens / seconds,
+        **peak_memory(session.device),
+    }
+
+
+def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose every token is a word, so that the tokens of a text can be counted."""
+    words = {f"w{i}": i for i in range(vocabulary)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106 - not a password
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    last = f"w{vocabulary - 1}"
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=last, pad_token=f"w{vocabulary - 2}")
+
+
+def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:
+    """A short distillation with real weights: the divergence from the teacher must fall.
+
+    The loss is the forward KL alone at temperature 1, so that a step's loss is its KL per completion token.
+    """
+    params = real_params(session.params, smollm2)
+    tokenizer = require_same_vocabulary(params.models)
+    encoding = encode_all(short_problems(), tokenizer, params.models)
+    captured = capture_all(
+        load_model(params.models, "teacher"),
+        encoding.encoded,
+        params.teacher_logits,
+        vocabulary_size(params.models),
+    )
+    store = open_store(session.folder / "real", captured, params.teacher_logits)
+    steps = session.scale.distillation_steps
+    run = start_run(load_model(params.models, "student"), group_into_arms(encoding.problems, "level"), params, steps)
+    kl = [run.step(encoding.encoded, store, precision(params.models, keep_casts=False))[0] for _ in range(steps)]
+    first, last = statistics.mean(kl[:5]), statistics.mean(kl[-5:])
+    fall = Verdict(last / first, 0.9, "mean KL of the last 5 steps over that of the first 5")
+    session.check("kl_falls", lambda: fall, seconds=0)
+    return {
+        "weights": "mini" if smollm2 is None else smollm2.name,
+        "problems": len(encoding.encoded),
+        "steps": steps,
+        "first_five_steps_kl_nats_per_token": first,
+        "last_five_steps_kl_nats_per_token": last,
+    }
+
+
+def real_params(base: Params, smollm2: Path | None) -> Params:
+    """The settings of scale smollm2 or mini, on the device and in the precision of `base`."""
+    params = read_params("mini" if smollm2 is None else "smollm2")
+    teacher, student = (
+        (str(ROOT / params.models.teacher), str(ROOT / params.models.student))
+        if smollm2 is None
+        else (str(smollm2), str(smollm2))
+    )
+    return replace(
+        params,
+        models=replace(
+            params.models,
+            teacher=teacher,
+            teacher_revision=None,
+            student=student,
+            student_revision=None,
+            device=base.models.device,
+            dtype=base.models.dtype,
+        ),
+        training=replace(
+            params.training, batch_size=8, temperature=1.0, distillation_weight=1.0, divergence="forward_kl"
+        ),
+    )
+
+
+def short_problems() -> list[Problem]:
+    """Two generated problems of each subject and level."""
+    return [
+        Problem(f"{subject}-{level}-{i}", p.problem, p.solution, p.level, p.subject, p.answer)
+        for subject in TASKS
+        for level in LEVELS
+        for i, p in enumerate(generate_distinct(subject, level, 2, python_rng(0, "benchmark problems", subject, level)))
+    ]
+
+
+def run_all(session: Session, smollm2: Path | None) -> None:
+    """The checks, then the measurements, the most wanted first."""
+    scale, params = session.scale, session.params
+    setup = functools.cache(lambda: device_checks.prepare(session.folder, scale.checks, scale.check_lengths, params))
+    for check in device_checks.CHECKS:
+        session.check(check.__name__, lambda check=check: check(setup()))
+    teacher = Teacher(session)
+    session.section("teacher_capture", 90, teacher.measure)
+
+    def step_row(name: str, problems: list[EncodedProblem], **settings: Any) -> None:
+        session.section(name, 45, lambda: measure_steps(session, problems, teacher.store, **settings))
+
+    small_gpu = {"gradient_checkpointing": True, "moments_on_cpu": True, "cap": SMALL_GPU_BYTES}
+    step_row("student_step", teacher.problems, gradient_checkpointing=False)
+    step_row("student_step_gradient_checkpointing", teacher.problems, gradient_checkpointing=True)
+    step_row("student_step_on_8_gb", teacher.problems, **small_gpu)
+    step_row("student_step_on_8_gb_longest_problems", teacher.longest, **small_gpu)
+    session.section("distillation", 60, lambda: distil(session, smollm2))
+    session.section("student_generation", 60, lambda: measure_generation(session, scale.student, torch.float32))
+    session.section("teacher_generation", 60, lambda: measure_generation(session, scale.teacher, torch.bfloat16))
+
+
+def report(session: Session, machine: dict[str, Any], tiny: bool) -> dict[str, Any]:
+    """Everything that was found, as a JSON value."""
+    installed = importlib.metadata.packages_distributions()
+    return {
+        "benchmark": "gpu_check",
+        "shapes": "tiny" if tiny else "Qwen2-1.5B and Qwen2-0.5B, random weights",
+        "environment": machine,
+        "peak_tflops_bfloat16": session.peak,
+        "seconds": round(session.elapsed(), 1),
+        "failures": session.failures(),
+        "skipped": session.skipped(),
+        "checks": session.checks,
+        "sections": session.sections,
+        "packages_imported": sorted({name.split(".")[0] for name in sys.modules} & set(installed)),
+    }
+
+
+def print_table(found: dict[str, Any]) -> None:
+    """All figures once more, one under the other."""
+    say(f"\n{found['environment']['device']}, torch {found['environment']['torch']}, {found['seconds']:.0f} s")
+    if found["peak_tflops_bfloat16"] is None:
+        say("MFU is unknown: this device's peak is not in benchmarks/_measure.py")
+    for name, check in found["checks"].items():
+        say(f"  {name:<40} {_state(check) or verdict_of(check)}")
+    for name, section in found["sections"].items():
+        say(f"\n{name}  {_state(section)}")
+        for key, value in section.items():
+            if key not in ("skipped", "error"):
+                say(f"  {key:<40} {_number(value)}")
+    say(f"\nskipped: {', '.join(found['skipped']) or 'nothing'}\nfailed: {', '.join(found['failures']) or 'nothing'}")
+
+
+def _state(found: dict[str, Any]) -> str:
+    if "skipped" in found:
+        return f"SKIPPED: {found['skipped']}"
+    return f"FAIL: {found['error']}" if "error" in found else ""
+
+
+@exit_on_error
+def main() -> None:
+    """Checks and measures, prints and writes what was found; status 1 where something failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M-Instruct, for the short distillation")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file; default: benchmarks/results/gpu_check-DEVICE.json, or none"
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="sections that would take longer are skipped")
+    args = parser.parse_args()
+    device = "cpu" if args.tiny else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("torch finds no CUDA device; run on a GPU machine, or with --tiny on the CPU")
+    params = read_params()
+    threads = 1 if args.tiny else params.models.threads
+    use_threads(threads)
+    name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
+    out = args.out or (
+        None if args.tiny else ROOT / f"benchmarks/results/gpu_check-{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
+    )
+    machine = environment(device)
+    say(f"gpu_check on {name}, at most {args.minutes:g} minutes")
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(
+            device,
+            TINY if args.tiny else QWEN2,
+            replace(params, models=replace(params.models, device=device, threads=threads)),
+            Path(folder),
+            60 * args.minutes,
+            peak_tflops(name),
+        )
+        run_all(session, args.smollm2)
+        found = report(session, machine, args.tiny)
+    print_table(found)
+    if out:
+        write_json(out, found)
+        say(f"written to {out}")
+    sys.exit(1 if found["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The GPU benchmark's own code, run on the CPU at tiny shapes: every check and every figure is there."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+CHECKS = {
+    "float32_products",
+    "loss_float32",
+    "loss_bfloat16",
+    "captured_rows",
+    "same_run_twice",
+    "same_run_twice_with_checkpointing",
+    "gradient_checkpointing",
+    "moments_on_cpu",
+    "resumed_run",
+    "out_of_memory",
+    "kl_falls",
+}
+STEP_ROWS = (
+    "student_step",
+    "student_step_gradient_checkpointing",
+    "student_step_on_8_gb",
+    "student_step_on_8_gb_longest_problems",
+)
+GENERATION_ROWS = ("student_generation", "teacher_generation")
+NEVER = {"dvc", "datasets", "trl", "math_verify", "pandas", "matplotlib"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """What a run in a process of its own says and writes."""
+    out = tmp_path_factory.mktemp("gpu_check") / "tiny.json"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "benchmarks.gpu_check", "--tiny", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(out.read_text())
+
+
+def test_every_check_passes_and_the_divergence_falls(tiny):
+    text, found = tiny
+    assert set(found["checks"]) == CHECKS
+    assert all(check["passed"] for check in found["checks"].values())
+    assert found["failures"] == found["skipped"] == []
+    distillation = found["sections"]["distillation"]
+    assert distillation["last_five_steps_kl_nats_per_token"] < distillation["first_five_steps_kl_nats_per_token"]
+    assert text.count("PASS") == 2 * len(CHECKS)  # as it goes, and in the table
+
+
+def test_every_row_has_its_figures(tiny):
+    sections = tiny[1]["sections"]
+    assert set(sections) == {"teacher_capture", *STEP_ROWS, "distillation", *GENERATION_ROWS}
+    capture = sections["teacher_capture"]
+    assert capture["capture_tokens_per_s"] > 0
+    assert capture["forward_tokens_per_s"] > 0
+    assert capture["bytes_per_completion_token"] == 32 * (4 + 2) + 2 * 4 + 4  # k = 32, two temperatures
+    for row in STEP_ROWS:
+        assert 0 < sections[row]["tokens_per_s"] <= sections[row]["padded_tokens_per_s"]
+        assert sections[row]["mfu"] is None  # a CPU's peak is not known, and no default stands in for it
+        assert sections[row]["moments_on_cpu"] == ("8_gb" in row)
+    for row in GENERATION_ROWS:
+        assert 0 < sections[row]["new_tokens"] <= sections[row]["prompts"] * sections[row]["max_new_tokens"]
+
+
+def test_a_bare_gpu_machine_needs_neither_dvc_nor_datasets(tiny):
+    assert not NEVER & set(tiny[1]["packages_imported"])
+    assert "torch" in tiny[1]["packages_imported"]
+
+
+@pytest.fixture
+def in_process(tmp_path, monkeypatch, capsys):
+    """Runs the benchmark in this process; returns its status, its text and what it wrote."""
+    from benchmarks.gpu_check import main
+
+    def run(*arguments):
+        out = tmp_path / "out.json"
+        monkeypatch.setattr(sys, "argv", ["gpu_check", "--out", str(out), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr(), json.loads(out.read_text()) if out.exists() else None
+
+    return run
+
+
+def test_what_there_is_no_time_for_is_skipped_and_named(in_process):
+    status, text, found = in_process("--tiny", "--minutes", "0")
+    assert status == 0
+    assert set(found["skipped"]) == {*CHECKS - {"kl_falls"}, *found["sections"]}
+    assert "teacher_capture: SKIPPED, it may take 90 s, but only 0 s are left" in text.out
+
+
+def test_without_a_gpu_it_says_so(in_process, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    status, text, found = in_process()
+    assert (status, found) == (1, None)
+    assert text.err == "error: torch finds no CUDA device; run on a GPU machine, or with --tiny on the CPU\n"
+
+
+def test_a_failure_in_one_part_leaves_the_others_and_gives_status_1(in_process, monkeypatch):
+    from benchmarks import _device_checks, gpu_check
+
+    def broken(_):
+        raise RuntimeError("no such kernel")
+
+    def wrong(_):
+        return _device_checks.Verdict(float("nan"), 1.0, "nothing")
+
+    monkeypatch.setattr(_device_checks, "CHECKS", (broken, wrong, _device_checks.loss_float32))
+    monkeypatch.setattr(gpu_check.Teacher, "measure", broken)
+    monkeypatch.setattr(gpu_check, "distil", lambda *_: {})
+    status, _, found = in_process("--tiny")
+    assert status == 1
+    assert found["failures"] == ["broken", "wrong", "teacher_capture", *STEP_ROWS]
+    assert found["checks"]["broken"] == {"error": "RuntimeError: no such kernel"}
+    assert found["checks"]["wrong"]["figure"] is None
+    assert found["checks"]["loss_float32"]["passed"]
+    assert "new_tokens_per_s" in found["sections"]["student_generation"]

@@ -91,7 +91,7 @@ def open_store(folder: Path, captured: Sequence[CapturedProblem], params: Teache
     """Writes a logit store and opens it as a run does."""
     write_shard(folder / "parts/shard-00000", captured)
     identity = {"top_k": params.top_k, "temperatures": params.temperatures}
-    finish_store(folder / "store", [folder / "parts/shard-00000"], identity)
+    finish_store(folder / "store", [folder / "parts/shard-00000"], identity, "train", [])
     return LogitStore(folder / "store", identity)
 
 

@@ -20,6 +20,7 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
 from pipeline.errors import exit_on_error
 from pipeline.files import replacing_folder
+from pipeline.interrupts import Interrupted, uninterrupted
 from pipeline.language_models.mini import MiniShape, build_model, build_tokenizer
 from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
 from pipeline.paths import MINI_MODELS
@@ -78,23 +79,31 @@ def train(
         load_optimizer_tensors(muon, "muon", tensors)
         load_optimizer_tensors(adamw, "adamw", tensors)
 
+    def save(done: int) -> None:
+        weights = {f"model.{n}": p for n, p in model.named_parameters()}
+        checkpoint.save(weights | optimizer_tensors(muon, "muon") | optimizer_tensors(adamw, "adamw"), {"step": done})
+
+    done = first_step
     progress = tqdm(range(first_step, params.steps), initial=first_step, total=params.steps, desc=role, mininterval=2)
-    for step in progress:
-        for optimizer, peak in peaks:
-            for group in optimizer.param_groups:
-                group["lr"] = peak * learning_rate_factor(step, params.steps)
-        examples = draw_examples(params, seed, role, step, tokenizer)
-        loss = accumulate_gradients(model, examples, tokenizer.pad_token_id)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
-        for optimizer, _ in peaks:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if (step + 1) % CHECKPOINT_STEPS == 0:
-            weights = {f"model.{n}": p for n, p in model.named_parameters()}
-            checkpoint.save(
-                weights | optimizer_tensors(muon, "muon") | optimizer_tensors(adamw, "adamw"), {"step": step + 1}
-            )
+    try:
+        for step in progress:
+            for optimizer, peak in peaks:
+                for group in optimizer.param_groups:
+                    group["lr"] = peak * learning_rate_factor(step, params.steps)
+            examples = draw_examples(params, seed, role, step, tokenizer)
+            loss = accumulate_gradients(model, examples, tokenizer.pad_token_id)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
+            with uninterrupted():
+                for optimizer, _ in peaks:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                done = step + 1
+            progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if done % CHECKPOINT_STEPS == 0:
+                save(done)
+    except Interrupted:
+        save(done)
+        raise
     return model
 
 

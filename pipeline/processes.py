@@ -50,6 +50,10 @@ class Processes:
         self.sum_([total])
         return total.tolist()
 
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether the value is true in some process."""
+        return self.sum_values([value], device) != [0.0]
+
     def wait(self) -> None:
         """Returns when every process has come here."""
         if self.count > 1:

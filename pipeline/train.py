@@ -10,6 +10,7 @@ import argparse
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
@@ -25,8 +26,9 @@ from pipeline.distillation.checkpoint import Checkpoint, code_digest
 from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
-from pipeline.errors import ParamsError, exit_on_error
+from pipeline.errors import ParamsError, TrainingError, exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json, write_text
+from pipeline.interrupts import Interrupted, finish_regardless, requested, uninterrupted
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import (
     load_model,
@@ -108,6 +110,7 @@ def main() -> None:
         checkpoint = Checkpoint(f"train-{name}", run_identity(args.method, args.seed, params))
         train(run, name, encoding.encoded, store, budget, params, tokenizer, checkpoint, arms, processes)
         if processes.is_main:
+            finish_regardless()
             write_results(run, args.method, args.seed, params, tokenizer, encoding.problems, processes)
             checkpoint.delete()
 
@@ -149,20 +152,31 @@ def train(
         ) as progress,
     ):
         validation = Validation(read_problems("validation"), tokenizer, grader, params, processes)
-        if run.steps_done == 0:
-            validation.add_to(run)
-        while run.steps_done < budget.steps:
-            started = time.perf_counter()
-            loss, tokens = run.step(encoded, store, precision(params.models, keep_casts=False))
-            seconds = time.perf_counter() - started
-            run.training_seconds += seconds
-            progress.update()
-            favourite = {"arm": arms.names[run.favourite_arm()]} if run.learner else {}
-            progress.set_postfix(loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False)
-            if run.steps_done in validate_at:
-                validation.add_to(run)
-            if run.steps_done % params.training.checkpoint_steps == 0 and processes.is_main:
+        try:
+            # several processes stop together, between two steps: they would wait for one that left alone
+            with uninterrupted() if processes.count > 1 else nullcontext():
+                while True:
+                    if processes.any(requested(), run.student.device):
+                        raise Interrupted
+                    if run.steps_done in validate_at and not run.log.has_validation(run.steps_done):
+                        validation.add_to(run)
+                    if run.steps_done == budget.steps:
+                        break
+                    started = time.perf_counter()
+                    loss, tokens = run.step(encoded, store, precision(params.models, keep_casts=False))
+                    seconds = time.perf_counter() - started
+                    run.training_seconds += seconds
+                    progress.update()
+                    favourite = {"arm": arms.names[run.favourite_arm()]} if run.learner else {}
+                    progress.set_postfix(
+                        loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False
+                    )
+                    if run.steps_done % params.training.checkpoint_steps == 0 and processes.is_main:
+                        checkpoint.save(*run.state())
+        except (Interrupted, TrainingError):
+            if processes.is_main and run.consistent:
                 checkpoint.save(*run.state())
+            raise
 
 
 class Validation:
@@ -192,8 +206,9 @@ class Validation:
         correct, timeouts = self._processes.sum_values(
             [sum(grade.correct for grade in grades), sum(grade.timed_out for grade in grades)], run.student.device
         )
-        run.grading_timeouts += int(timeouts)
-        run.log.add_validation(run.steps_done, correct / self._problems)
+        with uninterrupted():
+            run.grading_timeouts += int(timeouts)
+            run.log.add_validation(run.steps_done, correct / self._problems)
 
 
 def write_results(

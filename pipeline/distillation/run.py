@@ -24,6 +24,7 @@ from pipeline.distillation.sampler import Sampler
 from pipeline.distillation.schedule import learning_rate_factor
 from pipeline.distillation.step import ExampleSignals, StepSignals, accumulate_gradients
 from pipeline.errors import TrainingError
+from pipeline.interrupts import uninterrupted
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import TrainingParams
 from pipeline.processes import Processes
@@ -49,6 +50,7 @@ class Run:
         self.sampler = Sampler(arms, seed)
         self.log = RunLog(arms.names)
         self.steps_done = 0
+        self.consistent = True  # False while a step changes one thing after the other: no time for a checkpoint
         self.training_seconds = 0.0
         self.grading_timeouts = 0
         self.micro_batch_tokens = training.micro_batch_tokens
@@ -71,25 +73,38 @@ class Run:
         """
         step = self.steps_done
         probabilities_A = self.curriculum.probabilities(step / self._steps)
-        draw = self.sampler.draw(step, probabilities_A, self._training.batch_size)
-        examples = [encoded[i] for i in draw.problem_B]
+        dealt = self.sampler.state()
         try:
+            draw = self.sampler.draw(step, probabilities_A, self._training.batch_size)
+            examples = [encoded[i] for i in draw.problem_B]
             seen = self._gradients(examples, store, precision)
+            self._clip_gradients()
+        except BaseException as error:
+            self.sampler.load_state(dealt)  # so that a checkpoint may be saved: nothing else has changed yet
+            if isinstance(error, TrainingError):
+                raise TrainingError(f"step {step}: {error}") from error
+            raise
+        with uninterrupted():
+            self.consistent = False
             self._update(step)
-        except TrainingError as error:
-            raise TrainingError(f"step {step}: {error}") from error
-        rewards: dict[int, float] = {}
-        q_values_A = None
-        if self.learner is not None:
-            rewards = self.learner.update(
-                StepSignals(
-                    step, draw.arm_B, seen.tokens_B, seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B
+            rewards: dict[int, float] = {}
+            q_values_A = None
+            if self.learner is not None:
+                rewards = self.learner.update(
+                    StepSignals(
+                        step,
+                        draw.arm_B,
+                        seen.tokens_B,
+                        seen.teacher_log_prob_B,
+                        seen.student_log_prob_B,
+                        seen.divergence_B,
+                    )
                 )
-            )
-            q_values_A = self.learner.q_values_A.copy()
-        tokens = sum(e.length for e in examples)
-        self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, tokens, seen.loss)
-        self.steps_done += 1
+                q_values_A = self.learner.q_values_A.copy()
+            tokens = sum(e.length for e in examples)
+            self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, tokens, seen.loss)
+            self.steps_done += 1
+            self.consistent = True
         return seen.loss, tokens
 
     def _gradients(
@@ -104,9 +119,11 @@ class Run:
                     seen = accumulate_gradients(
                         self.student, examples, store, self._loss_settings, self.micro_batch_tokens, self._processes
                     )
-            except torch.OutOfMemoryError:
-                pass  # dealt with below, where the exception no longer keeps its tensors alive
-            if self._processes.sum_values([seen is None], self.student.device) == [0.0]:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # dealt with below, where the exception no longer keeps its tensors alive
+            if not self._processes.any(seen is None, self.student.device):
                 break
             self.student.zero_grad(set_to_none=True)
             self._halve_micro_batches(examples)
@@ -125,14 +142,14 @@ class Run:
         largest = min(self.micro_batch_tokens or sys.maxsize, longest * len(examples))
         if largest <= longest:
             raise TrainingError(
-                f"the GPU's memory does not suffice for one example of {longest} tokens; lower models.max_tokens or "
+                f"the memory does not suffice for one example of {longest} tokens; lower models.max_tokens or "
                 "set training.gradient_checkpointing to true"
             )
         self.micro_batch_tokens = largest // 2
         torch.cuda.empty_cache()
         if self._processes.is_main:
             print(
-                f"out of GPU memory at step {self.steps_done}: going on with micro-batches of at most "
+                f"out of memory at step {self.steps_done}: going on with micro-batches of at most "
                 f"{self.micro_batch_tokens} tokens",
                 file=sys.stderr,
             )
@@ -151,10 +168,12 @@ class Run:
             seen, loss=loss, teacher_log_prob_B=teacher_B, student_log_prob_B=student_B, divergence_B=divergence_B
         )
 
-    def _update(self, step: int) -> None:
+    def _clip_gradients(self) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._training.gradient_clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"the gradient's norm is {norm.item()}; lower training.learning_rate")
+
+    def _update(self, step: int) -> None:
         factor = learning_rate_factor(step, self._steps, self._training.warmup_share)
         self._optimizer.step(self._training.learning_rate * factor)
 
@@ -192,6 +211,11 @@ class Run:
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
         self.grading_timeouts = state["grading_timeouts"]
         self.micro_batch_tokens = state["micro_batch_tokens"]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or, where torch says so with a plain RuntimeError, on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def checkpoint_layers(student: PreTrainedModel) -> None:

@@ -58,6 +58,10 @@ class RunLog:
         self._curve.append([step, self.examples, self.tokens, accuracy, loss])
         self._losses.clear()
 
+    def has_validation(self, step: int) -> bool:
+        """Whether the learning curve has its point at `step`; a run may be stopped just before."""
+        return bool(self._curve) and self._curve[-1][0] == step
+
     def write(self, folder: Path) -> None:
         """Writes both logs as CSV."""
         write_text(folder / LEARNING_CURVE, _csv(CURVE_COLUMNS, self._curve))

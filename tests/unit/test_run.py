@@ -109,14 +109,14 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(store, tiny_model, mon
     assert memory.failures == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith("out of GPU memory at step 0: going on with micro-batches of at most")
+    assert lines[1].startswith("out of memory at step 0: going on with micro-batches of at most")
     assert run.micro_batch_tokens <= 60
     assert run.state()[1]["micro_batch_tokens"] == run.micro_batch_tokens  # a resumed run goes on with the same cut
 
 
 def test_an_example_that_does_not_fit_alone_stops_the_run(store, tiny_model, monkeypatch):
     monkeypatch.setattr(run_module, "accumulate_gradients", SmallMemory(3))
-    with pytest.raises(TrainingError, match=r"step 0: the GPU's memory does not suffice for one example of \d+ tokens"):
+    with pytest.raises(TrainingError, match=r"step 0: the memory does not suffice for one example of \d+ tokens"):
         take_steps(start(tiny_model()), store, 1)
 
 

@@ -1,0 +1,227 @@
+"""Stages that are killed, run again, and must end with the bytes of an uninterrupted run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+METHODS = ("rl", "traditional", "easy_to_hard", "hard_to_easy", "random")
+CHANGING = {"training_seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
+SMALL = {
+    "data": {"train_size": 35, "validation_size": 35, "test_size": 35},
+    "training": {"epochs": 2, "steps_per_epoch": 4, "batch_size": 4, "validations": 2, "checkpoint_steps": 2},
+    "generation": {"max_new_tokens": 8},
+    "teacher_logits": {
+        "shard_size": 10,
+        "sampling": {"attempts": 2, "temperature": 0.7, "max_new_tokens": 48, "batch_size": 16, "seed": 0},
+    },
+}
+SMALL_MODEL = {
+    "hidden_size": 16,
+    "layers": 1,
+    "heads": 2,
+    "kv_heads": 1,
+    "feed_forward_size": 24,
+    "steps": 10,
+    "batch_size": 4,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage with its arguments; `own_words` has the teacher write the solutions."""
+
+    stage: str
+    arguments: tuple[str, ...] = ()
+    own_words: bool = False
+
+    def __str__(self) -> str:
+        """How tables and test names call it."""
+        return " ".join([self.stage, *(a.lstrip("-") for a in self.arguments), *["own words"] * self.own_words])
+
+
+CASES = (
+    Case("prepare"),
+    Case("pretrain"),
+    Case("teacher_logits"),
+    Case("teacher_logits", own_words=True),
+    *(Case("train", ("--method", method, "--seed", "0")) for method in METHODS),
+    Case("evaluate", ("--reference", "teacher")),
+    Case("evaluate", ("--method", "rl", "--seed", "0")),
+    Case("report"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: exit status (negative: the signal that ended it), its file-system events, seconds."""
+
+    status: int
+    events: int | None
+    seconds: float
+    seconds_after_signal: float
+
+
+class Zygote:
+    """The process that forks stages, see zygote.py."""
+
+    def __init__(self, log: Path) -> None:
+        """Starts it; what stages print is appended to `log`."""
+        self.log = log
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.zygote", str(ROOT / "models/mini")],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, case: Case, number: int = signal.SIGKILL, **when: float | None) -> Outcome:
+        """Runs a stage in `folder`, ended by a signal `at_event` or `after` seconds, if either is given."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {
+            "folder": str(folder),
+            "stage": case.stage,
+            "arguments": case.arguments,
+            "log": str(self.log),
+            "signal": number,
+        }
+        print(json.dumps(request | when), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        assert answer, "the zygote died"
+        return Outcome(**json.loads(answer))
+
+    def finish(self, folder: Path, case: Case) -> Outcome:
+        """Runs a stage to its end, which must be a good one."""
+        outcome = self.run(folder, case)
+        assert outcome.status == 0, f"{case} in {folder}: exit status {outcome.status}; {self.log} tells why"
+        return outcome
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A case's folder before the stage, every file after it, and how the uninterrupted stage went."""
+
+    case: Case
+    before: Path
+    after: dict[str, str]
+    outcome: Outcome
+
+
+class References:
+    """Makes, once for each case, what interrupted runs are compared with."""
+
+    def __init__(self, zygote: Zygote, folder: Path) -> None:
+        """`folder` is to hold the projects."""
+        self._zygote, self._folder = zygote, folder
+        self._made: dict[Case, Reference] = {}
+
+    def of(self, case: Case) -> Reference:
+        """The reference of a case, made with those it rests on if need be."""
+        if case not in self._made:
+            before = self._folder / f"before {case}"
+            self._make_ready(before, case)
+            with scratch_copy(before) as project:
+                outcome = self._zygote.finish(project, case)
+                self._made[case] = Reference(case, before, contents(project), outcome)
+        return self._made[case]
+
+    def _make_ready(self, folder: Path, case: Case) -> None:
+        """A project in which everything that comes before the case is done."""
+        new_project(folder, own_words=case.own_words)
+        needs = {
+            "prepare": [],
+            "pretrain": [],
+            "teacher_logits": [Case("prepare")],
+            "train": [Case("prepare"), Case("teacher_logits")],
+            "evaluate": [Case("prepare"), Case("teacher_logits")],
+            "report": [Case("prepare"), Case("teacher_logits")],
+        }[case.stage]
+        trained = ["rl"] if case.arguments[:2] == ("--method", "rl") and case.stage == "evaluate" else []
+        if case.stage == "report":
+            trained = ["rl", "traditional"]
+        needs = needs + [Case("train", ("--method", method, "--seed", "0")) for method in trained]
+        if trained:
+            needs += [Case("evaluate", ("--reference", name)) for name in ("teacher", "untrained_student")]
+        if case.stage == "report":
+            needs += [Case("evaluate", ("--method", method, "--seed", "0")) for method in trained]
+        for needed in needs:
+            self._zygote.finish(folder, needed)
+
+
+def new_project(folder: Path, *, own_words: bool = False) -> None:
+    """A folder with the mini models and params of small sizes."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values |= {"scale": "mini", "seeds": [0], "methods": ["rl", "traditional"]}
+    for section, change in SMALL.items():
+        values["scales"]["mini"][section].update(change)
+    values["scales"]["mini"]["teacher_logits"]["targets"] = "teacher" if own_words else "reference"
+    values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
+    values["report"]["resamples"] = 100
+    for role in ("teacher", "student"):
+        values["pretrain"][role] |= SMALL_MODEL
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    shutil.copytree(ROOT / "models/mini", folder / "models/mini")
+
+
+@contextmanager
+def scratch_copy(folder: Path) -> Iterator[Path]:
+    """A copy to work in, gone afterwards."""
+    copy = folder.with_name(f"work on {folder.name}")
+    shutil.copytree(folder, copy)
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of every file below a folder, checkpoints and temporary files included.
+
+    Left out are locks, and what honestly differs from run to run: times and memory.
+    """
+    found = {}
+    for path in sorted(folder.glob("**/*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            if not any(path.iterdir()):
+                found[name + "/"] = "empty"
+        elif path.suffix != ".lock":
+            found[name] = _digest(path)
+    return found
+
+
+def _digest(path: Path) -> str:
+    data = path.read_bytes()
+    if path.parent.name == "training" and path.suffix == ".json":
+        data = json.dumps({k: v for k, v in json.loads(data).items() if k not in CHANGING}).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """Names of files that are missing, left over, or have other bytes."""
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))

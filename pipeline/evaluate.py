@@ -31,6 +31,7 @@ from pipeline.language_models.loading import (
 )
 from pipeline.language_models.prompts import encode_all, encode_prompt
 from pipeline.language_models.vllm_engine import generate_with_vllm, require_vllm
+from pipeline.locks import only_one
 from pipeline.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
 from pipeline.paths import (
     CHECKPOINTS,
@@ -93,21 +94,22 @@ def main() -> None:
         parser.error("give either --reference, or --method and --seed")
     params = read_params(ParamsFile())
     name = args.reference or f"{args.method}-{args.seed}"
-    join_processes(params.models)
-    if params.evaluation.engine == "vllm":
-        require_vllm(params.models)
-    problems = read_problems("test")
-    tokenizer = require_same_vocabulary(params.models)
-    model = load(name, params.models)
-    with precision(params.models):
-        fidelity = measure_fidelity(model, tokenizer, problems, params)
-    outputs = answer(name, model, tokenizer, problems, params)  # last, because vLLM needs the GPU for itself
-    rows = graded_rows(name, problems, outputs, params.grading)
-    write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
-    write_json(
-        EVALUATION_METRICS / f"{name}.json",
-        {"name": name, "method": args.method, "seed": args.seed} | accuracies(rows) | vars(fidelity),
-    )
+    with only_one(f"evaluate-{name}"):
+        join_processes(params.models)
+        if params.evaluation.engine == "vllm":
+            require_vllm(params.models)
+        problems = read_problems("test")
+        tokenizer = require_same_vocabulary(params.models)
+        model = load(name, params.models)
+        with precision(params.models):
+            fidelity = measure_fidelity(model, tokenizer, problems, params)
+        outputs = answer(name, model, tokenizer, problems, params)  # last, because vLLM needs the GPU for itself
+        rows = graded_rows(name, problems, outputs, params.grading)
+        write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
+        write_json(
+            EVALUATION_METRICS / f"{name}.json",
+            {"name": name, "method": args.method, "seed": args.seed} | accuracies(rows) | vars(fidelity),
+        )
 
 
 def load(name: str, models: ModelsParams) -> PreTrainedModel:

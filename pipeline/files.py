@@ -6,25 +6,27 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.interrupts import uninterrupted
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it becomes `path` in one step, on failure it is gone."""
+    """Yields a temporary path beside `path`; on success it becomes `path` in one step, on failure it is gone.
+
+    One writer at a time (see locks.py): the temporary name is always the same, so that what a killed process left is
+    written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -32,20 +34,34 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder beside `path`; on success it replaces `path`, on failure it is gone."""
+    """Yields an empty temporary folder beside `path`; on success it replaces `path`, on failure it is gone.
+
+    As with files, one writer at a time; what a killed process left is cleared away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    temporary, aside = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old.tmp")
+    if aside.exists() and not path.exists():
+        aside.replace(path)  # killed between the two renames below
+    for leftover in (temporary, aside):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            path.replace(aside := temporary.with_suffix(".old.tmp"))
-            temporary.replace(path)
-            shutil.rmtree(aside)
-        else:
+        with uninterrupted():
+            if path.exists():
+                path.replace(aside)
             temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, aside):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder in one step: a process killed meanwhile never leaves a part of it under its name."""
+    aside = path.with_name(f".{path.name}.old.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.replace(aside)
+    shutil.rmtree(aside)
 
 
 def write_text(path: Path, text: str) -> None:

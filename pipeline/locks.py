@@ -9,11 +9,10 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import BusyError
 from pipeline.paths import CHECKPOINTS
-from pipeline.processes import Processes
 
 
 @contextmanager
-def only_one(name: str, processes: Processes = Processes()) -> Iterator[None]:  # noqa: B008 - frozen
+def only_one(name: str, *, is_main: bool = True) -> Iterator[None]:
     """Holds a lock that the operating system frees when the process ends, however it ends.
 
     Where several processes share the work, the main one holds it for all.
@@ -21,7 +20,7 @@ def only_one(name: str, processes: Processes = Processes()) -> Iterator[None]:  
     Raises:
         BusyError: another process holds it.
     """
-    if not processes.is_main:
+    if not is_main:
         yield
         return
     CHECKPOINTS.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.errors import ParamsError, exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json
+from pipeline.locks import only_one
 from pipeline.params import DataParams, ParamsFile
 from pipeline.paths import PREPARE_METRICS, PREPARED
 from pipeline.problems.grading import Grader, compared_as_text
@@ -37,24 +38,25 @@ class PrepareParams:
 def main() -> None:
     """Prepares the problems of the active scale."""
     params = read_params(ParamsFile())
-    prepared = load(params.data)
-    with Grader(GRADING_SECONDS, GRADING_WORKERS) as grader:
-        problems = [problem for split in SPLITS for problem in prepared.splits[split]]
-        textual = compared_as_text(problems, grader, description="parse gold answers")
-    with replacing_folder(PREPARED) as folder:
-        for split in SPLITS:
-            write_problems(split, prepared.splits[split], folder)
-    write_json(
-        PREPARE_METRICS,
-        {
-            "scale": params.scale,
-            "source": params.data.source,
-            "splits": {
-                split: summary(prepared.splits[split], textual, PREPARED / f"{split}.jsonl") for split in SPLITS
+    with only_one("prepare"):
+        prepared = load(params.data)
+        with Grader(GRADING_SECONDS, GRADING_WORKERS) as grader:
+            problems = [problem for split in SPLITS for problem in prepared.splits[split]]
+            textual = compared_as_text(problems, grader, description="parse gold answers")
+        with replacing_folder(PREPARED) as folder:
+            for split in SPLITS:
+                write_problems(split, prepared.splits[split], folder)
+        write_json(
+            PREPARE_METRICS,
+            {
+                "scale": params.scale,
+                "source": params.data.source,
+                "splits": {
+                    split: summary(prepared.splits[split], textual, PREPARED / f"{split}.jsonl") for split in SPLITS
+                },
+                "dropped": prepared.dropped,
             },
-            "dropped": prepared.dropped,
-        },
-    )
+        )
 
 
 def read_params(file: ParamsFile) -> PrepareParams:

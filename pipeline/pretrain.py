@@ -22,6 +22,7 @@ from pipeline.errors import exit_on_error
 from pipeline.files import replacing_folder
 from pipeline.interrupts import Interrupted, uninterrupted
 from pipeline.language_models.mini import MiniShape, build_model, build_tokenizer
+from pipeline.locks import only_one
 from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
 from pipeline.paths import MINI_MODELS
 from pipeline.problems.mini_math import LEVELS, TASKS, generate
@@ -37,17 +38,18 @@ CHECKPOINT_STEPS = 250
 def main() -> None:
     """Trains and saves both models."""
     params = read_params(ParamsFile())
-    torch.set_num_threads(params.threads)
-    tokenizer = build_tokenizer()
-    for role, model_params in (("teacher", params.teacher), ("student", params.student)):
-        checkpoint = Checkpoint(
-            f"pretrain-{role}", {"params": asdict(model_params), "seed": params.seed, "code": code_digest()}
-        )
-        model = train(role, model_params, params.seed, tokenizer, checkpoint)
-        with replacing_folder(MINI_MODELS / role) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        checkpoint.delete()
+    with only_one("pretrain"):
+        torch.set_num_threads(params.threads)
+        tokenizer = build_tokenizer()
+        for role, model_params in (("teacher", params.teacher), ("student", params.student)):
+            checkpoint = Checkpoint(
+                f"pretrain-{role}", {"params": asdict(model_params), "seed": params.seed, "code": code_digest()}
+            )
+            model = train(role, model_params, params.seed, tokenizer, checkpoint)
+            with replacing_folder(MINI_MODELS / role) as folder:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+            checkpoint.delete()
 
 
 def read_params(file: ParamsFile) -> PretrainParams:

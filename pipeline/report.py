@@ -11,6 +11,7 @@ from pipeline.analysis.summary import summarise
 from pipeline.analysis.tables import experiment_report
 from pipeline.errors import exit_on_error
 from pipeline.files import replacing_file, write_json, write_text
+from pipeline.locks import only_one
 from pipeline.params import ParamsFile, ReportParams
 
 RESULTS = Path("metrics/all_results_enhanced.json")
@@ -43,15 +44,16 @@ def read_params(file: ParamsFile) -> Params:
 def main() -> None:
     """Makes all outputs, then writes them, so that an error leaves none behind."""
     params = read_params(ParamsFile())
-    results = read_results(params.methods, params.seeds)
-    summary = summarise(results, params.scale, params.report)
-    report = experiment_report(summary)
-    picture = comprehensive_comparison(results, summary, params.report)
-    write_json(RESULTS, summary.as_json())
-    write_text(REPORT, report)
-    write_text(CURVES, learning_curves(results))
-    with replacing_file(PICTURE) as temporary:
-        temporary.write_bytes(picture)
+    with only_one("report"):
+        results = read_results(params.methods, params.seeds)
+        summary = summarise(results, params.scale, params.report)
+        report = experiment_report(summary)
+        picture = comprehensive_comparison(results, summary, params.report)
+        write_json(RESULTS, summary.as_json())
+        write_text(REPORT, report)
+        write_text(CURVES, learning_curves(results))
+        with replacing_file(PICTURE) as temporary:
+            temporary.write_bytes(picture)
 
 
 def learning_curves(results: Results) -> str:

@@ -9,7 +9,6 @@ Several processes (torchrun, accelerate launch) share out the shards.
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from pipeline.distillation.loss import float32_product
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
 from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import digest_of, file_digest, write_json
+from pipeline.files import digest_of, file_digest, remove_folder, write_json
 from pipeline.language_models.loading import load_model, require_same_vocabulary
 from pipeline.language_models.prompts import EncodedProblem, Encoding, encode_all, longest_first
 from pipeline.locks import only_one
@@ -72,7 +71,7 @@ def main() -> None:
         "targets": params.teacher_logits.targets,
     }
     load_teacher = functools.cache(lambda: load_model(params.models, "teacher"))
-    with only_one("teacher_logits", processes):
+    with only_one("teacher_logits", is_main=processes.is_main):
         problems: dict[Split, list[Problem]] = {split: read_problems(split) for split in SPLITS}
         metrics: dict[str, Any] = {"targets": params.teacher_logits.targets}
         if params.teacher_logits.targets == "teacher":
@@ -88,7 +87,7 @@ def main() -> None:
         if processes.is_main:
             write_json(TEACHER_LOGITS_METRICS, metrics | summary(encodings))
             for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses nothing finished
-                shutil.rmtree(folder)
+                remove_folder(folder)
 
 
 def teacher_solutions(

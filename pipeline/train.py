@@ -94,7 +94,7 @@ def main() -> None:
     params = read_params(ParamsFile(), args.method)
     name = f"{args.method}-{args.seed}"
     processes = join_processes(params.models)
-    with only_one(f"train-{name}", processes):
+    with only_one(f"train-{name}", is_main=processes.is_main):
         tokenizer = require_same_vocabulary(params.models)
         prepared = read_problems("train")
         made_from = store_identity(params.models, tokenizer) | {"problems": file_digest(PREPARED / "train.jsonl")}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.files import digest_of, file_digest, replacing_file
+from pipeline.files import digest_of, file_digest, remove_folder, replacing_file
 from pipeline.paths import CHECKPOINTS
 
 FINGERPRINT = 20  # hexadecimal digits of an identity that name its folder
@@ -67,7 +66,7 @@ class Checkpoint:
     def delete(self) -> None:
         """Removes this work's checkpoints, those of earlier params or code too; for when the result is in its place."""
         for folder in self._parent.glob(f"{self._name}-{'[0-9a-f]' * FINGERPRINT}"):
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

@@ -82,9 +82,9 @@ class Zygote:
         """Starts it; what stages print is appended to `log`."""
         self.log = log
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote", str(ROOT / "models/mini")],
+            [sys.executable, "-m", "tests.faults.zygote"],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,7 +1,7 @@
 """A process that has imported the project and forks a child for every stage it is asked to run, to be killed or not.
 
 Importing torch takes seconds, forking milliseconds: hundreds of kills become affordable. A request is one line of
-JSON on stdin, the answer one on stdout. The forked child has used neither autograd nor threads before.
+JSON on stdin, the answer one on stdout. It starts no thread itself and never computes, so that a fork is sound.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
-from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 STAGES = ("prepare", "pretrain", "teacher_logits", "train", "evaluate", "report")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -26,17 +28,18 @@ def main() -> None:
     """Answers requests until its input ends."""
     modules = {name: importlib.import_module(f"pipeline.{name}") for name in STAGES}
     modules["pretrain"].CHECKPOINT_STEPS = 4  # its real interval is longer than the runs here
-    warm_up(Path(sys.argv[1]))
+    warm_up()
+    tqdm.monitor_interval = 0  # no thread
     for line in sys.stdin:
         print(json.dumps(run(modules, json.loads(line))), flush=True)
 
 
-def warm_up(models: Path) -> None:
+def warm_up() -> None:
     """Imports what transformers imports only on first use."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-    AutoModelForCausalLM.from_pretrained(models / "student")
-    AutoTokenizer.from_pretrained(models / "student")
+    assert Qwen2ForCausalLM.__module__
+    assert Qwen2Tokenizer.__module__
 
 
 def run(modules: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def run_stage(module: Any, request: dict[str, Any], report: int) -> None:
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         warnings.simplefilter("error")
+        tqdm.set_lock(threading.RLock())  # its own is shared with all forks, and a killed one might never free it
         sys.argv = [request["stage"], *request["arguments"]]
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.addaudithook(count)

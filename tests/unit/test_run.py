@@ -127,3 +127,31 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_problem(store, tiny_mod
         run.student.get_input_embeddings().weight[faulty] = torch.nan
     with pytest.raises(TrainingError, match=r"step \d: the loss is nan on problems \[.*\]; lower training.learning"):
         take_steps(run, store)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")],
+    ids=["Python", "torch"],
+)
+def test_a_cpu_that_runs_out_of_memory_halves_the_micro_batch_too(store, tiny_model, monkeypatch, capsys, error):
+    original, failed = run_module.accumulate_gradients, []
+
+    def fail_once(*arguments):
+        if not failed:
+            failed.append(1)
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(run_module, "accumulate_gradients", fail_once)
+    take_steps(start(tiny_model()), store, 1)
+    assert capsys.readouterr().err.startswith("out of memory at step 0: going on with micro-batches of at most")
+
+
+def test_other_runtime_errors_are_not_taken_for_memory(store, tiny_model, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(run_module, "accumulate_gradients", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        take_steps(start(tiny_model()), store, 1)

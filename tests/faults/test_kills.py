@@ -28,7 +28,7 @@ def test_sigterm_ends_a_stage_within_ten_seconds_and_the_next_run_ends_with_the_
     reference = references.of(case)
     rng = random.Random(f"SIGTERM {case}")
     with scratch_copy(reference.before) as project:
-        outcome = zygote.run(project, case, signal.SIGTERM, at_event=rng.randint(1, reference.outcome.events // 3))
+        outcome = zygote.run(project, case, signal.SIGTERM, at_event=rng.randint(1, reference.outcome.events // 4))
         assert outcome.status == 128 + signal.SIGTERM
         assert outcome.seconds_after_signal < 10
         assert "Traceback" not in zygote.log.read_text()

@@ -3,12 +3,13 @@
 # make shared                      for several machines: what all cells need, from the DVC remote and back to it
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
 # make test                        sets up .venv and runs the tests
+# make torture                     kills every stage at every change of a file, for about half an hour
 
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install repro cells shared worker remote test lint
+.PHONY: install repro cells shared worker remote test torture lint
 
 install: $(VENV)/installed
 
@@ -34,6 +35,9 @@ worker: remote
 
 remote:
 	@dvc remote default >/dev/null || { echo 'error: name the DVC remote first: dvc remote add --default storage URL' >&2; exit 1; }
+
+torture: install
+	python -m tests.faults.torture
 
 test: install
 	python -m pytest

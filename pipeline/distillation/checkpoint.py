@@ -38,6 +38,7 @@ class Checkpoint:
     def __init__(self, name: str, identity: dict[str, Any], folder: Path = CHECKPOINTS) -> None:
         """`identity` is any JSON value that names everything the result depends on."""
         self._parent, self._name = folder, name
+        self._identity = json.dumps(identity)
         self.folder = folder / f"{name}-{digest_of(identity)[:FINGERPRINT]}"
         self.path = self.folder / "state.safetensors"
 
@@ -46,11 +47,13 @@ class Checkpoint:
         flat = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
         text = json.dumps(state, allow_nan=False)
         with replacing_file(self.path) as temporary:
-            save_file(flat, temporary, metadata={"state": text, "digest": _content_digest(flat, text)})
+            metadata = {"state": text, "digest": _content_digest(flat, text), "identity": self._identity}
+            save_file(flat, temporary, metadata=metadata)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The stored tensors and state, or None where there is none that can be trusted."""
+        """The stored tensors and state, or None where there is none that can be trusted; a line says why not."""
         if not self.path.exists():
+            self._explain_others()
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
@@ -63,10 +66,29 @@ class Checkpoint:
             return None
         return tensors, json.loads(metadata["state"])
 
+    def _explain_others(self) -> None:
+        """Says of each checkpoint of the same name what it differs in from what is asked for."""
+        for path in sorted(self._parent.glob(f"{self._name}-{'[0-9a-f]' * FINGERPRINT}/{self.path.name}")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    other = json.loads(file.metadata()["identity"])
+                why = f"is of other {', '.join(differing(other, json.loads(self._identity)))}"
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                why = f"is damaged ({error})"
+            print(f"checkpoint {path} {why}; starting from the beginning", file=sys.stderr)
+
     def delete(self) -> None:
         """Removes this work's checkpoints, those of earlier params or code too; for when the result is in its place."""
         for folder in self._parent.glob(f"{self._name}-{'[0-9a-f]' * FINGERPRINT}"):
             remove_folder(folder)
+
+
+def differing(one: Any, other: Any, name: str = "") -> list[str]:
+    """Dotted names of the entries in which two JSON values differ."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [] if one == other else [name]
+    keys = sorted(one.keys() | other.keys())
+    return [d for key in keys for d in differing(one.get(key), other.get(key), f"{name}.{key}" if name else key)]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

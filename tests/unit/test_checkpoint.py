@@ -18,10 +18,22 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     }
 
 
-def test_another_identity_does_not_find_it(tmp_path):
-    Checkpoint("x", {"p": 1}, tmp_path).save(TENSORS, {})
+def test_another_identity_does_not_find_it_and_is_told_what_differs(tmp_path, capsys):
+    made_from = {"params": {"lr": 0.1, "arms": (1, 2)}, "code": "abc"}
+    Checkpoint("x", made_from, tmp_path).save(TENSORS, {})
+    assert Checkpoint("x", made_from | {"params": {"lr": 0.2, "arms": (1, 2)}, "data": "d"}, tmp_path).load() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "state.safetensors is of other data, params.lr; starting from the beginning" in line
+    assert Checkpoint("y", made_from, tmp_path).load() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_checkpoint_of_something_else_is_said_to_be_damaged(tmp_path, capsys):
+    other = Checkpoint("x", {"p": 1}, tmp_path)
+    other.save(TENSORS, {})
+    other.path.write_bytes(b"nothing")
     assert Checkpoint("x", {"p": 2}, tmp_path).load() is None
-    assert Checkpoint("y", {"p": 1}, tmp_path).load() is None
+    assert "is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

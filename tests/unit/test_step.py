@@ -1,8 +1,12 @@
 """A training step: micro-batches, signals, and what happens when numbers go wrong."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.distillation.logit_store import (
     LogitStore,
@@ -165,3 +169,83 @@ def test_a_student_meets_lm_head_in_the_precision_it_computes_in(tiny_model):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
         assert predicting_states(tiny_model(), batch).dtype == torch.float32
     assert predicting_states(tiny_model().bfloat16(), batch).dtype == torch.bfloat16
+
+
+TEMPERATURES = [1.0, 1.7, 3.0, 5.0]
+
+
+def definition(student, example, store, config, total_tokens):
+    """One example's loss in float64 from its definition: alone, unpadded, all logits, gradients by autograd."""
+    tokens = torch.from_numpy(np.concatenate([example.prompt_ids, example.completion_ids]).astype(np.int64))
+    start, t = len(example.prompt_ids), config.temperature
+    logits = student(input_ids=tokens[None]).logits[0, start - 1 : -1]
+    targets = store.targets([example], t)
+    p = torch.cat([targets.log_probs_NK, targets.log_tail_N[:, None]], 1).double().exp()
+    q = torch.softmax(logits / t, 1).gather(1, targets.token_ids_NK)
+    q = torch.cat([q, 1 - q.sum(1, keepdim=True)], 1)
+
+    def kl(a, b):
+        return torch.where(a > 0, a * (a.log() - b.log()), 0.0).sum()
+
+    m = config.jsd_beta * p + (1 - config.jsd_beta) * q
+    divergence = {
+        "forward_kl": lambda: kl(p, q),
+        "reverse_kl": lambda: kl(q, p),
+        "jsd": lambda: config.jsd_beta * kl(p, m) + (1 - config.jsd_beta) * kl(q, m),
+    }[config.divergence]()
+    cross_entropy = torch.nn.functional.cross_entropy(logits, tokens[start:], reduction="sum")
+    w = config.distillation_weight
+    return ((1 - w) * cross_entropy + w * t**2 * divergence) / total_tokens
+
+
+@pytest.fixture(scope="module")
+def exact_case(tmp_path_factory, tokenizer):
+    """Stores for several k, a student, and the same student in float64."""
+    from pipeline.language_models.mini import MiniShape, build_model
+    from pipeline.params import TeacherLogitsParams
+    from tests.conftest import builder_of
+
+    shape = MiniShape(hidden_size=16, layers=2, heads=2, kv_heads=1, feed_forward_size=24)
+    torch.manual_seed(5)
+    teacher, student = (build_model(shape, tokenizer).eval() for _ in range(2))
+    for model in (teacher, student):  # far from uniform, as trained models are
+        model.get_output_embeddings().weight.data *= 20
+    stores = {}
+    for k in (1, 5, 40):
+        folder = tmp_path_factory.mktemp(f"top-{k}")
+        params = builder_of("teacher_logits", TeacherLogitsParams)(top_k=k, temperatures=TEMPERATURES)
+        write_shard(folder / "work", capture(teacher, EXAMPLES, params, 102))
+        finish_store(folder / "store", [folder / "work"], {"temperatures": TEMPERATURES}, "train", [])
+        stores[k] = LogitStore(folder / "store", {})
+    return stores, student, copy.deepcopy(student).double()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    divergence=st.sampled_from(("forward_kl", "reverse_kl", "jsd")),
+    temperature=st.sampled_from(TEMPERATURES),
+    weight=st.floats(0, 1),
+    beta=st.floats(0.05, 0.95),
+    k=st.sampled_from([1, 5, 40]),
+    chosen=st.lists(st.sampled_from(EXAMPLES), min_size=1, max_size=6, unique_by=lambda e: e.id),
+    micro_batch_tokens=st.none() | st.integers(1, 60),
+    processes=st.integers(1, 3),
+)
+def test_padding_micro_batches_and_processes_leave_the_gradient_that_of_the_definition(
+    exact_case, divergence, temperature, weight, beta, k, chosen, micro_batch_tokens, processes
+):
+    stores, student, oracle = exact_case
+    config = LossSettings(temperature, weight, divergence, beta)
+    total = sum(len(e.completion_ids) for e in chosen)
+    oracle.zero_grad()
+    expected = sum(definition(oracle, e, stores[k], config, total) for e in chosen)
+    expected.backward()
+    student.zero_grad()
+    loss = sum(
+        accumulate_gradients(student, chosen, stores[k], config, micro_batch_tokens, Processes(rank, processes)).loss
+        for rank in range(processes)
+    )
+    assert loss == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+    exact = torch.cat([p.grad.flatten() for p in oracle.parameters()])
+    found = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
+    assert (found - exact).norm() < 1e-5 * exact.norm() + 1e-5

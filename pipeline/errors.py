@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.interrupts import Interrupted, interruptible
 
@@ -40,6 +41,17 @@ class TrainingError(PipelineError, ArithmeticError):
 
 class ResultsError(PipelineError, ValueError):
     """Result files needed for the report are missing or disagree."""
+
+
+class StorageError(PipelineError, OSError):
+    """A file or folder cannot be written: the disk is full, or writing is not allowed."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """`reason` is the system's own word for it."""
+        super().__init__(
+            f"{path} cannot be written ({reason}); free some space or mend the permissions, and run the command again"
+        )
+        self.reason = reason
 
 
 class BusyError(PipelineError, RuntimeError):

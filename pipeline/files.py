@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import StorageError
 from pipeline.interrupts import uninterrupted
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -21,15 +25,16 @@ def replacing_file(path: Path) -> Iterator[Path]:
     One writer at a time (see locks.py): the temporary name is always the same, so that what a killed process left is
     written over.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,22 +43,37 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     As with files, one writer at a time; what a killed process left is cleared away.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary, aside = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old.tmp")
-    if aside.exists() and not path.exists():
-        aside.replace(path)  # killed between the two renames below
-    for leftover in (temporary, aside):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        with uninterrupted():
-            if path.exists():
-                path.replace(aside)
-            temporary.replace(path)
-    finally:
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if aside.exists() and not path.exists():
+            aside.replace(path)  # killed between the two renames below
         for leftover in (temporary, aside):
             shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            with uninterrupted():
+                if path.exists():
+                    path.replace(aside)
+                temporary.replace(path)
+        finally:
+            for leftover in (temporary, aside):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turns the failure to write `path`, of which libraries tell in their own ways, into a StorageError."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StorageError):  # of a file inside the folder `path`
+            raise StorageError(path, error.reason) from error
+        for number in CANNOT_WRITE:
+            if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
+                raise StorageError(path, os.strerror(number).lower()) from error
+        raise
 
 
 def remove_folder(path: Path) -> None:

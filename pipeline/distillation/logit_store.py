@@ -16,6 +16,7 @@ would be noise there. Together with the offsets it gives a distribution that sum
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -110,7 +111,9 @@ def write_shard(folder: Path, problems: Sequence[CapturedProblem]) -> None:
         index.append({"id": p.id, "digest": p.digest, "row": row, "rows": len(p.rows_N)})
         row += len(p.rows_N)
     with replacing_folder(folder) as temporary:
-        np.save(temporary / ROWS, np.concatenate([p.rows_N for p in problems]), allow_pickle=False)
+        rows = io.BytesIO()  # numpy would write to a file by itself and not say why it cannot
+        np.save(rows, np.concatenate([p.rows_N for p in problems]), allow_pickle=False)
+        (temporary / ROWS).write_bytes(rows.getbuffer())
         write_json(temporary / INDEX, index)
 
 

@@ -19,7 +19,7 @@ from pipeline.distillation.run import Run
 from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
 from pipeline.seeding import numpy_rng
-from pipeline.teacher_logits import capture, in_groups
+from pipeline.teacher_logits import capture, in_groups, scheme_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,13 +84,16 @@ def capture_all(
 ) -> list[CapturedProblem]:
     """What the stage `teacher_logits` captures of some problems, in its batches."""
     batches = in_groups(longest_first(problems), params.batch_size)
-    return [captured for batch in batches for captured in capture(teacher, batch, params, vocabulary)]
+    scheme = scheme_of("train", params)
+    return [
+        captured for batch in batches for captured in capture(teacher, batch, scheme, params.temperatures, vocabulary)
+    ]
 
 
 def open_store(folder: Path, captured: Sequence[CapturedProblem], params: TeacherLogitsParams) -> LogitStore:
     """Writes a logit store and opens it as a run does."""
     write_shard(folder / "parts/shard-00000", captured)
-    identity = {"top_k": params.top_k, "temperatures": params.temperatures}
+    identity = scheme_of("train", params).identity() | {"temperatures": params.temperatures}
     finish_store(folder / "store", [folder / "parts/shard-00000"], identity, "train", [])
     return LogitStore(folder / "store", identity)
 

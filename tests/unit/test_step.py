@@ -6,12 +6,12 @@ import torch
 
 from pipeline.distillation.logit_store import (
     LogitStore,
-    compress,
     finish_store,
     token_digest,
     write_shard,
 )
 from pipeline.distillation.loss import LossSettings, float32_product
+from pipeline.distillation.schemes import TopK
 from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.processes import Processes
@@ -37,9 +37,19 @@ EXAMPLES = [
 def store(tmp_path, tiny_model, capture_params):
     params = capture_params(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1, layers=2).eval()
-    write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params, 102))
-    write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params, 102))
-    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]}, "train", [])
+    write_shard(
+        tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], TopK(params.top_k), params.temperatures, 102)
+    )
+    write_shard(
+        tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], TopK(params.top_k), params.temperatures, 102)
+    )
+    finish_store(
+        tmp_path / "store",
+        sorted((tmp_path / "work").iterdir()),
+        {"scheme": "top_k", "temperatures": [1.0, 2.0]},
+        "train",
+        [],
+    )
     return LogitStore(tmp_path / "store", {})
 
 
@@ -102,7 +112,7 @@ def test_padding_is_on_the_right_and_only_completions_are_targets():
 
 def test_compress_keeps_the_most_likely_tokens_in_order():
     logits = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
-    (row,) = compress(logits, torch.tensor([3]), 2, [1.0, 4.0])
+    (row,) = TopK(2).compress(logits, torch.tensor([3]), torch.empty(1, 2, 0), [1.0, 4.0])
     assert row["token_ids"].tolist() == [1, 3]
     assert row["offsets"].tolist() == [0.0, -1.0]
     z = np.exp([0.0, 3.0, -1.0, 2.0])
@@ -121,9 +131,9 @@ def test_the_digest_of_tokens_follows_prompt_and_completion():
 def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model, capture_params):
     params = capture_params(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1).eval()
-    whole = capture(teacher, EXAMPLES[:2], params, 102)
+    whole = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     teacher.resize_token_embeddings(140)
-    padded = capture(teacher, EXAMPLES[:2], params, 102)
+    padded = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     for a, b in zip(whole, padded, strict=True):
         assert np.array_equal(a.rows_N["token_ids"], b.rows_N["token_ids"])
         assert np.allclose(a.rows_N["log_tails"], b.rows_N["log_tails"], atol=1e-6)

@@ -55,6 +55,7 @@ from pipeline.teacher_logits import in_groups, scheme_of
 KL = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
 CHUNK = 64  # tokens whose float64 logits and gradients are held at once
 BINS = 15
+NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Scale:
     seeds: int
 
 
-FULL = Scale((4, 12, 32, 50), (4, 12), 2, 600, 20, 2, 16, 200, 3)
+FULL = Scale((4, 12, 32, 50), (4, 12), 2, 400, 20, 2, 8, 200, 3)
 TINY = Scale((4, 12), (4,), 1, 90, 1, 1, 4, 3, 1)
 
 
@@ -292,14 +293,18 @@ class Training:
         )
 
 
-def fidelity(params: Params, scale: Scale) -> dict[str, Any]:
-    """Every kind and size, on some problems of all subjects and levels."""
+def fidelity(params: Params, scale: Scale, *, near: bool) -> dict[str, Any]:
+    """Every kind and size, on some problems of all subjects and levels.
+
+    `near` takes, in the student's place, one that has nearly learnt all: the teacher with noise on its weights.
+    """
     vocabulary = vocabulary_size(params.models)
     tokenizer = require_same_vocabulary(params.models)
     encoded = encode_all(generated_problems(scale.problems), tokenizer, params.models).encoded
-    seen = see(
-        load_model(params.models, "teacher"), load_model(params.models, "student"), within(encoded, scale), vocabulary
-    )
+    teacher, student = (load_model(params.models, role) for role in ("teacher", "teacher" if near else "student"))
+    if near:
+        add_noise(student)
+    seen = see(teacher, student, within(encoded, scale), vocabulary)
     p_NV = seen.teacher_NV.softmax(1)
     rows = {
         f"{name} {size}": measure(seen, kind, capture_params(params, kind, size))
@@ -314,6 +319,16 @@ def fidelity(params: Params, scale: Scale) -> dict[str, Any]:
         "teacher_entropy": -torch.xlogy(p_NV, p_NV).sum(1).mean().item(),
         "rows": rows,
     }
+
+
+@torch.no_grad()
+def add_noise(model: PreTrainedModel) -> None:
+    """Adds NOISE of each matrix's own root mean square to its weights, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.base_model.layers.parameters():
+        if parameter.ndim == 2:
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * parameter.square().mean().sqrt() * NOISE)
 
 
 def within(encoded: list[EncodedProblem], scale: Scale) -> list[EncodedProblem]:
@@ -381,8 +396,9 @@ def main() -> None:
     found: dict[str, Any] = {"benchmark": "cache_fidelity", "environment": environment("cpu"), "scale": asdict(scale)}
     found["fidelity"] = {}
     for name, params in pairs.items():
-        found["fidelity"][name] = fidelity(params, scale)
-        print_fidelity(name, found["fidelity"][name])
+        for label, near in ((name, False), (f"{name}_near", True)):
+            found["fidelity"][label] = fidelity(params, scale, near=near)
+            print_fidelity(label, found["fidelity"][label])
     found["left_out"] = [] if args.smollm2 else ["smollm2: no folder was given"]
     say(f"\nleft out: {', '.join(found['left_out']) or 'nothing'}\n")
     with tempfile.TemporaryDirectory() as folder:

@@ -99,6 +99,8 @@ def test_every_kind_and_size_has_its_figures_and_what_is_left_out_is_said(tiny):
     text, found = tiny
     expected = {f"{kind} {size}" for kind in KINDS for size in (4, 12)}
     assert set(found["fidelity"]["mini"]["rows"]) == expected
+    assert set(found["fidelity"]["mini_near"]["rows"]) == expected
+    assert 0 < found["fidelity"]["mini_near"]["dense_kl"] < found["fidelity"]["mini"]["dense_kl"]
     assert found["fidelity"]["mini"]["vocabulary"] == 102
     assert all(name in text for name in expected)
     assert found["left_out"] == ["smollm2: no folder was given"]

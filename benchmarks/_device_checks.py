@@ -29,7 +29,7 @@ from pipeline.distillation.run import Run
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.loading import precision
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.teacher_logits import capture
+from pipeline.teacher_logits import capture, scheme_of
 
 STEPS = 4
 
@@ -176,7 +176,10 @@ def captured_rows(setup: Setup) -> Verdict:
     """What `capture` keeps of a bfloat16 teacher: log-probabilities and tail masses."""
     teacher = random_model(setup.shape, setup.params.models, torch.bfloat16, seed=1)
     batch, params = setup.problems[:4], setup.params.teacher_logits
-    rows = [captured.rows_N for captured in capture(teacher, batch, params, setup.shape.vocabulary)]
+    scheme = scheme_of("train", params)
+    rows = [
+        captured.rows_N for captured in capture(teacher, batch, scheme, params.temperatures, setup.shape.vocabulary)
+    ]
     with torch.inference_mode():
         padded = pad_examples(batch)
         hidden_NH = predicting_states(teacher, padded).double().cpu()

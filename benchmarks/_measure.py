@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
+import platform
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from pipeline.distillation.checkpoint import code_digest
 from pipeline.language_models.loading import ready
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
@@ -152,3 +157,39 @@ def memory_cap(device: str, limit: int | None) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, flush=True)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The machine and the software."""
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "code_digest": code_digest(),
+        "cuda": torch.version.cuda,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device == "cpu":
+        return {"device": platform.processor() or platform.machine(), "cpu_threads": torch.get_num_threads()} | found
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "device": properties.name,
+        "device_memory_bytes": properties.total_memory,
+        "driver": driver_version(),
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
+    } | found
+
+
+def driver_version() -> str | None:
+    """NVIDIA's driver, None where nvidia-smi is not there to say."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or None

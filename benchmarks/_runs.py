@@ -1,10 +1,10 @@
-"""Random problems, their teacher logits, and runs over them: what gpu_check's measurements and checks both need."""
+"""Problems, their teacher logits, and runs over them: what the benchmarks share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,8 +18,10 @@ from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finis
 from pipeline.distillation.run import Run
 from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
-from pipeline.seeding import numpy_rng
-from pipeline.teacher_logits import capture, in_groups
+from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
+from pipeline.problems.record import Problem
+from pipeline.seeding import numpy_rng, python_rng
+from pipeline.teacher_logits import capture, in_groups, scheme_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +45,43 @@ def read_params(scale: str = "qwen2") -> Params:
         file.section(f"scales.{scale}.training", TrainingParams),
         file.section("curricula.rl", rl.Params),
     )
+
+
+def real_params(smollm2: Path | None, models: ModelsParams) -> Params:
+    """The settings of scale smollm2 or mini, on the device and in the precision of `models`; the loss is the KL."""
+    params = read_params("mini" if smollm2 is None else "smollm2")
+    teacher, student = (
+        (str(ROOT / params.models.teacher), str(ROOT / params.models.student))
+        if smollm2 is None
+        else (str(smollm2), str(smollm2))
+    )
+    return replace(
+        params,
+        models=replace(
+            params.models,
+            teacher=teacher,
+            teacher_revision=None,
+            student=student,
+            student_revision=None,
+            device=models.device,
+            dtype=models.dtype,
+        ),
+        training=replace(
+            params.training, batch_size=8, temperature=1.0, distillation_weight=1.0, divergence="forward_kl"
+        ),
+    )
+
+
+def generated_problems(per_cell: int) -> list[Problem]:
+    """So many generated problems of each subject and level, cell by cell."""
+    return [
+        Problem(f"{subject}-{level}-{i}", p.problem, p.solution, p.level, p.subject, p.answer)
+        for subject in TASKS
+        for level in LEVELS
+        for i, p in enumerate(
+            generate_distinct(subject, level, per_cell, python_rng(0, "benchmark problems", subject, level))
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -84,13 +123,16 @@ def capture_all(
 ) -> list[CapturedProblem]:
     """What the stage `teacher_logits` captures of some problems, in its batches."""
     batches = in_groups(longest_first(problems), params.batch_size)
-    return [captured for batch in batches for captured in capture(teacher, batch, params, vocabulary)]
+    scheme = scheme_of("train", params)
+    return [
+        captured for batch in batches for captured in capture(teacher, batch, scheme, params.temperatures, vocabulary)
+    ]
 
 
 def open_store(folder: Path, captured: Sequence[CapturedProblem], params: TeacherLogitsParams) -> LogitStore:
     """Writes a logit store and opens it as a run does."""
     write_shard(folder / "parts/shard-00000", captured)
-    identity = {"top_k": params.top_k, "temperatures": params.temperatures}
+    identity = scheme_of("train", params).identity() | {"temperatures": params.temperatures}
     finish_store(folder / "store", [folder / "parts/shard-00000"], identity, "train", [])
     return LogitStore(folder / "store", identity)
 

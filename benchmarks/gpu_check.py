@@ -18,11 +18,8 @@ import argparse
 import functools
 import importlib.metadata
 import math
-import platform
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,11 +40,13 @@ from benchmarks._measure import (
     GIB,
     Shape,
     clear_memory,
+    environment,
     forward_flops,
     memory_cap,
     peak_memory,
     peak_tflops,
     random_model,
+    say,
     seconds_of,
     training_flops,
     utilisation,
@@ -58,15 +57,16 @@ from benchmarks._runs import (
     Params,
     capture_all,
     five_arms,
+    generated_problems,
     longest_problems,
     open_store,
     random_problems,
     read_params,
+    real_params,
     start_run,
 )
 from pipeline.distillation.adamw import moments_fit
 from pipeline.distillation.arms import group_into_arms
-from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.run import Run
 from pipeline.distillation.step import micro_batches, pad_examples
@@ -76,10 +76,7 @@ from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import load_model, precision, require_same_vocabulary, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
 from pipeline.params import GenerationParams
-from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
-from pipeline.problems.record import Problem
 from pipeline.processes import use_threads
-from pipeline.seeding import python_rng
 from pipeline.teacher_logits import in_groups
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
@@ -190,11 +187,6 @@ class Session:
         return [name for name, found in (self.checks | self.sections).items() if "skipped" in found]
 
 
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, flush=True)
-
-
 def verdict_of(check: dict[str, Any]) -> str:
     """A check's verdict in one line."""
     verdict = "PASS" if check["passed"] else "FAIL"
@@ -207,37 +199,6 @@ def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
-
-
-def environment(device: str) -> dict[str, Any]:
-    """The machine and the software."""
-    found = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": importlib.metadata.version("transformers"),
-        "code_digest": code_digest(),
-        "cuda": torch.version.cuda,
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-    }
-    if device == "cpu":
-        return {"device": platform.processor() or platform.machine(), "cpu_threads": torch.get_num_threads()} | found
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "device": properties.name,
-        "device_memory_bytes": properties.total_memory,
-        "driver": driver_version(),
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
-    } | found
-
-
-def driver_version() -> str | None:
-    """NVIDIA's driver, None where nvidia-smi is not there to say."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 class Teacher:
@@ -408,9 +369,9 @@ def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:
 
     The loss is the forward KL alone at temperature 1, so that a step's loss is its KL per completion token.
     """
-    params = real_params(session.params, smollm2)
+    params = real_params(smollm2, session.params.models)
     tokenizer = require_same_vocabulary(params.models)
-    encoding = encode_all(short_problems(), tokenizer, params.models)
+    encoding = encode_all(generated_problems(2), tokenizer, params.models)
     captured = capture_all(
         load_model(params.models, "teacher"),
         encoding.encoded,
@@ -431,41 +392,6 @@ def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:
         "first_five_steps_kl_nats_per_token": first,
         "last_five_steps_kl_nats_per_token": last,
     }
-
-
-def real_params(base: Params, smollm2: Path | None) -> Params:
-    """The settings of scale smollm2 or mini, on the device and in the precision of `base`."""
-    params = read_params("mini" if smollm2 is None else "smollm2")
-    teacher, student = (
-        (str(ROOT / params.models.teacher), str(ROOT / params.models.student))
-        if smollm2 is None
-        else (str(smollm2), str(smollm2))
-    )
-    return replace(
-        params,
-        models=replace(
-            params.models,
-            teacher=teacher,
-            teacher_revision=None,
-            student=student,
-            student_revision=None,
-            device=base.models.device,
-            dtype=base.models.dtype,
-        ),
-        training=replace(
-            params.training, batch_size=8, temperature=1.0, distillation_weight=1.0, divergence="forward_kl"
-        ),
-    )
-
-
-def short_problems() -> list[Problem]:
-    """Two generated problems of each subject and level."""
-    return [
-        Problem(f"{subject}-{level}-{i}", p.problem, p.solution, p.level, p.subject, p.answer)
-        for subject in TASKS
-        for level in LEVELS
-        for i, p in enumerate(generate_distinct(subject, level, 2, python_rng(0, "benchmark problems", subject, level)))
-    ]
 
 
 def run_all(session: Session, smollm2: Path | None) -> None:

@@ -204,7 +204,7 @@ def measure_fidelity(
 ) -> Fidelity:
     """Runs the model over the reference solutions and compares it with the cached teacher, token by token."""
     encoded = encode_all(problems, tokenizer, params.models).encoded
-    store = LogitStore(TEACHER_LOGITS / "test", store_identity(params.models, tokenizer))
+    store = LogitStore(TEACHER_LOGITS / "test", store_identity(params.models, tokenizer) | {"scheme": "top_k"})
     settings = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
     divergences, agrees, confidences, hits = [], [], [], []
     groups = list(micro_batches(encoded, FIDELITY_TOKENS))

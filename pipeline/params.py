@@ -90,7 +90,9 @@ class TeacherLogitsParams:
 
     targets: Literal["reference", "teacher"]
     sampling: SamplingParams
+    scheme: Literal["top_k", "sampled"]
     top_k: Positive
+    draws: Annotated[int, Field(gt=0, lt=2**16)]
     temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
     batch_size: Positive
     shard_size: Positive

@@ -1,6 +1,7 @@
-"""Stage `teacher_logits`: one pass of the teacher over all problems; keeps its top-k logits per completion token.
+"""Stage `teacher_logits`: one pass of the teacher over all problems; keeps its logits of each completion token.
 
-Where `targets` is teacher, it first samples solutions of its own to the training problems.
+Where `targets` is teacher, it first samples solutions of its own to the training problems. Where `scheme` is sampled,
+draws are kept of the training problems, and top-k logits of the others: what is measured there must be exact.
 
 A killed capture goes on where it stopped: finished shards wait in a folder under checkpoints/ until all are there.
 Several processes (torchrun, accelerate launch) share out the shards.
@@ -9,7 +10,7 @@ Several processes (torchrun, accelerate launch) share out the shards.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import (
     CHUNK_ELEMENTS,
     CapturedProblem,
-    compress,
     finish_store,
     store_identity,
     token_digest,
     write_shard,
 )
 from pipeline.distillation.loss import float32_product
+from pipeline.distillation.schemes import Sampled, Scheme, TopK
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
 from pipeline.errors import ParamsError, exit_on_error
@@ -66,7 +67,6 @@ def main() -> None:
     tokenizer = require_same_vocabulary(params.models)
     identity = store_identity(params.models, tokenizer) | {
         "device": params.models.device,
-        "top_k": params.teacher_logits.top_k,
         "temperatures": params.teacher_logits.temperatures,
         "targets": params.teacher_logits.targets,
     }
@@ -80,9 +80,11 @@ def main() -> None:
             metrics |= solutions.summary()
         encodings = {split: encode_all(problems[split], tokenizer, params.models) for split in SPLITS}
         for split, encoding in encodings.items():
-            shards = capture_shards(split, longest_first(encoding.encoded), identity, params, load_teacher, processes)
+            scheme = scheme_of(split, params.teacher_logits)
+            made_from = identity | scheme.identity() | {"problems": file_digest(PREPARED / f"{split}.jsonl")}
+            encoded = longest_first(encoding.encoded)
+            shards = capture_shards(split, encoded, scheme, made_from, params, load_teacher, processes)
             if processes.is_main:
-                made_from = identity | {"problems": file_digest(PREPARED / f"{split}.jsonl")}
                 finish_store(TEACHER_LOGITS / split, shards, made_from, split, problems[split])
         if processes.is_main:
             write_json(TEACHER_LOGITS_METRICS, metrics | summary(encodings))
@@ -105,9 +107,17 @@ def teacher_solutions(
     return sample_solutions(problems, load_teacher, tokenizer, params.models, sampling, folder, processes)
 
 
+def scheme_of(split: Split, params: TeacherLogitsParams) -> Scheme:
+    """What is kept of a split."""
+    if params.scheme == "sampled" and split == "train":
+        return Sampled(params.draws, params.sampling.seed)
+    return TopK(params.top_k)
+
+
 def capture_shards(
     split: Split,
     encoded: list[EncodedProblem],
+    scheme: Scheme,
     identity: dict[str, Any],
     params: Params,
     load_teacher: Callable[[], PreTrainedModel],
@@ -131,7 +141,9 @@ def capture_shards(
         for path, group in missing:
             captured = []
             for batch in in_groups(group, params.teacher_logits.batch_size):
-                captured += capture(load_teacher(), batch, params.teacher_logits, identity["vocabulary"])
+                captured += capture(
+                    load_teacher(), batch, scheme, params.teacher_logits.temperatures, identity["vocabulary"]
+                )
                 progress.update(len(batch))
             write_shard(path, captured)
     processes.wait()
@@ -145,18 +157,24 @@ def in_groups(encoded: list[EncodedProblem], size: int) -> list[list[EncodedProb
 
 @torch.inference_mode()
 def capture(
-    teacher: PreTrainedModel, batch: list[EncodedProblem], params: TeacherLogitsParams, vocabulary: int
+    teacher: PreTrainedModel,
+    batch: list[EncodedProblem],
+    scheme: Scheme,
+    temperatures: Sequence[float],
+    vocabulary: int,
 ) -> list[CapturedProblem]:
     """One forward pass; logits are made for completion tokens alone, and a chunk of them at a time."""
     padded = pad_examples(batch)
     hidden_NH = predicting_states(teacher, padded)
     labels_N = padded.labels_N.to(teacher.device)
+    uniforms_NTD = torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch])
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
     chunk = max(1, CHUNK_ELEMENTS // vocabulary)
+    chunks = zip(hidden_NH.split(chunk), labels_N.split(chunk), uniforms_NTD.split(chunk), strict=True)
     rows_N = np.concatenate(
         [
-            compress(float32_product(hidden_CH, weight_VH.T), labels_C, params.top_k, params.temperatures)
-            for hidden_CH, labels_C in zip(hidden_NH.split(chunk), labels_N.split(chunk), strict=True)
+            scheme.compress(float32_product(hidden_CH, weight_VH.T), labels_C, uniforms_CTD, temperatures)
+            for hidden_CH, labels_C, uniforms_CTD in chunks
         ]
     )
     ends = np.cumsum([len(e.completion_ids) for e in batch])

@@ -26,6 +26,7 @@ from pipeline.distillation.checkpoint import Checkpoint, code_digest
 from pipeline.distillation.logit_store import LogitStore, store_identity
 from pipeline.distillation.run import Run
 from pipeline.distillation.schedule import Budget, budget_of, validation_steps
+from pipeline.distillation.schemes import SchemeName
 from pipeline.errors import ParamsError, TrainingError, exit_on_error
 from pipeline.files import file_digest, replacing_folder, write_json, write_text
 from pipeline.interrupts import Interrupted, finish_regardless, requested, uninterrupted
@@ -53,6 +54,7 @@ class Params:
     """What this stage depends on; `curriculum` is an instance of the method's own Params."""
 
     models: ModelsParams
+    scheme: SchemeName
     training: TrainingParams
     generation: GenerationParams
     grading: GradingParams
@@ -75,6 +77,7 @@ def read_params(file: ParamsFile, method: str) -> Params:
     """The parameters a run of `method` depends on."""
     return Params(
         file.scale_section("models", ModelsParams),
+        file.scale_section("teacher_logits.scheme", SchemeName),
         file.scale_section("training", TrainingParams),
         file.scale_section("generation", GenerationParams),
         file.scale_section("grading", GradingParams),
@@ -92,12 +95,16 @@ def main() -> None:
     if args.seed < 0:
         parser.error("--seed must not be negative")
     params = read_params(ParamsFile(), args.method)
+    require_unbiased(params)
     name = f"{args.method}-{args.seed}"
     processes = join_processes(params.models)
     with only_one(f"train-{name}", is_main=processes.is_main):
         tokenizer = require_same_vocabulary(params.models)
         prepared = read_problems("train")
-        made_from = store_identity(params.models, tokenizer) | {"problems": file_digest(PREPARED / "train.jsonl")}
+        made_from = store_identity(params.models, tokenizer) | {
+            "scheme": params.scheme,
+            "problems": file_digest(PREPARED / "train.jsonl"),
+        }
         store = LogitStore(TEACHER_LOGITS / "train", made_from)
         encoding = encode_all(read_problems("train", store.folder), tokenizer, params.models)
         store.require(encoding.encoded)
@@ -113,6 +120,19 @@ def main() -> None:
             finish_regardless()
             write_results(run, args.method, args.seed, params, tokenizer, encoding.problems, processes)
             checkpoint.delete()
+
+
+def require_unbiased(params: Params) -> None:
+    """Checks that the divergence can be learnt from what is kept of the teacher.
+
+    Raises:
+        ParamsError: draws of the teacher are to be learnt by another divergence than forward KL.
+    """
+    if params.scheme == "sampled" and params.training.divergence != "forward_kl":
+        raise ParamsError(
+            f"params.yaml: training.divergence is {params.training.divergence}, whose gradient is biased on sampled "
+            "teacher logits; set it to forward_kl, or teacher_logits.scheme to top_k"
+        )
 
 
 def run_identity(method: str, seed: int, params: Params) -> dict[str, Any]:

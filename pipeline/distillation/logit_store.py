@@ -1,16 +1,9 @@
-"""The cache of teacher logits: top-k per completion token, keyed by problem id, read problem by problem.
+"""The cache of teacher logits, keyed by problem id and read problem by problem.
 
-A store is a folder of shards and a manifest. A shard holds whole problems, one row per completion token in `rows.npy`:
-
-    token_ids  int32   [k]   the teacher's k most likely tokens, most likely first
-    offsets    float16 [k]   their logits minus the largest one (0 for the first)
-    log_tails  float32 [T]   log of the mass outside the top k, exact, for each temperature
-    log_prob   float32       log-probability of the reference token at temperature 1
-
-and `problems.json` says where each problem's rows are: its id, a digest of its tokens, first row, number of rows.
-Beside the shards, SPLIT.jsonl holds the problems with the solutions that the logits belong to.
-log_tails carries what log Z would, in a form that stays accurate when the tail is tiny: 1 - sum of rounded masses
-would be noise there. Together with the offsets it gives a distribution that sums to one exactly.
+A store is a folder of shards and a manifest. A shard holds whole problems: `rows.npy` has one row per completion token,
+made by the scheme that the manifest names (see schemes.py), and `problems.json` says where each problem's rows are: its
+id, a digest of its tokens, first row, number of rows. Beside the shards, SPLIT.jsonl holds the problems with the
+solutions that the logits belong to.
 """
 
 from __future__ import annotations
@@ -25,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.distillation.loss import TeacherTargets
+from pipeline.distillation.schemes import SCHEMES
 from pipeline.errors import TeacherLogitsError
 from pipeline.files import file_digest, replacing_folder, write_json
 from pipeline.language_models.loading import model_identity, tokenizer_digest, vocabulary_size
@@ -37,7 +29,7 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
 from pipeline.problems.record import Problem, Split, write_problems
 
-FORMAT = 2
+FORMAT = 3
 ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
 CHUNK_ELEMENTS = 2**25  # logits that are compressed at once: 128 MiB of float32, and a few times that on the way
 REMEDY = "run `dvc repro --force --single-item teacher_logits`"
@@ -45,7 +37,7 @@ REMEDY = "run `dvc repro --force --single-item teacher_logits`"
 
 @dataclass(frozen=True)
 class CapturedProblem:
-    """What a store keeps of one problem of N completion tokens: N rows as the module's description has them."""
+    """What a store keeps of one problem of N completion tokens: N rows as its scheme makes them."""
 
     id: str
     digest: str
@@ -74,34 +66,6 @@ def store_identity(models: ModelsParams, tokenizer: PreTrainedTokenizerBase) -> 
         "max_tokens": models.max_tokens,
         "dtype": models.dtype,
     }
-
-
-def row_dtype(k: int, temperatures: int) -> np.dtype:
-    """What is kept of one completion token."""
-    return np.dtype(
-        [
-            ("token_ids", "<i4", (k,)),
-            ("offsets", "<f2", (k,)),
-            ("log_tails", "<f4", (temperatures,)),
-            ("log_prob", "<f4"),
-        ]
-    )
-
-
-def compress(logits_NV: Tensor, labels_N: Tensor, top_k: int, temperatures: Sequence[float]) -> np.ndarray:
-    """The rows of a store for N tokens, from the teacher's logits in float32."""
-    k = min(top_k, logits_NV.shape[1])
-    top_NK, token_ids_NK = logits_NV.topk(k, dim=1)
-    rest_NV = logits_NV.scatter(1, token_ids_NK, -torch.inf)
-    log_tails_NT = torch.stack(
-        [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1
-    )
-    rows_N = np.empty(len(logits_NV), row_dtype(k, len(temperatures)))
-    rows_N["token_ids"] = token_ids_NK.int().cpu().numpy()
-    rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
-    rows_N["log_tails"] = log_tails_NT.cpu().numpy()
-    rows_N["log_prob"] = logits_NV.log_softmax(dim=1).gather(1, labels_N[:, None])[:, 0].cpu().numpy()
-    return rows_N
 
 
 def write_shard(folder: Path, problems: Sequence[CapturedProblem]) -> None:
@@ -150,6 +114,7 @@ class LogitStore:
                     f"{folder} was captured with {key} = {found!r}, but this run needs {value!r}; {REMEDY}"
                 )
         self.temperatures: list[float] = manifest["identity"]["temperatures"]
+        self._scheme = SCHEMES[manifest["identity"]["scheme"]]
         self._check_files(manifest["files"])
         self._places: dict[str, Place] = {}
         for shard in sorted({name.split("/")[0] for name in manifest["files"] if "/" in name}):
@@ -220,25 +185,11 @@ class LogitStore:
         """
         column = self.require_temperature(temperature)
         rows_N = np.concatenate([_read(self._place(problem)) for problem in problems])
-        return restore(
-            *(torch.from_numpy(rows_N[name].copy()) for name in ("token_ids", "offsets")),
-            torch.from_numpy(rows_N["log_tails"][:, column].copy()),
-            torch.from_numpy(rows_N["log_prob"].copy()),
-            temperature,
-        )
+        return self._scheme.restore(rows_N, column, temperature)
 
 
 def _read(place: Place) -> np.ndarray:
     return np.fromfile(place.file, place.dtype, place.rows, offset=place.offset)
-
-
-def restore(
-    token_ids_NK: Tensor, offsets_NK: Tensor, log_tail_N: Tensor, log_prob_N: Tensor, temperature: float
-) -> TeacherTargets:
-    """Targets at one temperature: the top k share the mass the tail leaves, in proportion to their softened logits."""
-    log_head_N = torch.log(-torch.expm1(log_tail_N))
-    log_probs_NK = torch.log_softmax(offsets_NK.float() / temperature, dim=1) + log_head_N[:, None]
-    return TeacherTargets(token_ids_NK.long(), log_probs_NK, log_tail_N, log_prob_N)
 
 
 def token_digest(problem: EncodedProblem) -> str:

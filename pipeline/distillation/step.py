@@ -22,7 +22,9 @@ class StepSignals:
 
     arm_B: the arm it was drawn from. tokens_B: completion tokens. teacher_log_prob_B, student_log_prob_B:
     log-probability of the whole completion at temperature 1 (nats, the student's before this step's update).
-    divergence_B: divergence per completion token (nats).
+    divergence_B: divergence per completion token (nats). On sampled teacher logits it is the KL of the draws' own
+    shares from the student, which exceeds the teacher's on average by what the shares lack in entropy: an amount that
+    no student changes, so differences between steps are not biased by it.
     """
 
     step: int

@@ -164,3 +164,20 @@ def test_a_second_process_for_the_same_run_is_refused(small_project, stage, caps
         assert "another process is already working on train-rl-0" in refused(
             stage, capsys, "train", "--method", "rl", "--seed", "0"
         )
+
+
+def test_logits_of_another_scheme_are_refused(small_project, stage, capsys):
+    change_params(setting(*MINI, "teacher_logits", "scheme", value="sampled"))
+    assert "was captured with scheme = 'top_k', but this run needs 'sampled'; run `dvc repro" in refused(
+        stage, capsys, "train", "--method", "rl", "--seed", "0"
+    )
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "jsd"])
+def test_sampled_logits_are_refused_for_a_divergence_whose_gradient_they_would_bias(project, stage, capsys, divergence):
+    change_params(setting(*MINI, "teacher_logits", "scheme", value="sampled"))
+    change_params(setting(*MINI, "training", "divergence", value=divergence))
+    assert (
+        f"training.divergence is {divergence}, whose gradient is biased on sampled teacher logits; set it"
+        in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
+    )

@@ -89,3 +89,23 @@ def test_students_learn_the_teachers_own_words_where_targets_is_teacher(small_pr
     stage("train", "--method", "traditional", "--seed", 0)
     card = (small_project / "models/students/traditional-0/README.md").read_text()
     assert f"drawn from {len(targets):,} problems" in card
+
+
+def test_a_student_learns_from_sampled_logits_and_is_measured_on_exact_ones(small_project, stage):
+    stage("evaluate", "--reference", "teacher")
+    change_params(lambda values: values["scales"]["mini"]["teacher_logits"].update(scheme="sampled", draws=12))
+    stage("teacher_logits")
+    schemes = {
+        split: json.loads((small_project / f"data/teacher_logits/{split}/manifest.json").read_text())["identity"]
+        for split in ("train", "validation", "test")
+    }
+    assert (schemes["train"]["scheme"], schemes["train"]["draws"]) == ("sampled", 12)
+    assert {schemes["validation"]["scheme"], schemes["test"]["scheme"]} == {"top_k"}
+    stage("train", "--method", "rl", "--seed", 0)
+    stage("evaluate", "--method", "rl", "--seed", 0)
+    stage("evaluate", "--reference", "untrained_student")
+    trained, untrained = (
+        json.loads((small_project / f"metrics/runs/{name}.json").read_text())["kl_per_token"]
+        for name in ("rl-0", "untrained_student")
+    )
+    assert 0 < trained < 2 * untrained

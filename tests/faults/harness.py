@@ -42,7 +42,7 @@ SMALL_MODEL = {
 
 @dataclass(frozen=True)
 class Case:
-    """A stage with its arguments; `own_words` has the teacher write the solutions."""
+    """A stage with its arguments; `own_words` has the teacher write the solutions, and its logits sampled."""
 
     stage: str
     arguments: tuple[str, ...] = ()
@@ -178,7 +178,8 @@ def new_project(folder: Path, *, own_words: bool = False) -> None:
     values |= {"scale": "mini", "seeds": [0], "methods": ["rl", "traditional"]}
     for section, change in SMALL.items():
         values["scales"]["mini"][section].update(change)
-    values["scales"]["mini"]["teacher_logits"]["targets"] = "teacher" if own_words else "reference"
+    if own_words:
+        values["scales"]["mini"]["teacher_logits"] |= {"targets": "teacher", "scheme": "sampled"}
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
     values["report"]["resamples"] = 100
     for role in ("teacher", "student"):

@@ -10,14 +10,14 @@ from pipeline.distillation.logit_store import (
     CapturedProblem,
     LogitStore,
     finish_store,
-    row_dtype,
     token_digest,
     write_shard,
 )
+from pipeline.distillation.schemes import top_k_rows
 from pipeline.errors import TeacherLogitsError
 from pipeline.language_models.prompts import EncodedProblem
 
-IDENTITY = {"teacher": "big", "tokenizer": "t0", "temperatures": [1.0, 3.0]}
+IDENTITY = {"teacher": "big", "tokenizer": "t0", "scheme": "top_k", "temperatures": [1.0, 3.0]}
 
 
 def encoded(name, prompt_ids, completion_ids):
@@ -29,7 +29,7 @@ PROBLEMS = [encoded(f"p{i}", [1, 2], range(3, 4 + i)) for i in range(6)]
 
 def captured(problem):
     n = len(problem.completion_ids)
-    rows = np.empty(n, row_dtype(3, 2))
+    rows = np.empty(n, top_k_rows(3, 2))
     rows["token_ids"] = len(problem.id) + n
     rows["offsets"] = [0, -1.25, -2.5]
     rows["log_tails"] = [np.log(0.25), np.log(0.5)]
@@ -76,7 +76,7 @@ def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
             "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
         ),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
-        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 2"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 3"),
         (
             lambda f: _flip_last_byte(f / "shard-00002/rows.npy"),
             "shard-00002/rows.npy is damaged or was altered",

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.distillation import loss as loss_module
-from pipeline.distillation.logit_store import compress, restore
 from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss
+from pipeline.distillation.schemes import TopK
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 
@@ -160,10 +160,8 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     generator = torch.Generator().manual_seed(5)
     logits = 4 * torch.randn(30, 200, generator=generator)
     labels = torch.randint(200, (30,), generator=generator)
-    rows = compress(logits, labels, top_k, [1.0, 3.0])
-    tail = rows["log_tails"][:, [1.0, 3.0].index(temperature)].copy()
-    token_ids, offsets, log_prob = (torch.from_numpy(rows[n].copy()) for n in ("token_ids", "offsets", "log_prob"))
-    targets = restore(token_ids, offsets, torch.from_numpy(tail), log_prob, temperature)
+    rows = TopK(top_k).compress(logits, labels, torch.empty(30, 2, 0), [1.0, 3.0])
+    targets = TopK.restore(rows, [1.0, 3.0].index(temperature), temperature)
     mass = targets.log_probs_NK.double().exp().sum(1) + targets.log_tail_N.double().exp()
     assert torch.allclose(mass, torch.ones_like(mass), atol=1e-6)
     dense = torch.softmax(logits.double() / temperature, -1)

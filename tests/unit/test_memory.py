@@ -12,8 +12,8 @@ STEP = """
 import resource, sys
 import numpy as np, torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from pipeline.distillation.logit_store import restore, row_dtype
 from pipeline.distillation.loss import LossSettings, distillation_loss
+from pipeline.distillation.schemes import TopK, top_k_rows
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 torch.set_num_threads(2)
@@ -29,7 +29,9 @@ N = len(batch.labels_N)
 token_ids = torch.from_numpy(rng.permuted(np.arange(V))[:N * K].reshape(N, K) if N * K <= V else
     rng.integers(V // K, size=(N, 1)) * K + np.arange(K))
 offsets = -torch.rand(N, K).sort(dim=1).values
-teacher = restore(token_ids, offsets, torch.full((N,), -2.0), torch.full((N,), -1.0), 1.0)
+rows = np.empty(N, top_k_rows(K, 1))
+rows["token_ids"], rows["offsets"], rows["log_tails"], rows["log_prob"] = token_ids, offsets, -2, -1
+teacher = TopK.restore(rows, 0, 1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[1] == "fused":
     loss, _ = distillation_loss(predicting_states(student, batch), student.lm_head.weight, batch.labels_N, teacher,
@@ -69,15 +71,16 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from pipeline.distillation.logit_store import (
-    CapturedProblem, LogitStore, finish_store, row_dtype, token_digest, write_shard)
+    CapturedProblem, LogitStore, finish_store, token_digest, write_shard)
+from pipeline.distillation.schemes import top_k_rows
 from pipeline.language_models.prompts import EncodedProblem
 problems = [EncodedProblem(f"p{i}", np.array([1], np.int32), np.full(2000, i, np.int32), cut=False) for i in range(200)]
-rows = np.zeros(2000, row_dtype(32, 1))
+rows = np.zeros(2000, top_k_rows(32, 1))
 rows["log_tails"] = -1
 for number in range(20):
     write_shard(Path(f"work/shard-{number:05d}"), [
         CapturedProblem(p.id, token_digest(p), rows) for p in problems[10 * number:10 * number + 10]])
-finish_store(Path("store"), sorted(Path("work").iterdir()), {"temperatures": [1.0]}, "train", [])
+finish_store(Path("store"), sorted(Path("work").iterdir()), {"scheme": "top_k", "temperatures": [1.0]}, "train", [])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store = LogitStore(Path("store"), {})
 for p in problems:

@@ -12,6 +12,7 @@ from pipeline.distillation import run as run_module
 from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
 from pipeline.distillation.run import Run
+from pipeline.distillation.schemes import TopK
 from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import TrainingParams, checked
@@ -43,8 +44,13 @@ ENCODED = [
 @pytest.fixture
 def store(tmp_path, tiny_model, capture_params):
     params = capture_params(top_k=8, temperatures=[1.0], batch_size=4, shard_size=8)
-    write_shard(tmp_path / "work/shard-00000", capture(tiny_model(seed=1).eval(), ENCODED, params, 102))
-    finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], {"temperatures": [1.0]}, "train", [])
+    write_shard(
+        tmp_path / "work/shard-00000",
+        capture(tiny_model(seed=1).eval(), ENCODED, TopK(params.top_k), params.temperatures, 102),
+    )
+    finish_store(
+        tmp_path / "store", [tmp_path / "work/shard-00000"], {"scheme": "top_k", "temperatures": [1.0]}, "train", []
+    )
     return LogitStore(tmp_path / "store", {})
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from pipeline.distillation.logit_store import (
     LogitStore,
-    compress,
     finish_store,
     token_digest,
     write_shard,
 )
 from pipeline.distillation.loss import LossSettings, float32_product
+from pipeline.distillation.schemes import TopK
 from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.processes import Processes
@@ -41,9 +41,19 @@ EXAMPLES = [
 def store(tmp_path, tiny_model, capture_params):
     params = capture_params(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1, layers=2).eval()
-    write_shard(tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], params, 102))
-    write_shard(tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], params, 102))
-    finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), {"temperatures": [1.0, 2.0]}, "train", [])
+    write_shard(
+        tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], TopK(params.top_k), params.temperatures, 102)
+    )
+    write_shard(
+        tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], TopK(params.top_k), params.temperatures, 102)
+    )
+    finish_store(
+        tmp_path / "store",
+        sorted((tmp_path / "work").iterdir()),
+        {"scheme": "top_k", "temperatures": [1.0, 2.0]},
+        "train",
+        [],
+    )
     return LogitStore(tmp_path / "store", {})
 
 
@@ -106,7 +116,7 @@ def test_padding_is_on_the_right_and_only_completions_are_targets():
 
 def test_compress_keeps_the_most_likely_tokens_in_order():
     logits = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
-    (row,) = compress(logits, torch.tensor([3]), 2, [1.0, 4.0])
+    (row,) = TopK(2).compress(logits, torch.tensor([3]), torch.empty(1, 2, 0), [1.0, 4.0])
     assert row["token_ids"].tolist() == [1, 3]
     assert row["offsets"].tolist() == [0.0, -1.0]
     z = np.exp([0.0, 3.0, -1.0, 2.0])
@@ -125,9 +135,9 @@ def test_the_digest_of_tokens_follows_prompt_and_completion():
 def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model, capture_params):
     params = capture_params(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1).eval()
-    whole = capture(teacher, EXAMPLES[:2], params, 102)
+    whole = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     teacher.resize_token_embeddings(140)
-    padded = capture(teacher, EXAMPLES[:2], params, 102)
+    padded = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     for a, b in zip(whole, padded, strict=True):
         assert np.array_equal(a.rows_N["token_ids"], b.rows_N["token_ids"])
         assert np.allclose(a.rows_N["log_tails"], b.rows_N["log_tails"], atol=1e-6)
@@ -202,8 +212,6 @@ def definition(student, example, store, config, total_tokens):
 def exact_case(tmp_path_factory, tokenizer):
     """Stores for several k, a student, and the same student in float64."""
     from pipeline.language_models.mini import MiniShape, build_model
-    from pipeline.params import TeacherLogitsParams
-    from tests.conftest import builder_of
 
     shape = MiniShape(hidden_size=16, layers=2, heads=2, kv_heads=1, feed_forward_size=24)
     torch.manual_seed(5)
@@ -213,9 +221,9 @@ def exact_case(tmp_path_factory, tokenizer):
     stores = {}
     for k in (1, 5, 40):
         folder = tmp_path_factory.mktemp(f"top-{k}")
-        params = builder_of("teacher_logits", TeacherLogitsParams)(top_k=k, temperatures=TEMPERATURES)
-        write_shard(folder / "work", capture(teacher, EXAMPLES, params, 102))
-        finish_store(folder / "store", [folder / "work"], {"temperatures": TEMPERATURES}, "train", [])
+        write_shard(folder / "work", capture(teacher, EXAMPLES, TopK(k), TEMPERATURES, 102))
+        identity = {"temperatures": TEMPERATURES, "scheme": "top_k"}
+        finish_store(folder / "store", [folder / "work"], identity, "train", [])
         stores[k] = LogitStore(folder / "store", {})
     return stores, student, copy.deepcopy(student).double()
 

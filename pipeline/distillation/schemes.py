@@ -1,0 +1,193 @@
+"""What is kept of the teacher's distribution over the vocabulary: one row per completion token.
+
+`TopK` keeps the k most likely tokens and one tail:
+
+    token_ids  int32   [k]      the teacher's k most likely tokens, most likely first
+    offsets    float16 [k]      their logits minus the largest one (0 for the first)
+    log_tails  float32 [T]      log of the mass outside the top k, exact, for each temperature
+    log_prob   float32          log-probability of the reference token at temperature 1
+
+log_tails carries what log Z would, in a form that stays accurate when the tail is tiny: 1 - sum of rounded masses
+would be noise there. Together with the offsets it gives a distribution that sums to one exactly.
+
+`Sampled` keeps N draws from the whole distribution, with replacement, of their own for each temperature:
+
+    token_ids  int32   [T, N]   the tokens drawn, each once, and then the most likely of the others
+    counts     uint8   [T, N]   how often each was drawn, 0 for the others; uint16 where N > 255
+    log_prob   float32          as above
+
+Students learn counts / N by forward KL. Its gradient with respect to the student's logits, q - counts / N at
+temperature 1, has the dense one as its mean, because a count's mean is N times its token's probability: random sampling
+knowledge distillation (Anshumann et al. 2025, arXiv 2503.16870, with draws from the teacher itself). Neither
+reverse KL nor JSD is linear in the teacher's probabilities, so theirs would be biased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.distillation.loss import TeacherTargets
+from pipeline.seeding import numpy_rng
+
+SchemeName = Literal["top_k", "sampled"]
+
+
+class Scheme(Protocol):
+    """Makes rows from the teacher's logits, and targets from rows."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows depend on besides teacher and tokens; `scheme` is the name."""
+        ...
+
+    def uniforms(self, problem_id: str, tokens: int, temperatures: int) -> Tensor:
+        """The random numbers, float64 on the CPU with one row per token, that `compress` will need for a problem."""
+        ...
+
+    def compress(
+        self, logits_NV: Tensor, labels_N: Tensor, uniforms_NTD: Tensor, temperatures: Sequence[float]
+    ) -> np.ndarray:
+        """The rows for N tokens, from the teacher's logits in float32."""
+        ...
+
+    @staticmethod
+    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:
+        """The targets at one temperature, which is at position `column` of the grid."""
+        ...
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k most likely tokens (all, where the vocabulary has fewer) and the exact mass of the others."""
+
+    k: int
+
+    def identity(self) -> dict[str, Any]:
+        """The number of tokens."""
+        return {"scheme": "top_k", "top_k": self.k}
+
+    def uniforms(self, problem_id: str, tokens: int, temperatures: int) -> Tensor:
+        """None are needed."""
+        return torch.empty(tokens, temperatures, 0, dtype=torch.float64)
+
+    def compress(
+        self, logits_NV: Tensor, labels_N: Tensor, uniforms_NTD: Tensor, temperatures: Sequence[float]
+    ) -> np.ndarray:
+        """The rows for N tokens."""
+        k = min(self.k, logits_NV.shape[1])
+        top_NK, token_ids_NK = logits_NV.topk(k, dim=1)
+        rest_NV = logits_NV.scatter(1, token_ids_NK, -torch.inf)
+        log_tails_NT = torch.stack(
+            [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1
+        )
+        rows_N = np.empty(len(logits_NV), top_k_rows(k, len(temperatures)))
+        rows_N["token_ids"] = token_ids_NK.int().cpu().numpy()
+        rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
+        rows_N["log_tails"] = log_tails_NT.cpu().numpy()
+        rows_N["log_prob"] = log_prob_of(labels_N, logits_NV)
+        return rows_N
+
+    @staticmethod
+    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:
+        """The top k share the mass that the tail leaves, in proportion to their softened logits."""
+        log_tail_N = tensor(rows_N["log_tails"][:, column])
+        log_head_N = torch.log(-torch.expm1(log_tail_N))
+        log_probs_NK = torch.log_softmax(tensor(rows_N["offsets"]).float() / temperature, dim=1) + log_head_N[:, None]
+        return TeacherTargets(tensor(rows_N["token_ids"]).long(), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """So many draws per token and temperature; they depend on seed, problem and the token's position alone."""
+
+    draws: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """The number of draws and their seed."""
+        return {"scheme": "sampled", "draws": self.draws, "seed": self.seed}
+
+    def uniforms(self, problem_id: str, tokens: int, temperatures: int) -> Tensor:
+        """One number in 0..1 per draw, from the problem's own generator."""
+        rng = numpy_rng(self.seed, "teacher draws", problem_id)
+        return torch.from_numpy(rng.random((tokens, temperatures, self.draws)))
+
+    def compress(
+        self, logits_NV: Tensor, labels_N: Tensor, uniforms_NTD: Tensor, temperatures: Sequence[float]
+    ) -> np.ndarray:
+        """The rows for N tokens."""
+        slots = min(self.draws, logits_NV.shape[1])
+        rows_N = np.empty(len(logits_NV), sampled_rows(slots, self.draws, len(temperatures)))
+        for column, temperature in enumerate(temperatures):
+            p_NV = torch.softmax(logits_NV.double() / temperature, dim=1)
+            drawn_ND = inverse_cdf(p_NV, uniforms_NTD[:, column].to(p_NV.device))
+            counts_NV = torch.zeros_like(p_NV).scatter_add_(1, drawn_ND, torch.ones_like(drawn_ND, dtype=p_NV.dtype))
+            token_ids_NK = (counts_NV + p_NV).topk(slots, dim=1).indices  # whatever was drawn comes first
+            rows_N["token_ids"][:, column] = token_ids_NK.int().cpu().numpy()
+            rows_N["counts"][:, column] = counts_NV.gather(1, token_ids_NK).cpu().numpy()
+        rows_N["log_prob"] = log_prob_of(labels_N, logits_NV)
+        return rows_N
+
+    @staticmethod
+    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:  # noqa: ARG004 - Scheme's
+        """The share of each token in the draws; what was not drawn has no mass."""
+        counts_NK = tensor(rows_N["counts"][:, column]).float()
+        return TeacherTargets(
+            tensor(rows_N["token_ids"][:, column]).long(),
+            torch.log(counts_NK / counts_NK.sum(dim=1, keepdim=True)),
+            torch.full((len(rows_N),), -torch.inf),
+            tensor(rows_N["log_prob"]),
+        )
+
+
+SCHEMES: dict[SchemeName, type[TopK] | type[Sampled]] = {"top_k": TopK, "sampled": Sampled}
+
+
+def top_k_rows(k: int, temperatures: int) -> np.dtype:
+    """What `TopK` keeps of one completion token."""
+    return np.dtype(
+        [
+            ("token_ids", "<i4", (k,)),
+            ("offsets", "<f2", (k,)),
+            ("log_tails", "<f4", (temperatures,)),
+            ("log_prob", "<f4"),
+        ]
+    )
+
+
+def sampled_rows(slots: int, draws: int, temperatures: int) -> np.dtype:
+    """What `Sampled` keeps of one completion token."""
+    return np.dtype(
+        [
+            ("token_ids", "<i4", (temperatures, slots)),
+            ("counts", "<u1" if draws <= 255 else "<u2", (temperatures, slots)),
+            ("log_prob", "<f4"),
+        ]
+    )
+
+
+def inverse_cdf(p_NV: Tensor, uniforms_ND: Tensor) -> Tensor:
+    """The outcomes that uniform numbers in 0..1 stand for: the first whose cumulative probability exceeds the number.
+
+    Float64 probabilities are added up as multiples of 2^-53. Sums of integers are exact, so neither the device nor the
+    number of rows changes a draw; of floats, CUDA has no deterministic cumulative sum.
+    """
+    cumulative_NV = (p_NV * 2.0**53).long().cumsum(dim=1)
+    total_N1 = cumulative_NV[:, -1:]
+    wanted_ND = (uniforms_ND * total_N1).long().minimum(total_N1 - 1)  # a product may round up to the total
+    return torch.searchsorted(cumulative_NV, wanted_ND, right=True)
+
+
+def log_prob_of(labels_N: Tensor, logits_NV: Tensor) -> np.ndarray:
+    """Log-probabilities of the reference tokens at temperature 1."""
+    return logits_NV.log_softmax(dim=1).gather(1, labels_N[:, None])[:, 0].cpu().numpy()
+
+
+def tensor(field: np.ndarray) -> Tensor:
+    """A copy of one field of rows, which lie apart in memory."""
+    return torch.from_numpy(field.copy())  # a single element passes for contiguous, whatever its strides

@@ -1,0 +1,151 @@
+"""What is kept of the teacher, by each scheme, against the definition; top_k's rows are tested in test_loss.py."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
+from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss, token_losses
+from pipeline.distillation.schemes import Sampled, TopK, inverse_cdf
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.teacher_logits import capture, scheme_of
+
+VOCABULARY, TEMPERATURES = 23, (1.0, 2.0)
+
+
+def logits_of(tokens, seed, scale=2.0, vocabulary=VOCABULARY):
+    return scale * torch.randn(tokens, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sampled(logits, draws, seed=0, name="p"):
+    """The rows of one problem whose tokens have these logits."""
+    scheme = Sampled(draws, seed)
+    labels = torch.zeros(len(logits), dtype=torch.long)
+    return scheme.compress(logits.float(), labels, scheme.uniforms(name, len(logits), 2), TEMPERATURES)
+
+
+def in_float64(targets):
+    """Counts are small whole numbers, so the shares can be had again exactly."""
+    shares = targets.log_probs_NK.double().exp()
+    return TeacherTargets(targets.token_ids_NK, shares.log(), targets.log_tail_N.double(), targets.log_prob_N.double())
+
+
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("draws", [1, 12])
+def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_standard_error(draws, column):
+    repeats, temperature = 20_000, TEMPERATURES[column]
+    teacher, student = logits_of(1, seed=1), logits_of(1, seed=2).expand(repeats, -1)
+    targets = Sampled.restore(sampled(teacher.expand(repeats, -1), draws), column, temperature)
+    config = LossSettings(temperature, 1.0, "forward_kl", 0.5)
+    labels = torch.zeros(repeats, dtype=torch.long)
+    _, _, gradients = token_losses(student, labels, in_float64(targets), config, wants_gradient=True)
+    leaf = student[:1].clone().requires_grad_()
+    p, log_q = torch.softmax(teacher.float().double() / temperature, 1), torch.log_softmax(leaf / temperature, 1)
+    (temperature**2 * (p * (p.log() - log_q)).sum()).backward()
+    error = gradients.mean(0) - leaf.grad[0]
+    standard_error = gradients.std(0) / repeats**0.5
+    assert (error.abs() < 4.5 * standard_error).all()
+    assert standard_error.max() < 0.02 * leaf.grad.norm()  # a bias of a few per cent would have been seen
+    common = p[0] > 0.02  # whose deviation is known to a few per cent
+    independent = temperature * (p[0] * (1 - p[0]) / draws).sqrt()
+    assert gradients.std(0)[common].numpy() == pytest.approx(independent[common].numpy(), rel=0.1)
+
+
+@pytest.mark.parametrize("draws", [1, 7, 60, 300])
+@pytest.mark.parametrize("scale", [2.0, 30.0])
+def test_value_and_gradient_are_those_of_the_empirical_distribution_and_never_nan(draws, scale):
+    tokens, temperature = 40, 2.0
+    student = logits_of(tokens, seed=4, scale=scale)
+    targets = Sampled.restore(sampled(logits_of(tokens, seed=3, scale=scale), draws), 1, temperature)
+    hidden = student.float().requires_grad_()
+    labels = torch.zeros(tokens, dtype=torch.long)
+    loss, signals = distillation_loss(
+        hidden, torch.eye(VOCABULARY), labels, targets, LossSettings(temperature, 1.0, "forward_kl", 0.5), tokens
+    )
+    loss.backward()
+    p = torch.zeros(tokens, VOCABULARY, dtype=torch.float64)
+    p.scatter_(1, targets.token_ids_NK, targets.log_probs_NK.double().exp())
+    leaf = hidden.detach().double().requires_grad_()
+    log_q = torch.log_softmax(leaf / temperature, 1)
+    kl = (torch.xlogy(p, p) - p * log_q).sum(1)
+    (temperature**2 * kl.mean()).backward()
+    assert torch.allclose(signals.divergence_N.double(), kl.detach(), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(hidden.grad.double(), leaf.grad, atol=1e-6)
+    assert not any(torch.isnan(x).any() for x in (hidden.grad, signals.divergence_N, targets.log_probs_NK))
+
+
+@pytest.mark.parametrize(("draws", "dtype"), [(5, np.uint8), (255, np.uint8), (256, np.uint16)])
+def test_rows_hold_each_drawn_token_once_then_the_likeliest_of_the_others(draws, dtype):
+    logits = logits_of(200, seed=5)
+    rows = sampled(logits, draws)
+    assert rows["counts"].dtype == dtype
+    assert (rows["counts"].sum(-1) == draws).all()
+    for row, p in zip(rows, torch.softmax(logits, 1).numpy(), strict=True):
+        ids, counts = row["token_ids"][0], row["counts"][0]
+        assert len(set(ids)) == len(ids) == min(draws, VOCABULARY)
+        others = sorted(set(range(VOCABULARY)) - set(ids[counts > 0]), key=lambda i: -p[i])
+        assert ids[counts == 0].tolist() == others[: (counts == 0).sum()]
+
+
+def test_the_reference_tokens_log_probability_is_exact():
+    logits = logits_of(30, seed=6)
+    targets = Sampled.restore(sampled(logits, 4), 1, 2.0)
+    assert torch.allclose(targets.log_prob_N.double(), torch.log_softmax(logits, 1)[:, 0], atol=1e-5)
+
+
+def test_draws_follow_the_temperature_of_their_column():
+    rows = sampled(logits_of(1, seed=7).expand(4000, -1), 50)
+    for column, temperature in enumerate(TEMPERATURES):
+        shares = np.zeros(VOCABULARY)
+        np.add.at(shares, rows["token_ids"][:, column], rows["counts"][:, column])
+        p = torch.softmax(logits_of(1, seed=7)[0] / temperature, 0).numpy()
+        assert shares / 200_000 == pytest.approx(p, abs=0.006)
+
+
+def test_an_outcome_is_the_first_whose_cumulative_probability_exceeds_the_number():
+    p = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25, 0.0]], dtype=torch.float64)
+    numbers = torch.tensor([[0.0, 0.4999, 0.5, 0.7499, 0.75, 1 - 2.0**-53, 1.0]], dtype=torch.float64)
+    assert inverse_cdf(p, numbers).tolist() == [[1, 1, 3, 3, 4, 4, 4]]  # never one without probability
+
+
+PROBLEMS = [
+    EncodedProblem(f"p{i}", np.arange(3, 5 + i, dtype=np.int32), np.arange(9, 12 + 2 * i, dtype=np.int32), cut=False)
+    for i in range(6)
+]
+
+
+def draws_of(teacher, batches, scheme):
+    return {
+        c.id: c.rows_N["token_ids"].tobytes() + c.rows_N["counts"].tobytes()
+        for batch in batches
+        for c in capture(teacher, batch, scheme, TEMPERATURES, 102)
+    }
+
+
+def test_draws_depend_on_seed_and_problem_and_not_on_batches_order_or_chunks(tiny_model, monkeypatch):
+    teacher, scheme = tiny_model(seed=1).eval(), Sampled(20, 0)
+    expected = draws_of(teacher, [PROBLEMS], scheme)
+    assert draws_of(teacher, [[p] for p in reversed(PROBLEMS)], scheme) == expected
+    monkeypatch.setattr("pipeline.teacher_logits.CHUNK_ELEMENTS", 102 * 5)
+    assert draws_of(teacher, [PROBLEMS[3:], PROBLEMS[:3]], scheme) == expected
+    assert draws_of(teacher, [PROBLEMS], Sampled(20, 1)) != expected
+    renamed = EncodedProblem("other", PROBLEMS[2].prompt_ids, PROBLEMS[2].completion_ids, cut=False)
+    assert draws_of(teacher, [[renamed]], scheme)["other"] != expected["p2"]
+
+
+def test_a_sampled_store_gives_back_what_was_captured(tiny_model, tmp_path):
+    scheme = Sampled(20, 0)
+    captured = capture(tiny_model(seed=1).eval(), PROBLEMS, scheme, TEMPERATURES, 102)
+    write_shard(tmp_path / "work/shard-00000", captured)
+    identity = scheme.identity() | {"temperatures": [*TEMPERATURES]}
+    finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], identity, "train", [])
+    targets = LogitStore(tmp_path / "store", {"scheme": "sampled", "draws": 20}).targets([PROBLEMS[4]], 2.0)
+    expected = Sampled.restore(captured[4].rows_N, 1, 2.0)
+    for name in ("token_ids_NK", "log_probs_NK", "log_tail_N", "log_prob_N"):
+        assert torch.equal(getattr(targets, name), getattr(expected, name))
+
+
+def test_only_train_is_sampled_because_measuring_needs_exact_tails(capture_params):
+    params = capture_params(scheme="sampled", draws=9, top_k=5)
+    assert [scheme_of(s, params) for s in ("train", "validation", "test")] == [Sampled(9, 0), TopK(5), TopK(5)]
+    assert scheme_of("train", capture_params(top_k=5)) == TopK(5)

@@ -40,7 +40,7 @@ torture: install
 	python -m tests.faults.torture
 
 test: install
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: install
 	ruff check .

@@ -77,7 +77,8 @@ def test_the_card_holds_method_data_params_and_metrics_and_its_code_runs(small_p
     [params] = re.findall(r"```yaml\n(.*?)```", card.text, re.DOTALL)
     values = yaml.safe_load((small_project / "params.yaml").read_text())
     expected = {key: values["scales"]["mini"][key] for key in ("models", "training", "generation", "grading")}
-    assert yaml.safe_load(params) == expected | {"curriculum": values["curricula"]["traditional"]}
+    expected |= {"scheme": "top_k", "curriculum": values["curricula"]["traditional"]}
+    assert yaml.safe_load(params) == expected
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
     [answer] = answers_of(model, tokenizer, PROMPTS[:1], limit=24)

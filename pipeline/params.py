@@ -204,6 +204,8 @@ class ParamsFile:
             self._values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ParamsError(f"{path} cannot be read ({error.strerror}); run from the project's top folder") from error
+        except UnicodeDecodeError as error:
+            raise ParamsError(f"{path} is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from error
         except yaml.YAMLError as error:
             raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(self._values, dict):

@@ -61,7 +61,8 @@ class Evaluation:
 class TrainedRun:
     """One run: its evaluation, what it cost and its logs.
 
-    learning_curve: a row per validation. arm_log: a row per step and arm.
+    validation_timeouts: answers to validation problems that took too long to grade. learning_curve: a row per
+    validation. arm_log: a row per step and arm.
     """
 
     method: str
@@ -72,6 +73,7 @@ class TrainedRun:
     tokens: int
     training_seconds: float
     peak_memory_bytes: int
+    validation_timeouts: int
     learning_curve: pd.DataFrame
     arm_log: pd.DataFrame
 
@@ -162,9 +164,8 @@ def _read_evaluation(name: str, problems: list[Problem]) -> Evaluation:
 def _read_run(method: str, seed: int, problems: list[Problem]) -> TrainedRun:
     name = f"{method}-{seed}"
     path = TRAINING_METRICS / f"{name}.json"
-    values = _read_json(
-        path, ("method", "seed", "steps", "examples", "tokens", "training_seconds", "peak_memory_bytes")
-    )
+    costs = ("steps", "examples", "tokens", "training_seconds", "peak_memory_bytes", "grading_timeouts")
+    values = _read_json(path, ("method", "seed", *costs))
     if (values["method"], values["seed"]) != (method, seed):
         raise ResultsError(f"{path} is of {values['method']}-{values['seed']}; run `dvc repro` to bring it up to date")
     curve = _read_csv(RUNS / name / LEARNING_CURVE, CURVE_COLUMNS, ("validation_accuracy",))
@@ -175,11 +176,7 @@ def _read_run(method: str, seed: int, problems: list[Problem]) -> TrainedRun:
         method,
         seed,
         _read_evaluation(name, problems),
-        values["steps"],
-        values["examples"],
-        values["tokens"],
-        values["training_seconds"],
-        values["peak_memory_bytes"],
+        *(values[key] for key in costs),
         curve,
         arm_log,
     )

@@ -291,16 +291,12 @@ def _warnings(results: Results) -> list[str]:
     few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
     if few:
         warnings.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
-    timeouts = {
-        run.name: run.evaluation.grading_timeouts
-        for group in results.runs.values()
-        for run in group
-        if run.evaluation.grading_timeouts
-    }
-    if timeouts:
-        warnings.append(
-            "Answers counted as wrong because grading them ran out of time: "
-            + ", ".join(f"{name} {count}" for name, count in timeouts.items())
-            + "."
-        )
+    runs = [run for group in results.runs.values() for run in group]
+    for answers, timeouts in (
+        ("Answers", {run.name: run.evaluation.grading_timeouts for run in runs}),
+        ("Answers to validation problems", {run.name: run.validation_timeouts for run in runs}),
+    ):
+        if any(timeouts.values()):
+            counts = ", ".join(f"{name} {count}" for name, count in timeouts.items() if count)
+            warnings.append(f"{answers} counted as wrong because grading them ran out of time: {counts}.")
     return warnings

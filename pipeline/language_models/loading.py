@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -65,6 +66,10 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
         )
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(role, name)) from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights of the {role} {name!r} are damaged or are not those of its config.json; fetch the model again"
+        ) from error
     if role == "student" and models.student_layers is not None:
         keep_layers(model, models.student_layers)
     require_plain_head(model, f"the {role} {name!r}")

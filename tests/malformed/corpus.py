@@ -281,7 +281,9 @@ PARAMS = [
         "params a list", lambda: Path("params.yaml").write_text("- 1"), "prepare", "params.yaml must hold a mapping"
     ),
     broken("params empty", lambda: Path("params.yaml").write_text(""), "prepare", "params.yaml must hold a mapping"),
-    broken("params not UTF-8", lambda: Path("params.yaml").write_bytes(b"a: \xff"), "prepare", "params.yaml is not UTF-8"),
+    broken(
+        "params not UTF-8", lambda: Path("params.yaml").write_bytes(b"a: \xff"), "prepare", "params.yaml is not UTF-8"
+    ),
     broken("no scale", lambda: change_params(lambda v: v.pop("scale")), "prepare", "scale is missing", "add it there"),
     broken(
         "unknown scale", setting("scale", "maxi"), "prepare", "scales.maxi.data is missing ('maxi' is not one of: mini"

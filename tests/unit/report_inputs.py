@@ -111,6 +111,7 @@ def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) ->
                 "tokens": 90 * EXAMPLES + seed,
                 "training_seconds": 100.0 + seed,
                 "peak_memory_bytes": 2**29,
+                "grading_timeouts": 0,
                 "budget": {"steps": STEPS},
             }
         ),

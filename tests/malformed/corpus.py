@@ -387,10 +387,17 @@ MODELS = [
         "the teacher 'broken_model' cannot be loaded: it is neither a local folder with a safetensors model",
     ),
     broken(
-        "cut weights", model(lambda f: cut(f / "model.safetensors", 0.5), "teacher"), "teacher_logits", "'broken_model'"
+        "cut weights",
+        model(lambda f: cut(f / "model.safetensors", 0.5), "teacher"),
+        "teacher_logits",
+        "the weights of the teacher 'broken_model' are damaged or are not those of its config.json",
     ),
     broken(
-        "empty weights", model(lambda f: cut(f / "model.safetensors", 0), "teacher"), "teacher_logits", "'broken_model'"
+        "empty weights",
+        model(lambda f: cut(f / "model.safetensors", 0), "teacher"),
+        "teacher_logits",
+        "the weights of the teacher 'broken_model' are damaged",
+        "fetch the model again",
     ),
     broken(
         "code of its own",
@@ -404,7 +411,7 @@ MODELS = [
         "another shape",
         model(lambda f: edit_json(f / "config.json", hidden_size=80), "teacher"),
         "teacher_logits",
-        "'broken_m",
+        "the weights of the teacher 'broken_model' are damaged or are not those of its config.json",
     ),
     broken(
         "a file as model", setting(".models.teacher", "params.yaml"), "teacher_logits", "'params.yaml' cannot be loaded"

@@ -333,3 +333,16 @@ def test_the_long_csv_holds_every_validation_of_every_run(here):
     expected = pd.read_csv("plots/runs/random-1/learning_curve.csv")
     assert one["validation_accuracy"].tolist() == expected["validation_accuracy"].tolist()
     assert (one["examples"] == one["step"] * BATCH).all()
+
+
+def test_answers_that_ran_out_of_time_are_told_for_test_and_validation(here):
+    write_inputs(SKILLS, [0, 1, 2])
+    for path, count in (("metrics/runs/rl-1.json", 3), ("metrics/training/random-2.json", 5)):
+        values = json.loads(Path(path).read_text())
+        Path(path).write_text(json.dumps(values | {"grading_timeouts": count}))
+    results, text = run_report()
+    assert results["warnings"][-2:] == [
+        "Answers counted as wrong because grading them ran out of time: rl-1 3.",
+        "Answers to validation problems counted as wrong because grading them ran out of time: random-2 5.",
+    ]
+    assert all(warning in text for warning in results["warnings"])

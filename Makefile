@@ -3,7 +3,7 @@
 # make shared                      for several machines: what all cells need, from the DVC remote and back to it
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
 # make test                        sets up .venv and runs the tests
-# make torture                     kills every stage at every change of a file, for about half an hour
+# make torture                     kills every stage hundreds of times, for a quarter of an hour
 
 PYTHON ?= python3
 VENV := .venv

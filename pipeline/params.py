@@ -7,6 +7,7 @@ collected in `keys_read`, and a contract test holds them against dvc.yaml.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -193,6 +194,19 @@ def checked(value: Any, kind: type[T], where: str) -> T:
         raise ParamsError(f"{path}: {first['msg'].lower()}{given}") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Numbers and texts as in YAML 1.2, which DVC writes: 1e-5 is a number, a date is text. PyYAML knows 1.1 alone."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 class ParamsFile:
     """params.yaml, read once; remembers which keys were asked for."""
 
@@ -201,7 +215,7 @@ class ParamsFile:
         self.path = path
         self.keys_read: set[str] = set()
         try:
-            self._values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            self._values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
         except OSError as error:
             raise ParamsError(f"{path} cannot be read ({error.strerror}); run from the project's top folder") from error
         except UnicodeDecodeError as error:

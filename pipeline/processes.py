@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,9 @@ from pipeline.errors import ModelError
 from pipeline.params import ModelsParams
 
 T = TypeVar("T")
+PATIENCE = timedelta(
+    days=1
+)  # processes wait for each other after hours of work of their own; NCCL gives up after 10 min
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def join_processes(models: ModelsParams) -> Processes:
     if models.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("models.device is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine")
     os.environ.setdefault("OMP_NUM_THREADS", str(models.threads))  # or Accelerate would choose, and say so
-    state = PartialState(cpu=models.device == "cpu")
+    state = PartialState(cpu=models.device == "cpu", timeout=PATIENCE)
     use_threads(models.threads)
     return Processes(state.process_index, state.num_processes)
 

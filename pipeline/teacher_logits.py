@@ -128,17 +128,18 @@ def capture_shards(
     folder = CHECKPOINTS / f"teacher_logits-{split}-{fingerprint[:20]}"
     groups = in_groups(encoded, params.teacher_logits.shard_size)
     paths = [folder / f"shard-{number:05d}" for number in range(len(groups))]
-    mine = processes.share(list(zip(paths, groups, strict=True)))
-    missing = [(path, group) for path, group in mine if not path.exists()]
-    total = sum(len(group) for _, group in mine)
+    missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
+    processes.wait()  # all share out the same list before it changes
+    mine = processes.share(missing)
+    done = len(encoded) - sum(len(group) for _, group in missing)
     with tqdm(
-        total=total,
-        initial=total - sum(len(group) for _, group in missing),
+        total=done + sum(len(group) for _, group in mine),
+        initial=done,
         desc=f"teacher logits, {split}",
         unit="problem",
         disable=not processes.is_main,
     ) as progress:
-        for path, group in missing:
+        for path, group in mine:
             captured = []
             for batch in in_groups(group, params.teacher_logits.batch_size):
                 captured += capture(

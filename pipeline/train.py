@@ -182,7 +182,7 @@ def train(
                         validation.add_to(run)
                     if run.steps_done == budget.steps:
                         break
-                    started = time.perf_counter()
+                    started, cut = time.perf_counter(), run.micro_batch_tokens
                     loss, tokens = run.step(encoded, store, precision(params.models, keep_casts=False))
                     seconds = time.perf_counter() - started
                     run.training_seconds += seconds
@@ -191,11 +191,14 @@ def train(
                     progress.set_postfix(
                         loss=f"{loss:.3f}", tokens_per_s=f"{tokens / seconds:.0f}", **favourite, refresh=False
                     )
-                    if run.steps_done % params.training.checkpoint_steps == 0 and processes.is_main:
+                    due = run.steps_done % params.training.checkpoint_steps == 0 or run.micro_batch_tokens != cut
+                    if due and processes.is_main:
                         checkpoint.save(*run.state())
         except (Interrupted, TrainingError):
+            finish_regardless()
             if processes.is_main and run.consistent:
                 checkpoint.save(*run.state())
+            processes.wait()  # the launcher ends the others as soon as one has left
             raise
 
 

@@ -26,14 +26,15 @@ class AdamW:
         self._decay = [weight_decay if p.ndim > 1 else 0.0 for p in self.parameters]
         self._moments_on_cpu = moments_on_cpu
         self._steps = 0
-        self._first = [self._stored(torch.zeros_like(p)) for p in self.parameters]
-        self._second = [self._stored(torch.zeros_like(p)) for p in self.parameters]
+        self._first, self._second = self._zeros(), self._zeros()
 
-    def _stored(self, moment: Tensor) -> Tensor:
-        moment = moment.detach()
+    def _zeros(self) -> list[Tensor]:
+        """A zero for every parameter. On the CPU they are parts of one block: torch rounds pinned ones up to 2^n."""
         if not self._moments_on_cpu:
-            return moment
-        return moment.cpu().pin_memory() if moment.is_cuda else moment.cpu()
+            return [torch.zeros_like(p).detach() for p in self.parameters]
+        sizes = [p.numel() for p in self.parameters]
+        block = torch.zeros(sum(sizes), pin_memory=self.parameters[0].is_cuda)
+        return [part.view_as(p) for part, p in zip(block.split(sizes), self.parameters, strict=True)]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -76,7 +77,11 @@ class AdamW:
         if self._moments_on_cpu and self.parameters[0].is_cuda:
             torch.cuda.synchronize()  # the last step's copies may still be on their way
         moments = {"first": self._first, "second": self._second}
-        tensors = {f"{name}.{i}": m for name, kept in moments.items() for i, m in enumerate(kept)}
+        tensors = {
+            f"{name}.{i}": m.clone() if self._moments_on_cpu else m  # parts of one block cannot be saved as they are
+            for name, kept in moments.items()
+            for i, m in enumerate(kept)
+        }
         return tensors | {"steps": torch.tensor(self._steps)}
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ G = sum_i g_i:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -200,7 +201,7 @@ def divergence_and_slope(log_p_CO: Tensor, log_q_CO: Tensor, settings: LossSetti
         slope_CO = _expected(q_CO, log_q_CO - log_p_CO)
         return slope_CO.sum(1), slope_CO
     beta = settings.jsd_beta
-    log_m_CO = (beta * p_CO + (1 - beta) * q_CO).log()
+    log_m_CO = torch.logaddexp(log_p_CO + math.log(beta), log_q_CO + math.log1p(-beta))
     from_q_CO = (1 - beta) * _expected(q_CO, log_q_CO - log_m_CO)
     return (beta * _expected(p_CO, log_p_CO - log_m_CO) + from_q_CO).sum(1), from_q_CO
 

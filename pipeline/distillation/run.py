@@ -29,6 +29,8 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import TrainingParams
 from pipeline.processes import Processes
 
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # the last is cuBLAS's
+
 
 class Run:
     """Student, optimiser, curriculum, sampler and log; `steps_done` says how far it is."""
@@ -48,6 +50,7 @@ class Run:
         self.curriculum = curriculum
         self.learner = adaptive(curriculum)
         self.sampler = Sampler(arms, seed)
+        self._dealt = self.sampler.state()  # as of the last whole step, for checkpoints
         self.log = RunLog(arms.names)
         self.steps_done = 0
         self.consistent = True  # False while a step changes one thing after the other: no time for a checkpoint
@@ -67,23 +70,21 @@ class Run:
     ) -> tuple[float, int]:
         """One step: the curriculum's draw, the student's update, the curriculum's update. Returns loss and tokens.
 
+        Nothing that a checkpoint holds changes before the gradients are there; then all of it does.
+
         Raises:
             TrainingError: loss or gradient is not finite, or not even one example fits into memory; the message names
                 step and problems.
         """
         step = self.steps_done
         probabilities_A = self.curriculum.probabilities(step / self._steps)
-        dealt = self.sampler.state()
+        draw = self.sampler.draw(step, probabilities_A, self._training.batch_size)
+        examples = [encoded[i] for i in draw.problem_B]
         try:
-            draw = self.sampler.draw(step, probabilities_A, self._training.batch_size)
-            examples = [encoded[i] for i in draw.problem_B]
             seen = self._gradients(examples, store, precision)
             self._clip_gradients()
-        except BaseException as error:
-            self.sampler.load_state(dealt)  # so that a checkpoint may be saved: nothing else has changed yet
-            if isinstance(error, TrainingError):
-                raise TrainingError(f"step {step}: {error}") from error
-            raise
+        except TrainingError as error:
+            raise TrainingError(f"step {step}: {error}") from error
         with uninterrupted():
             self.consistent = False
             self._update(step)
@@ -103,6 +104,7 @@ class Run:
                 q_values_A = self.learner.q_values_A.copy()
             tokens = sum(e.length for e in examples)
             self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, tokens, seen.loss)
+            self._dealt = self.sampler.state()
             self.steps_done += 1
             self.consistent = True
         return seen.loss, tokens
@@ -119,7 +121,11 @@ class Run:
                     seen = accumulate_gradients(
                         self.student, examples, store, self._loss_settings, self.micro_batch_tokens, self._processes
                     )
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                for p in self.student.parameters():
+                    if p.grad is None:  # a process without a share, or a parameter that no loss reaches
+                        p.grad = torch.zeros_like(p)
+            except (MemoryError, RuntimeError) as error:
+                seen = None
                 if not is_out_of_memory(error):
                     raise
                 # dealt with below, where the exception no longer keeps its tensors alive
@@ -155,9 +161,6 @@ class Run:
             )
 
     def _sum_over_processes(self, seen: ExampleSignals) -> ExampleSignals:
-        for p in self.student.parameters():
-            if p.grad is None:  # a process without a share, or a parameter that no loss reaches
-                p.grad = torch.zeros_like(p)
         if self._processes.count == 1:
             return seen
         self._processes.sum_(p.grad for p in self.student.parameters())
@@ -192,7 +195,7 @@ class Run:
             "grading_timeouts": self.grading_timeouts,
             "micro_batch_tokens": self.micro_batch_tokens,
             "log": log_state,
-            "sampler": self.sampler.state(),
+            "sampler": self._dealt,
             "curriculum": self.learner.state() if self.learner else None,
         }
 
@@ -206,6 +209,7 @@ class Run:
         )
         self.log.load_state(tensors, state["log"])
         self.sampler.load_state(state["sampler"])
+        self._dealt = state["sampler"]
         if self.learner is not None:
             self.learner.load_state(state["curriculum"])
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
@@ -214,8 +218,8 @@ class Run:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or, where torch says so with a plain RuntimeError, on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether memory ran out, on a GPU or a CPU; outside of torch's own allocator only the message tells."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(m in str(error) for m in OUT_OF_MEMORY)
 
 
 def checkpoint_layers(student: PreTrainedModel) -> None:

@@ -59,12 +59,20 @@ def expected(small_project, stage):
     ("owner", "name", "call", "steps"),
     [
         (run_module, "accumulate_gradients", 4, 3),
+        (run_module, "uninterrupted", 4, 3),
         (run_module.Run, "_update", 4, 4),
         (run_module.RunLog, "add_step", 4, 4),
         (train_stage, "generate_answers", 2, 5),  # the validation after 5 steps
         (train_stage.Grader, "grade", 1, 0),
     ],
-    ids=["in the forward pass", "while the student changes", "while the log is written", "in a validation", "at once"],
+    ids=[
+        "in the forward pass",
+        "before the student changes",
+        "while the student changes",
+        "while the log is written",
+        "in a validation",
+        "at once",
+    ],
 )
 def test_a_signal_stops_the_run_with_a_checkpoint(
     small_project, expected, stage, monkeypatch, capfd, owner, name, call, steps
@@ -119,6 +127,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_checkpoint(
     assert saved_steps(small_project) == 5
     stage(*RUN)
     assert results(small_project, "rl-0") == expected
+
+
+def test_a_batch_that_had_to_be_cut_is_remembered_at_once(small_project, expected, stage, monkeypatch):
+    saved = []
+    original = checkpoint_module.Checkpoint.save
+
+    def save(self, tensors, state):
+        saved.append((state["steps_done"], state["micro_batch_tokens"]))
+        original(self, tensors, state)
+
+    def run_out():
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint_module.Checkpoint, "save", save)
+    at_call(monkeypatch, run_module, "accumulate_gradients", 3, run_out)
+    stage(*RUN)
+    ((steps, cut),) = saved
+    assert steps == 3
+    assert 0 < cut < 1024
 
 
 def test_several_processes_stop_together_with_a_checkpoint(small_project, expected, stage, capfd):

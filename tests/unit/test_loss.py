@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.distillation import loss as loss_module
-from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss
+from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss, divergence_and_slope
 from pipeline.distillation.schemes import TopK
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
@@ -208,3 +208,11 @@ def test_large_vocabulary_needs_far_less_memory_than_all_logits(monkeypatch):
     )
     assert sum(tokens for tokens, _ in seen) == 600
     assert max(tokens * vocabulary for tokens, vocabulary in seen) <= loss_module.CHUNK_ELEMENTS
+
+
+def test_an_outcome_that_only_the_teacher_knows_of_and_hardly_does_leaves_jsd_finite():
+    log_p = torch.tensor([[0.0, -103.0]])
+    log_q = torch.tensor([[0.0, -torch.inf]])
+    divergence, slope = divergence_and_slope(log_p, log_q, LossSettings(1.0, 1.0, "jsd", 0.1))
+    assert divergence.abs().max() < 1e-6
+    assert slope.isfinite().all()

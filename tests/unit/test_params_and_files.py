@@ -47,6 +47,16 @@ def test_wrong_params_are_one_sentence_that_names_file_and_key(tmp_path, text, s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-05", "+1e-5", ".1e-4", "0.00001"])
+def test_numbers_are_read_as_dvc_writes_them(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(f"rate: {text}\nbig: 1e3\nday: 2024-01-01\nname: 1e-5x\n")
+    file = ParamsFile(tmp_path / "params.yaml")
+    assert file.section("rate", float) == 1e-5
+    assert file.section("big", float) == 1000
+    assert file.section("day", str) == "2024-01-01"
+    assert file.section("name", str) == "1e-5x"
+
+
 def test_a_missing_params_file_says_where_to_run_from(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's top folder"):
         ParamsFile(tmp_path / "params.yaml")

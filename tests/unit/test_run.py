@@ -137,10 +137,15 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_problem(store, tiny_mod
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")],
-    ids=["Python", "torch"],
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["Python", "torch on a CPU", "CUDA", "cuBLAS"],
 )
-def test_a_cpu_that_runs_out_of_memory_halves_the_micro_batch_too(store, tiny_model, monkeypatch, capsys, error):
+def test_memory_that_runs_out_elsewhere_halves_the_micro_batch_too(store, tiny_model, monkeypatch, capsys, error):
     original, failed = run_module.accumulate_gradients, []
 
     def fail_once(*arguments):

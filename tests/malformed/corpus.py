@@ -332,7 +332,7 @@ PARAMS = [
         "scheme: ",
         "'top_k' or 'sampled'",
     ),
-    broken("rate as text", setting(".training.learning_rate", "1e-4"), TRAIN, "learning_rate: ", "(it is '1e-4')"),
+    broken("rate as text", setting(".training.learning_rate", "fast"), TRAIN, "learning_rate: ", "(it is 'fast')"),
     broken("rate negative", setting(".training.learning_rate", -0.1), TRAIN, "learning_rate: ", "greater than 0"),
     broken("rate infinite", setting(".training.learning_rate", float("inf")), TRAIN, "learning_rate: ", "finite"),
     broken("batch 0", setting(".training.batch_size", 0), TRAIN, "training.batch_size: ", "greater than 0 (it is 0)"),

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from benchmarks._measure import Shape, clear_memory, memory_cap, random_model
-from benchmarks._runs import Lengths, Params, capture_all, five_arms, open_store, random_problems, start_run
+from benchmarks._runs import Lengths, Params, capture_all, equal_arms, open_store, random_problems, start_run
 from pipeline.distillation import run as run_module
 from pipeline.distillation.checkpoint import Checkpoint
 from pipeline.distillation.logit_store import LogitStore
@@ -215,7 +215,7 @@ def train(
     params = replace(setup.params, training=replace(setup.params.training, **changes))
     with memory_cap(params.models.device, cap):
         run = start_run(
-            new_student(setup), five_arms(len(setup.problems)), params, STEPS, moments_on_cpu=moments_on_cpu
+            new_student(setup), equal_arms(5, len(setup.problems)), params, STEPS, moments_on_cpu=moments_on_cpu
         )
         return finished(run, setup, dtype)
 
@@ -274,7 +274,7 @@ def resumed_run(setup: Setup) -> Verdict:
     """A run that is saved half-way, its moments on the CPU, and taken up by another ends with the same bits."""
     expected = train(setup, moments_on_cpu=True)
     checkpoint = Checkpoint("gpu-check", {}, setup.folder)
-    arms = five_arms(len(setup.problems))
+    arms = equal_arms(5, len(setup.problems))
     first, second = (
         start_run(new_student(setup), arms, setup.params, STEPS, moments_on_cpu=kept) for kept in (True, False)
     )

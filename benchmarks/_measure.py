@@ -6,12 +6,15 @@ import gc
 import importlib.metadata
 import platform
 import re
+import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -143,6 +146,15 @@ def peak_memory(device: str) -> dict[str, int | None]:
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         "peak_reserved_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
     }
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has held at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage also remembers the parent's memory, from before this program was loaded
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @contextmanager

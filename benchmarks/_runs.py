@@ -9,7 +9,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pipeline.curricula import rl
 from pipeline.distillation import run as run_module
@@ -111,6 +113,12 @@ def longest_problems(count: int, lengths: Lengths, vocabulary: int) -> list[Enco
     return [_random_problem(f"longest-{i}", lengths.prompt, completion, vocabulary, rng) for i in range(count)]
 
 
+def equal_problems(count: int, length: int, prompt: int, vocabulary: int) -> list[EncodedProblem]:
+    """Problems of random tokens that all have the same length, so that no batch needs padding."""
+    rng = numpy_rng(0, "benchmark problems", "equal")
+    return [_random_problem(f"equal-{i}", prompt, length - prompt, vocabulary, rng) for i in range(count)]
+
+
 def _random_problem(
     name: str, prompt: int, completion: int, vocabulary: int, rng: np.random.Generator
 ) -> EncodedProblem:
@@ -137,11 +145,13 @@ def open_store(folder: Path, captured: Sequence[CapturedProblem], params: Teache
     return LogitStore(folder / "store", identity)
 
 
-def five_arms(problems: int) -> ArmSet:
-    """Deals that many problems out to five arms."""
-    levels = range(1, 6)
-    members = tuple(np.arange(level - 1, problems, 5) for level in levels)
-    return ArmSet(tuple(f"level {level}" for level in levels), tuple(levels), members)
+def equal_arms(count: int, problems: int) -> ArmSet:
+    """Deals problems out to so many arms, whose levels go round from 1 to 5."""
+    return ArmSet(
+        tuple(f"arm {arm}" for arm in range(count)),
+        tuple(arm % 5 + 1 for arm in range(count)),
+        tuple(np.arange(arm, problems, count) for arm in range(count)),
+    )
 
 
 def start_run(
@@ -153,3 +163,12 @@ def start_run(
         forced = patch.object(run_module, "moments_fit", lambda _: not moments_on_cpu)
     with forced:
         return Run(student, rl.build(params.curriculum, arms, 0), arms, 0, params.training, steps)
+
+
+def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose every token is a word, so that the tokens of a text can be counted."""
+    words = {f"w{i}": i for i in range(vocabulary)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106 - not a password
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    last = f"w{vocabulary - 1}"
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=last, pad_token=f"w{vocabulary - 2}")

@@ -30,9 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from benchmarks import _device_checks as device_checks
 from benchmarks._device_checks import Verdict
@@ -56,7 +54,7 @@ from benchmarks._runs import (
     Lengths,
     Params,
     capture_all,
-    five_arms,
+    equal_arms,
     generated_problems,
     longest_problems,
     open_store,
@@ -64,6 +62,7 @@ from benchmarks._runs import (
     read_params,
     real_params,
     start_run,
+    word_tokenizer,
 )
 from pipeline.distillation.adamw import moments_fit
 from pipeline.distillation.arms import group_into_arms
@@ -270,7 +269,7 @@ def measure_steps(
     cap: int | None = None,
 ) -> dict[str, Any]:
     """Speed and memory of whole optimiser steps of the student."""
-    arms = five_arms(len(problems))
+    arms = equal_arms(5, len(problems))
     if store is None:
         raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
     training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing)
@@ -353,15 +352,6 @@ def measure_generation(session: Session, shape: Shape, dtype: torch.dtype) -> di
         "new_tokens_per_s": tokens / seconds,
         **peak_memory(session.device),
     }
-
-
-def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer whose every token is a word, so that the tokens of a text can be counted."""
-    words = {f"w{i}": i for i in range(vocabulary)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))  # noqa: S106 - not a password
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    last = f"w{vocabulary - 1}"
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=last, pad_token=f"w{vocabulary - 2}")
 
 
 def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:

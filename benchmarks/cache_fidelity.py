@@ -177,7 +177,7 @@ def measure(seen: Seen, kind: Kind, params: TeacherLogitsParams) -> dict[str, fl
         labels_C, student_CV = seen.labels_N[rows], seen.student_NV[rows]
         stored_C = TeacherTargets(*(getattr(stored, name)[rows] for name in TeacherTargets.__dataclass_fields__))
         targets = kind.read(in_float64(stored_C), vocabulary)
-        _, signals, gradient_CV = token_losses(student_CV, labels_C, targets, KL, wants_gradient=True)
+        _, signals, gradient_CV = token_losses(student_CV.clone(), labels_C, targets, KL, wants_gradient=True)
         kl_C, dense_CV = dense_kl(seen.teacher_NV[rows], student_CV)
         errors.append(signals.divergence_N - kl_C)
         angles.append(angle(gradient_CV, dense_CV))

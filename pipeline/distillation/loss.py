@@ -17,14 +17,15 @@ G = sum_i g_i:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-# Logits held at once: 36 MiB of float32, and a few times that while their loss is made. Blocks of more than 32 MiB go
-# back to the system when they are freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
+# Logits held at once: 36 MiB of float32. Blocks of more than 32 MiB go back to the system when they are freed; smaller
+# ones may stay in glibc's heap, which was seen to grow to gigabytes. Larger chunks fall out of a CPU's caches.
 CHUNK_ELEMENTS = 9 * 2**20
 CHUNK_ELEMENTS_CUDA = 2**25  # a GPU wants larger products
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -97,25 +98,24 @@ class _FusedLoss(torch.autograd.Function):
         gradient_lm_head_VH = torch.zeros_like(lm_head_VH) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
-        elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
-        chunk = max(1, elements // lm_head_VH.shape[0])
         weight_VH = lm_head_VH.to(hidden_NH.dtype)  # differs where a float32 student computes in bfloat16
+        buffers_2CV = chunk_buffers(hidden_NH, len(lm_head_VH), settings)
         with torch.autocast(hidden_NH.device.type, enabled=False):
-            for start in range(0, hidden_NH.shape[0], chunk):
-                rows = slice(start, start + chunk)
+            for rows in row_slices(len(hidden_NH), buffers_2CV.shape[1]):
                 hidden_CH = hidden_NH[rows]
-                logits_CV = float32_product(hidden_CH, weight_VH.T)
+                logits_CV, *spare = (buffer[: len(hidden_CH)] for buffer in buffers_2CV)
+                float32_product(hidden_CH, weight_VH.T, out=logits_CV)
                 losses_C, signals, gradient_CV = token_losses(
-                    logits_CV, labels_N[rows], _rows(teacher, rows), settings, wants_gradient=wants_gradient
+                    logits_CV, labels_N[rows], _rows(teacher, rows), settings, *spare, wants_gradient=wants_gradient
                 )
                 loss += losses_C.sum(dtype=torch.float64)
                 collected.append(signals)
                 if wants_gradient:
-                    gradient_CV = gradient_CV.div_(total_tokens).to(hidden_CH.dtype)
+                    gradient_CV = gradient_CV.to(hidden_CH.dtype)
                     torch.mm(gradient_CV, weight_VH, out=gradient_hidden_NH[rows])
-                    add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH)
+                    add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH, 1 / total_tokens)
         if wants_gradient:
-            ctx.save_for_backward(gradient_hidden_NH, gradient_lm_head_VH)
+            ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
         signals = [torch.cat([getattr(c, name) for c in collected]) for name in TokenSignals.__dataclass_fields__]
         ctx.mark_non_differentiable(*signals)
         return (loss / total_tokens).float(), *signals
@@ -135,57 +135,129 @@ class _FusedLoss(torch.autograd.Function):
         )
 
 
-def float32_product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
+def chunk_buffers(hidden_NH: Tensor, vocabulary: int, settings: LossSettings) -> Tensor:
+    """Room for the logits of a chunk of tokens, [1 or 2, C, V] in float32: temperatures other than 1 need two.
+
+    It is taken once and used for every chunk. Blocks of this size go back to the system when they are freed, and having
+    each page handed out anew for every chunk takes a CPU as long as the chunk's matrix products.
+    """
+    elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
+    chunk = min(len(hidden_NH), max(1, elements // vocabulary))
+    needed = 1 if settings.temperature == 1 else 2
+    return torch.empty(needed, chunk, vocabulary, dtype=torch.float32, device=hidden_NH.device)
+
+
+def row_slices(rows: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` rows."""
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def float32_product(left_MK: Tensor, right_KN: Tensor, out: Tensor | None = None) -> Tensor:
     """The matrix product in float32, whatever the precision of its factors: their own would round its sums."""
     if left_MK.dtype == torch.float32:
-        return left_MK @ right_KN
+        return torch.mm(left_MK, right_KN, out=out)
     if left_MK.is_cuda:
-        return torch.mm(left_MK, right_KN, out_dtype=torch.float32)
-    return left_MK.float() @ right_KN.float()
+        return torch.mm(left_MK, right_KN, out_dtype=torch.float32, out=out)
+    return torch.mm(left_MK.float(), right_KN.float(), out=out)
 
 
-def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor) -> None:
-    """Adds a matrix product to a float32 total, without a copy of the total where torch can do without."""
+def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor, factor: float = 1.0) -> None:
+    """Adds a multiple of a product to a float32 total, without a copy of the total where torch can do without."""
     if left_MK.is_cuda and left_MK.dtype != torch.float32:
-        total_MN += float32_product(left_MK, right_KN)
+        total_MN.add_(float32_product(left_MK, right_KN), alpha=factor)
     else:
-        total_MN.addmm_(left_MK.float(), right_KN.float())
+        total_MN.addmm_(left_MK.float(), right_KN.float(), alpha=factor)
 
 
 def token_losses(
-    logits_CV: Tensor, labels_C: Tensor, teacher: TeacherTargets, settings: LossSettings, *, wants_gradient: bool
+    logits_CV: Tensor,
+    labels_C: Tensor,
+    teacher: TeacherTargets,
+    settings: LossSettings,
+    spare_CV: Tensor | None = None,
+    *,
+    wants_gradient: bool,
 ) -> tuple[Tensor, TokenSignals, Tensor | None]:
-    """Loss per token and, if wanted, its gradient with respect to the token's logits."""
-    temperature, weight = settings.temperature, settings.distillation_weight
-    log_q1_CV = torch.log_softmax(logits_CV, dim=-1)
-    log_prob_C = log_q1_CV.gather(1, labels_C[:, None])[:, 0]
-    top_log_prob_C, top_token_C = log_q1_CV.max(dim=-1)
+    """Loss per token and, if wanted, its gradient with respect to the token's logits.
 
-    student_CV = log_q1_CV if temperature == 1 else torch.log_softmax(logits_CV / temperature, dim=-1)
-    has_tail = teacher.token_ids_NK.shape[1] < logits_CV.shape[1]
-    log_p_CO, log_q_CO = teacher.log_probs_NK, student_CV.gather(1, teacher.token_ids_NK)
+    `logits_CV` is overwritten: the gradient takes its place. So is `spare_CV`, which a temperature other than 1 needs.
+    Passes over the vocabulary are what costs time here, so there are as few as can be, all in place.
+    """
+    temperature, weight = settings.temperature, settings.distillation_weight
+    top_logit_C, top_token_C = logits_CV.max(dim=1)
+    label_C = logits_CV.gather(1, labels_C[:, None])[:, 0] - top_logit_C
+    head_CK = logits_CV.gather(1, teacher.token_ids_NK) - top_logit_C[:, None]
     tail_CV = None
-    if has_tail:
-        tail_CV = student_CV.scatter(1, teacher.token_ids_NK, -torch.inf)
+    if teacher.token_ids_NK.shape[1] < logits_CV.shape[1]:
+        tail_CV = logits_CV.scatter_(1, teacher.token_ids_NK, -torch.inf)
+    if temperature == 1:
+        softened = plain = Outcomes.of(head_CK, tail_CV, top_logit_C, 1.0, tail_CV)
+    else:
+        plain = Outcomes.of(head_CK, tail_CV, top_logit_C, 1.0, spare_CV)
+        softened = Outcomes.of(head_CK, tail_CV, top_logit_C, temperature, tail_CV)
+    log_p_CO = teacher.log_probs_NK
+    if tail_CV is not None:
         log_p_CO = torch.cat([log_p_CO, teacher.log_tail_N[:, None]], dim=1)
-        log_q_CO = torch.cat([log_q_CO, torch.logsumexp(tail_CV, dim=1, keepdim=True)], dim=1)
-    divergence_C, g_CO = divergence_and_slope(log_p_CO, log_q_CO, settings)
+    divergence_C, g_CO = divergence_and_slope(log_p_CO, softened.log_q_CO, settings)
+    log_prob_C = label_C - plain.log_total_C
     losses_C = -(1 - weight) * log_prob_C + weight * temperature**2 * divergence_C
-    signals = TokenSignals(divergence_C, log_prob_C, top_token_C, top_log_prob_C.exp())
+    signals = TokenSignals(divergence_C, log_prob_C, top_token_C, (-plain.log_total_C).exp())
     if not wants_gradient:
         return losses_C, signals, None
 
-    pull_CO = g_CO - log_q_CO.exp() * g_CO.sum(dim=1, keepdim=True)
-    if has_tail:
-        gradient_CV = (tail_CV - log_q_CO[:, -1:]).exp_().mul_(pull_CO[:, -1:])
-        gradient_CV.scatter_(1, teacher.token_ids_NK, pull_CO[:, :-1])
+    # T^2 of the loss times 1 / T of the softened logits
+    pull_CO = weight * temperature * (g_CO - softened.log_q_CO.exp() * g_CO.sum(dim=1, keepdim=True))
+    plain_CO = (1 - weight) * plain.log_q_CO.exp()
+    if tail_CV is None:
+        logits_CV.zero_().scatter_(1, teacher.token_ids_NK, pull_CO + plain_CO)
     else:
-        gradient_CV = torch.zeros_like(logits_CV).scatter_(1, teacher.token_ids_NK, pull_CO)
-    gradient_CV.mul_(weight * temperature)  # T^2 of the loss times 1 / T of the softened logits
+        pull_C1, plain_C1 = pull_CO[:, -1:] / softened.tail_sum_C1, plain_CO[:, -1:] / plain.tail_sum_C1
+        if temperature == 1:
+            tail_CV.mul_(pull_C1 + plain_C1)
+        elif weight < 1:
+            tail_CV.mul_(pull_C1).addcmul_(plain.tail_CV, plain_C1)
+        else:
+            tail_CV.mul_(pull_C1)
+        tail_CV.scatter_(1, teacher.token_ids_NK, (pull_CO + plain_CO)[:, :-1])
     if weight < 1:
-        gradient_CV.add_(log_q1_CV.exp(), alpha=1 - weight)
-        gradient_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1 - weight
-    return losses_C, signals, gradient_CV
+        logits_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1 - weight
+    return losses_C, signals, logits_CV
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The student at one temperature: log-probabilities of the k tokens and of the tail, and what the tail is made of.
+
+    log_total_C: log of the sum of all exp(logit / T), relative to the largest logit. tail_CV: exp(logit / T) inside the
+    tail, relative to the tail's own largest, so that no tail is too small for float32; tail_sum_C1: its sums.
+    """
+
+    log_q_CO: Tensor
+    log_total_C: Tensor
+    tail_CV: Tensor | None
+    tail_sum_C1: Tensor | None
+
+    @staticmethod
+    def of(
+        head_CK: Tensor, logits_CV: Tensor | None, top_logit_C: Tensor, temperature: float, out: Tensor | None
+    ) -> Outcomes:
+        """From the k tokens' logits, relative to the row's largest, and all logits with -inf in the k tokens' places.
+
+        None for `logits_CV` means no tail; `out` may be `logits_CV`.
+        """
+        log_outcomes_CO = head_CK / temperature
+        tail_CV = tail_sum_C1 = None
+        if logits_CV is not None:
+            tail_top_C1 = logits_CV.amax(dim=1, keepdim=True)
+            tail_CV = torch.sub(logits_CV, tail_top_C1, out=out)
+            if temperature != 1:
+                tail_CV.div_(temperature)
+            tail_sum_C1 = tail_CV.exp_().sum(dim=1, keepdim=True)
+            log_tail_C1 = (tail_top_C1 - top_logit_C[:, None]) / temperature + tail_sum_C1.log()
+            log_outcomes_CO = torch.cat([log_outcomes_CO, log_tail_C1], dim=1)
+        log_total_C = torch.logsumexp(log_outcomes_CO, dim=1)
+        return Outcomes(log_outcomes_CO - log_total_C[:, None], log_total_C, tail_CV, tail_sum_C1)
 
 
 def divergence_and_slope(log_p_CO: Tensor, log_q_CO: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:

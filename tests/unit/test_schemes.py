@@ -38,7 +38,7 @@ def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_sta
     targets = Sampled.restore(sampled(teacher.expand(repeats, -1), draws), column, temperature)
     config = LossSettings(temperature, 1.0, "forward_kl", 0.5)
     labels = torch.zeros(repeats, dtype=torch.long)
-    _, _, gradients = token_losses(student, labels, in_float64(targets), config, wants_gradient=True)
+    _, _, gradients = token_losses(student.clone(), labels, in_float64(targets), config, wants_gradient=True)
     leaf = student[:1].clone().requires_grad_()
     p, log_q = torch.softmax(teacher.float().double() / temperature, 1), torch.log_softmax(leaf / temperature, 1)
     (temperature**2 * (p * (p.log() - log_q)).sum()).backward()

@@ -177,7 +177,7 @@ class Project:
 class Bare:
     """The least that a training step can do."""
 
-    def __init__(self, pair: Pair, store: Path) -> None:  # noqa: ARG002 - needs no logits
+    def __init__(self, pair: Pair, store: Path) -> None:
         """The student and torch's own optimiser."""
         self._models, self._batches = pair.params.models, Batches(pair)
         self._student = pair.model("student")
@@ -198,7 +198,7 @@ class Bare:
 class Gkd:
     """TRL's off-policy distillation; the teacher computes its logits anew in every step."""
 
-    def __init__(self, pair: Pair, store: Path) -> None:  # noqa: ARG002 - has the teacher itself
+    def __init__(self, pair: Pair, store: Path) -> None:
         """TRL's trainer, from which only the step is used: no data loader, no logging."""
         from datasets import Dataset  # noqa: PLC0415 - TRL's, which is an extra of the benchmarks
         from trl.experimental.gkd import GKDConfig, GKDTrainer  # noqa: PLC0415

@@ -138,9 +138,7 @@ def take_turns(
 ) -> dict[str, dict[str, Any]]:
     """One row per contender: they take turns of a few steps until the time is up, three turns each at least."""
     with ExitStack() as stack:
-        contenders = [
-            stack.enter_context(Contender(SetUp(name, pair, threads, store), allocator)) for name in names
-        ]
+        contenders = [stack.enter_context(Contender(SetUp(name, pair, threads, store), allocator)) for name in names]
         for contender in contenders:  # each in turn, so that none gets ready while another is measured
             contender.steps(1)
         slowest = max(max(contender.steps(1)) for contender in contenders)

@@ -22,14 +22,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.distillation.checkpoint import code_digest
 from pipeline.distillation.logit_store import (
-    CHUNK_ELEMENTS,
     CapturedProblem,
     finish_store,
     store_identity,
-    token_digest,
     write_shard,
 )
-from pipeline.distillation.loss import float32_product
+from pipeline.distillation.loss import CHUNK_ELEMENTS, CHUNK_ELEMENTS_CUDA, float32_product
 from pipeline.distillation.schemes import Sampled, Scheme, TopK
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
@@ -124,7 +122,7 @@ def capture_shards(
     processes: Processes,
 ) -> list[Path]:
     """Writes this process's part of a split's shards that an earlier, killed capture did not; returns all of them."""
-    fingerprint = digest_of([code_digest(), identity, asdict(params), [token_digest(e) for e in encoded]])
+    fingerprint = digest_of([code_digest(), identity, asdict(params), [e.digest for e in encoded]])
     folder = CHECKPOINTS / f"teacher_logits-{split}-{fingerprint[:20]}"
     groups = in_groups(encoded, params.teacher_logits.shard_size)
     paths = [folder / f"shard-{number:05d}" for number in range(len(groups))]
@@ -170,18 +168,23 @@ def capture(
     labels_N = padded.labels_N.to(teacher.device)
     uniforms_NTD = torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch])
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
-    chunk = max(1, CHUNK_ELEMENTS // vocabulary)
+    elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
+    chunk = min(len(hidden_NH), max(1, elements // vocabulary))
+    logits_CV = torch.empty(chunk, vocabulary, device=teacher.device)
     chunks = zip(hidden_NH.split(chunk), labels_N.split(chunk), uniforms_NTD.split(chunk), strict=True)
     rows_N = np.concatenate(
         [
-            scheme.compress(float32_product(hidden_CH, weight_VH.T), labels_C, uniforms_CTD, temperatures)
+            scheme.compress(
+                float32_product(hidden_CH, weight_VH.T, out=logits_CV[: len(hidden_CH)]),
+                labels_C,
+                uniforms_CTD,
+                temperatures,
+            )
             for hidden_CH, labels_C, uniforms_CTD in chunks
         ]
     )
     ends = np.cumsum([len(e.completion_ids) for e in batch])
-    return [
-        CapturedProblem(e.id, token_digest(e), rows) for e, rows in zip(batch, np.split(rows_N, ends[:-1]), strict=True)
-    ]
+    return [CapturedProblem(e.id, e.digest, rows) for e, rows in zip(batch, np.split(rows_N, ends[:-1]), strict=True)]
 
 
 def summary(splits: dict[Split, Encoding]) -> dict[str, Any]:

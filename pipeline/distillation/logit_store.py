@@ -8,9 +8,10 @@ solutions that the logits belong to.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,9 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
 from pipeline.problems.record import Problem, Split, write_problems
 
-FORMAT = 3
+FORMAT = 4
 ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
-CHUNK_ELEMENTS = 2**25  # logits that are compressed at once: 128 MiB of float32, and a few times that on the way
+OPEN_FILES = 200  # shards that are kept open; systems allow 256 or more
 REMEDY = "run `dvc repro --force --single-item teacher_logits`"
 
 
@@ -116,6 +117,8 @@ class LogitStore:
         self.temperatures: list[float] = manifest["identity"]["temperatures"]
         self._scheme = SCHEMES[manifest["identity"]["scheme"]]
         self._check_files(manifest["files"])
+        # Plain reads rather than a memory map, whose pages would count as this process's memory.
+        self._open = functools.lru_cache(OPEN_FILES)(_OpenFile)
         self._places: dict[str, Place] = {}
         for shard in sorted({name.split("/")[0] for name in manifest["files"] if "/" in name}):
             rows_N = np.load(folder / shard / ROWS, mmap_mode="r", allow_pickle=False)
@@ -174,7 +177,7 @@ class LogitStore:
         if problem.id not in self._places:
             raise TeacherLogitsError(f"{self.folder} holds no logits for problem {problem.id!r}; {REMEDY}")
         place = self._places[problem.id]
-        if place.digest != token_digest(problem):
+        if place.digest != problem.digest:
             raise TeacherLogitsError(f"{self.folder} holds logits for other tokens of problem {problem.id!r}; {REMEDY}")
         return place
 
@@ -184,17 +187,28 @@ class LogitStore:
         Only their rows are read, so memory does not grow with the store.
         """
         column = self.require_temperature(temperature)
-        rows_N = np.concatenate([_read(self._place(problem)) for problem in problems])
+        places = [self._place(problem) for problem in problems]
+        rows_N = np.empty(sum(place.rows for place in places), places[0].dtype)
+        first = 0
+        for place in places:
+            self._read_into(rows_N[first : first + place.rows], place)
+            first += place.rows
         return self._scheme.restore(rows_N, column, temperature)
 
+    def _read_into(self, rows_N: np.ndarray, place: Place) -> None:
+        if self._open(place.file).read_into(rows_N.view(np.uint8), place.offset) != rows_N.nbytes:
+            raise TeacherLogitsError(f"{place.file} is shorter than its index says; {REMEDY}")
 
-def _read(place: Place) -> np.ndarray:
-    return np.fromfile(place.file, place.dtype, place.rows, offset=place.offset)
 
+class _OpenFile:
+    """A file that is open as long as somebody holds this."""
 
-def token_digest(problem: EncodedProblem) -> str:
-    """A digest of a problem's prompt and completion tokens."""
-    digest = hashlib.sha256(len(problem.prompt_ids).to_bytes(8, "little"))
-    digest.update(problem.prompt_ids.astype("<i4").tobytes())
-    digest.update(problem.completion_ids.astype("<i4").tobytes())
-    return digest.hexdigest()[:32]
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def read_into(self, buffer: np.ndarray, offset: int) -> int:
+        """Fills a buffer from `offset` on; returns how many bytes there were."""
+        return os.preadv(self._descriptor, [buffer], offset)

@@ -2,7 +2,7 @@
 
 `TopK` keeps the k most likely tokens and one tail:
 
-    token_ids  int32   [k]      the teacher's k most likely tokens, most likely first
+    token_ids  uint*   [k]      the teacher's k most likely tokens, most likely first
     offsets    float16 [k]      their logits minus the largest one (0 for the first)
     log_tails  float32 [T]      log of the mass outside the top k, exact, for each temperature
     log_prob   float32          log-probability of the reference token at temperature 1
@@ -12,9 +12,11 @@ would be noise there. Together with the offsets it gives a distribution that sum
 
 `Sampled` keeps N draws from the whole distribution, with replacement, of their own for each temperature:
 
-    token_ids  int32   [T, N]   the tokens drawn, each once, and then the most likely of the others
+    token_ids  uint*   [T, N]   the tokens drawn, each once, and then the most likely of the others
     counts     uint8   [T, N]   how often each was drawn, 0 for the others; uint16 where N > 255
     log_prob   float32          as above
+
+Token ids take one, two or three bytes, whichever the vocabulary needs.
 
 Students learn counts / N by forward KL. Its gradient with respect to the student's logits, q - counts / N at
 temperature 1, has the dense one as its mean, because a count's mean is N times its token's probability: random sampling
@@ -32,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.distillation.loss import TeacherTargets
+from pipeline.distillation.loss import Outcomes, TeacherTargets
 from pipeline.seeding import numpy_rng
 
 SchemeName = Literal["top_k", "sampled"]
@@ -52,7 +54,7 @@ class Scheme(Protocol):
     def compress(
         self, logits_NV: Tensor, labels_N: Tensor, uniforms_NTD: Tensor, temperatures: Sequence[float]
     ) -> np.ndarray:
-        """The rows for N tokens, from the teacher's logits in float32."""
+        """The rows for N tokens, from the teacher's logits in float32, which are overwritten."""
         ...
 
     @staticmethod
@@ -79,17 +81,24 @@ class TopK:
         self, logits_NV: Tensor, labels_N: Tensor, uniforms_NTD: Tensor, temperatures: Sequence[float]
     ) -> np.ndarray:
         """The rows for N tokens."""
-        k = min(self.k, logits_NV.shape[1])
+        vocabulary = logits_NV.shape[1]
+        k = min(self.k, vocabulary)
         top_NK, token_ids_NK = logits_NV.topk(k, dim=1)
-        rest_NV = logits_NV.scatter(1, token_ids_NK, -torch.inf)
-        log_tails_NT = torch.stack(
-            [torch.logsumexp(rest_NV / t, dim=1) - torch.logsumexp(logits_NV / t, dim=1) for t in temperatures], dim=1
-        )
-        rows_N = np.empty(len(logits_NV), top_k_rows(k, len(temperatures)))
-        rows_N["token_ids"] = token_ids_NK.int().cpu().numpy()
-        rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
+        label_N, largest_N = logits_NV.gather(1, labels_N[:, None])[:, 0], top_NK[:, 0]
+        head_NK = top_NK - largest_N[:, None]
+        rest_NV = logits_NV.scatter_(1, token_ids_NK, -torch.inf) if k < vocabulary else None
+        spare_NV = torch.empty_like(logits_NV)
+        log_tails_NT = torch.full((len(logits_NV), len(temperatures)), -torch.inf, device=logits_NV.device)
+        if rest_NV is not None:
+            for column, temperature in enumerate(temperatures):
+                outcomes = Outcomes.of(head_NK, rest_NV, largest_N, temperature, spare_NV)
+                log_tails_NT[:, column] = outcomes.log_q_CO[:, -1]
+        plain = Outcomes.of(head_NK, rest_NV, largest_N, 1.0, spare_NV)
+        rows_N = np.empty(len(logits_NV), top_k_rows(k, len(temperatures), vocabulary))
+        rows_N["token_ids"] = packed_ids(token_ids_NK, vocabulary)
+        rows_N["offsets"] = head_NK.half().cpu().numpy()
         rows_N["log_tails"] = log_tails_NT.cpu().numpy()
-        rows_N["log_prob"] = log_prob_of(labels_N, logits_NV)
+        rows_N["log_prob"] = (label_N - largest_N - plain.log_total_C).cpu().numpy()
         return rows_N
 
     @staticmethod
@@ -98,7 +107,7 @@ class TopK:
         log_tail_N = tensor(rows_N["log_tails"][:, column])
         log_head_N = torch.log(-torch.expm1(log_tail_N))
         log_probs_NK = torch.log_softmax(tensor(rows_N["offsets"]).float() / temperature, dim=1) + log_head_N[:, None]
-        return TeacherTargets(tensor(rows_N["token_ids"]).long(), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
+        return TeacherTargets(unpacked_ids(rows_N["token_ids"]), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
 
 
 @dataclass(frozen=True)
@@ -122,13 +131,13 @@ class Sampled:
     ) -> np.ndarray:
         """The rows for N tokens."""
         slots = min(self.draws, logits_NV.shape[1])
-        rows_N = np.empty(len(logits_NV), sampled_rows(slots, self.draws, len(temperatures)))
+        rows_N = np.empty(len(logits_NV), sampled_rows(slots, self.draws, len(temperatures), logits_NV.shape[1]))
         for column, temperature in enumerate(temperatures):
             p_NV = torch.softmax(logits_NV.double() / temperature, dim=1)
             drawn_ND = inverse_cdf(p_NV, uniforms_NTD[:, column].to(p_NV.device))
             counts_NV = torch.zeros_like(p_NV).scatter_add_(1, drawn_ND, torch.ones_like(drawn_ND, dtype=p_NV.dtype))
             token_ids_NK = (counts_NV + p_NV).topk(slots, dim=1).indices  # whatever was drawn comes first
-            rows_N["token_ids"][:, column] = token_ids_NK.int().cpu().numpy()
+            rows_N["token_ids"][:, column] = packed_ids(token_ids_NK, logits_NV.shape[1])
             rows_N["counts"][:, column] = counts_NV.gather(1, token_ids_NK).cpu().numpy()
         rows_N["log_prob"] = log_prob_of(labels_N, logits_NV)
         return rows_N
@@ -138,7 +147,7 @@ class Sampled:
         """The share of each token in the draws; what was not drawn has no mass."""
         counts_NK = tensor(rows_N["counts"][:, column]).float()
         return TeacherTargets(
-            tensor(rows_N["token_ids"][:, column]).long(),
+            unpacked_ids(rows_N["token_ids"][:, column]),
             torch.log(counts_NK / counts_NK.sum(dim=1, keepdim=True)),
             torch.full((len(rows_N),), -torch.inf),
             tensor(rows_N["log_prob"]),
@@ -148,11 +157,11 @@ class Sampled:
 SCHEMES: dict[SchemeName, type[TopK] | type[Sampled]] = {"top_k": TopK, "sampled": Sampled}
 
 
-def top_k_rows(k: int, temperatures: int) -> np.dtype:
+def top_k_rows(k: int, temperatures: int, vocabulary: int) -> np.dtype:
     """What `TopK` keeps of one completion token."""
     return np.dtype(
         [
-            ("token_ids", "<i4", (k,)),
+            _id_field((k,), vocabulary),
             ("offsets", "<f2", (k,)),
             ("log_tails", "<f4", (temperatures,)),
             ("log_prob", "<f4"),
@@ -160,15 +169,36 @@ def top_k_rows(k: int, temperatures: int) -> np.dtype:
     )
 
 
-def sampled_rows(slots: int, draws: int, temperatures: int) -> np.dtype:
+def sampled_rows(slots: int, draws: int, temperatures: int, vocabulary: int) -> np.dtype:
     """What `Sampled` keeps of one completion token."""
     return np.dtype(
         [
-            ("token_ids", "<i4", (temperatures, slots)),
+            _id_field((temperatures, slots), vocabulary),
             ("counts", "<u1" if draws <= 255 else "<u2", (temperatures, slots)),
             ("log_prob", "<f4"),
         ]
     )
+
+
+def _id_field(shape: tuple[int, ...], vocabulary: int) -> tuple[Any, ...]:
+    """Token ids of one or two bytes, or for larger vocabularies their three bytes, the lowest first."""
+    if vocabulary <= 2**16:
+        return ("token_ids", "<u1" if vocabulary <= 2**8 else "<u2", shape)
+    return ("token_ids", "<u1", (*shape, 3))
+
+
+def packed_ids(token_ids: Tensor, vocabulary: int) -> np.ndarray:
+    """Token ids as rows keep them, whose dtype numpy chooses when it stores them."""
+    ids = token_ids.cpu().numpy()
+    return ids if vocabulary <= 2**16 else np.stack([ids & 0xFF, ids >> 8 & 0xFF, ids >> 16], axis=-1)
+
+
+def unpacked_ids(field_NK: np.ndarray) -> Tensor:
+    """Token ids [N, K] as int64, from what rows keep: the same, or [N, K, 3]."""
+    ids = field_NK.astype(np.int64)
+    if ids.ndim == 3:
+        ids = ids[..., 0] | ids[..., 1] << 8 | ids[..., 2] << 16
+    return torch.from_numpy(ids)
 
 
 def inverse_cdf(p_NV: Tensor, uniforms_ND: Tensor) -> Tensor:

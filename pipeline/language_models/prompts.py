@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +30,14 @@ class EncodedProblem:
     def length(self) -> int:
         """Number of tokens in prompt and completion."""
         return len(self.prompt_ids) + len(self.completion_ids)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A digest of prompt and completion tokens."""
+        digest = hashlib.sha256(len(self.prompt_ids).to_bytes(8, "little"))
+        digest.update(self.prompt_ids.astype("<i4").tobytes())
+        digest.update(self.completion_ids.astype("<i4").tobytes())
+        return digest.hexdigest()[:32]
 
 
 def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> list[int]:

@@ -73,7 +73,7 @@ def test_more_draws_come_closer(seen):
     )
     for figure in ("kl_error", "angle_per_token", "angle_of_lm_head"):
         assert many[figure] < few[figure] / 4  # 100 times the draws: a tenth
-    assert (few["bytes_per_token"], many["bytes_per_token"]) == (5 * (4 + 1) + 4, VOCABULARY * (4 + 2) + 4)
+    assert (few["bytes_per_token"], many["bytes_per_token"]) == (5 * (1 + 1) + 4, VOCABULARY * (1 + 2) + 4)
     assert few["tokens_with_mass"] < 5
 
 
@@ -107,7 +107,7 @@ def test_every_kind_and_size_has_its_figures_and_what_is_left_out_is_said(tiny):
     assert "left out: smollm2: no folder was given" in text
     rows = found["fidelity"]["mini"]["rows"]
     sizes = [rows[f"{kind} 12"]["bytes_per_token"] for kind in KINDS]
-    assert sizes == [12 * 6 + 4, 12 * 6 + 8, 12 * 6 + 8, 12 * 5 + 4]
+    assert sizes == [12 * 3 + 4, 12 * 3 + 8, 12 * 3 + 8, 12 * 2 + 4]
 
 
 def test_students_begin_alike_and_differ_by_their_targets(tiny):

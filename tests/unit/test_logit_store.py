@@ -1,6 +1,7 @@
 """The teacher-logit cache knows what it is: every mismatch and every damage is named."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from pipeline.distillation.logit_store import (
     CapturedProblem,
     LogitStore,
     finish_store,
-    token_digest,
     write_shard,
 )
 from pipeline.distillation.schemes import top_k_rows
@@ -29,12 +29,12 @@ PROBLEMS = [encoded(f"p{i}", [1, 2], range(3, 4 + i)) for i in range(6)]
 
 def captured(problem):
     n = len(problem.completion_ids)
-    rows = np.empty(n, top_k_rows(3, 2))
+    rows = np.empty(n, top_k_rows(3, 2, 100))
     rows["token_ids"] = len(problem.id) + n
     rows["offsets"] = [0, -1.25, -2.5]
     rows["log_tails"] = [np.log(0.25), np.log(0.5)]
     rows["log_prob"] = -np.arange(n)
-    return CapturedProblem(problem.id, token_digest(problem), rows)
+    return CapturedProblem(problem.id, problem.digest, rows)
 
 
 @pytest.fixture
@@ -58,10 +58,11 @@ def test_problems_come_back_in_any_order_across_shards(folder):
 
 def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
     read = []
-    original = np.fromfile
-    monkeypatch.setattr(np, "fromfile", lambda *a, **k: read.append(original(*a, **k)) or read[-1])
+    original = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *a: read.append(original(*a)) or read[-1])
     LogitStore(folder, {}).targets([PROBLEMS[4], PROBLEMS[1]], 1.0)
-    assert [len(rows) for rows in read] == [5, 2]
+    bytes_per_row = top_k_rows(3, 2, 100).itemsize
+    assert read == [5 * bytes_per_row, 2 * bytes_per_row]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
             "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
         ),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
-        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 3"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 4"),
         (
             lambda f: _flip_last_byte(f / "shard-00002/rows.npy"),
             "shard-00002/rows.npy is damaged or was altered",

@@ -160,7 +160,7 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     generator = torch.Generator().manual_seed(5)
     logits = 4 * torch.randn(30, 200, generator=generator)
     labels = torch.randint(200, (30,), generator=generator)
-    rows = TopK(top_k).compress(logits, labels, torch.empty(30, 2, 0), [1.0, 3.0])
+    rows = TopK(top_k).compress(logits.clone(), labels, torch.empty(30, 2, 0), [1.0, 3.0])
     targets = TopK.restore(rows, [1.0, 3.0].index(temperature), temperature)
     mass = targets.log_probs_NK.double().exp().sum(1) + targets.log_tail_N.double().exp()
     assert torch.allclose(mass, torch.ones_like(mass), atol=1e-6)

@@ -6,7 +6,15 @@ import torch
 
 from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
 from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss, token_losses
-from pipeline.distillation.schemes import Sampled, TopK, inverse_cdf
+from pipeline.distillation.schemes import (
+    Sampled,
+    TopK,
+    inverse_cdf,
+    packed_ids,
+    sampled_rows,
+    top_k_rows,
+    unpacked_ids,
+)
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.teacher_logits import capture, scheme_of
 
@@ -149,3 +157,16 @@ def test_only_train_is_sampled_because_measuring_needs_exact_tails(capture_param
     params = capture_params(scheme="sampled", draws=9, top_k=5)
     assert [scheme_of(s, params) for s in ("train", "validation", "test")] == [Sampled(9, 0), TopK(5), TopK(5)]
     assert scheme_of("train", capture_params(top_k=5)) == TopK(5)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "bytes_each"), [(2**8, 1), (2**8 + 1, 2), (2**16, 2), (2**16 + 1, 3), (151_936, 3)]
+)
+def test_token_ids_take_no_more_bytes_than_the_vocabulary_needs_and_come_back(vocabulary, bytes_each):
+    generator = torch.Generator().manual_seed(8)
+    ids = torch.cat([torch.randint(vocabulary, (50, 4), generator=generator), torch.full((1, 4), vocabulary - 1)])
+    for rows in (np.zeros(51, top_k_rows(4, 1, vocabulary)), np.zeros(51, sampled_rows(4, 9, 1, vocabulary))):
+        field = rows["token_ids"] if rows["token_ids"].shape[1] == 4 else rows["token_ids"][:, 0]
+        assert field[0].nbytes == 4 * bytes_each
+        field[...] = packed_ids(ids, vocabulary)
+        assert torch.equal(unpacked_ids(field), ids)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pipeline.distillation.logit_store import (
     LogitStore,
     finish_store,
-    token_digest,
     write_shard,
 )
 from pipeline.distillation.loss import LossSettings, float32_product
@@ -129,7 +128,7 @@ def test_compress_keeps_the_most_likely_tokens_in_order():
 def test_the_digest_of_tokens_follows_prompt_and_completion():
     a = example(1, 3, 4)
     moved = EncodedProblem("p1", a.prompt_ids[:2], np.concatenate([a.prompt_ids[2:], a.completion_ids]), cut=False)
-    assert len({token_digest(e) for e in (a, example(2, 3, 4), moved)}) == 3
+    assert len({e.digest for e in (a, example(2, 3, 4), moved)}) == 3
 
 
 def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model, capture_params):

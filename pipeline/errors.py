@@ -7,6 +7,7 @@ into a message on stderr and exit status 1 for the command line.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -66,6 +67,9 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapped() -> None:
+        if not gc.isenabled():  # see pipeline/__init__.py
+            gc.freeze()
+            gc.enable()
         try:
             with interruptible():
                 main()

@@ -94,7 +94,7 @@ def main() -> None:
         parser.error("give either --reference, or --method and --seed")
     params = read_params(ParamsFile())
     name = args.reference or f"{args.method}-{args.seed}"
-    with only_one(f"evaluate-{name}"):
+    with only_one(f"evaluate-{name}"), Grader(params.grading.seconds, params.grading.workers) as grader:
         join_processes(params.models)
         if params.evaluation.engine == "vllm":
             require_vllm(params.models)
@@ -104,7 +104,7 @@ def main() -> None:
         with precision(params.models):
             fidelity = measure_fidelity(model, tokenizer, problems, params)
         outputs = answer(name, model, tokenizer, problems, params)  # last, because vLLM needs the GPU for itself
-        rows = graded_rows(name, problems, outputs, params.grading)
+        rows = graded_rows(name, problems, outputs, grader)
         write_jsonl(PREDICTIONS / f"{name}.jsonl", rows)
         write_json(
             EVALUATION_METRICS / f"{name}.json",
@@ -135,20 +135,17 @@ def answer(
         return generate_answers(model, tokenizer, prompts, params.generation, progress=name)
 
 
-def graded_rows(
-    name: str, problems: Sequence[Problem], outputs: Sequence[str], grading: GradingParams
-) -> list[dict[str, Any]]:
+def graded_rows(name: str, problems: Sequence[Problem], outputs: Sequence[str], grader: Grader) -> list[dict[str, Any]]:
     """One row per test problem; agreement means the same answer as the teacher's, right or wrong.
 
     Raises:
         ResultsError: the teacher's predictions are missing or are for other problems.
     """
-    with Grader(grading.seconds, grading.workers) as grader:
-        grades = grader.grade([(p.answer, output) for p, output in zip(problems, outputs, strict=True)])
-        answers = [g.answer for g in grades]
-        own = [(g.answer, g.correct) for g in grades]
-        teacher = own if name == TEACHER else read_teacher([p.id for p in problems])
-        agrees = grader.agree([(answer, other) for (answer, _), other in zip(teacher, answers, strict=True)])
+    grades = grader.grade([(p.answer, output) for p, output in zip(problems, outputs, strict=True)])
+    answers = [g.answer for g in grades]
+    own = [(g.answer, g.correct) for g in grades]
+    teacher = own if name == TEACHER else read_teacher([p.id for p in problems])
+    agrees = grader.agree([(answer, other) for (answer, _), other in zip(teacher, answers, strict=True)])
     return [
         {
             "id": p.id,

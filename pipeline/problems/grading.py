@@ -59,7 +59,7 @@ class Verdict:
 class Grader:
     """A pool of grading workers; use it in a `with` block, after which no worker is left.
 
-    Workers are started when they are first needed, and no pair is judged twice.
+    No pair is judged twice.
     """
 
     def __init__(self, seconds: float, workers: int) -> None:
@@ -71,7 +71,8 @@ class Grader:
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
-        """Nothing starts before there is something to judge."""
+        """One worker gets ready while the caller makes something to judge; the others start when they are needed."""
+        self._start_workers(1)
         return self
 
     def __exit__(

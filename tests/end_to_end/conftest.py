@@ -15,6 +15,7 @@ SMALL = {
     "training": {"epochs": 2, "steps_per_epoch": 5, "batch_size": 8, "validations": 2, "checkpoint_steps": 3},
     "generation": {"max_new_tokens": 24},
     "teacher_logits": {"shard_size": 50},
+    "models": {"threads": 1},  # tests run beside each other
 }
 
 

@@ -24,6 +24,7 @@ SMALL = {
     "data": {"train_size": 35, "validation_size": 35, "test_size": 35},
     "training": {"epochs": 2, "steps_per_epoch": 4, "batch_size": 4, "validations": 2, "checkpoint_steps": 2},
     "generation": {"max_new_tokens": 8},
+    "models": {"threads": 1},
     "teacher_logits": {
         "shard_size": 10,
         "sampling": {"attempts": 2, "temperature": 0.7, "max_new_tokens": 48, "batch_size": 16, "seed": 0},

@@ -108,11 +108,11 @@ def test_plain_answers_are_judged_as_math_verify_would_judge_them():
         assert judge.parsed(answer)
 
 
-def test_plain_and_equal_answers_need_no_worker(monkeypatch):
-    def no_worker():
-        raise AssertionError("a worker was started")
+def test_plain_and_equal_answers_go_to_no_worker(monkeypatch):
+    def no_work(*_):
+        raise AssertionError("a worker was given something to judge")
 
-    monkeypatch.setattr(grading, "_Worker", no_worker)
+    monkeypatch.setattr(grading._Worker, "give", no_work)
     long = "1" * (MAX_ANSWER_LENGTH + 1)
     with Grader(1.0, 2) as grader:
         grades = grader.grade(

@@ -1,6 +1,8 @@
 """A training step: micro-batches, signals, and what happens when numbers go wrong."""
 
 import copy
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks._runs import Lengths, random_problems
 from pipeline.distillation.logit_store import (
     LogitStore,
     finish_store,
@@ -15,7 +18,7 @@ from pipeline.distillation.logit_store import (
 )
 from pipeline.distillation.loss import LossSettings, float32_product
 from pipeline.distillation.schemes import TopK
-from pipeline.distillation.step import accumulate_gradients, micro_batches, pad_examples, predicting_states
+from pipeline.distillation.step import CALL_TOKENS, accumulate_gradients, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.processes import Processes
 from pipeline.teacher_logits import capture
@@ -256,3 +259,36 @@ def test_padding_micro_batches_and_processes_leave_the_gradient_that_of_the_defi
     exact = torch.cat([p.grad.flatten() for p in oracle.parameters()])
     found = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
     assert (found - exact).norm() < 1e-5 * exact.norm() + 1e-5
+
+
+def examples_of(lengths):
+    return [
+        EncodedProblem(f"l{i}", np.zeros(1, np.int32), np.zeros(n - 1, np.int32), cut=False)
+        for i, n in enumerate(lengths)
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(2, 400), min_size=1, max_size=8), st.one_of(st.none(), st.integers(2, 1200)))
+def test_micro_batches_compute_no_more_tokens_than_any_other_cut(lengths, limit):
+    ordered = sorted(lengths, reverse=True)
+
+    def cost(cuts):
+        groups = [ordered[a:b] for a, b in itertools.pairwise([0, *cuts, len(ordered)])]
+        fits = all(len(g) == 1 or limit is None or len(g) * g[0] <= limit for g in groups)
+        return sum(len(g) * g[0] + CALL_TOKENS["cpu"] for g in groups) if fits else math.inf
+
+    places = range(1, len(ordered))
+    least = min(cost(cuts) for n in range(len(ordered)) for cuts in itertools.combinations(places, n))
+    groups = list(micro_batches(examples_of(lengths), limit))
+    assert sum(len(g) * max(lengths[i] for i in g) + CALL_TOKENS["cpu"] for g in groups) == least
+
+
+def test_padding_stays_below_a_tenth_on_problems_as_long_as_maths():
+    problems = random_problems(1600, Lengths(80, 190, 1024), 100, "padding")
+    real = padded = 0
+    for start in range(0, len(problems), 8):
+        batch = problems[start : start + 8]
+        real += sum(e.length for e in batch)
+        padded += sum(len(g) * max(batch[i].length for i in g) for g in micro_batches(batch, None))
+    assert real < padded < real / 0.9

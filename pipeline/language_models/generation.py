@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from pipeline import seeding
 from pipeline.errors import ModelError
 from pipeline.params import GenerationParams
 
 ENDED_SHARE = 0.125  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
+ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once
 TokenPicker = Callable[[Tensor], Tensor]
 
 
@@ -102,7 +104,7 @@ def _complete(
     open_B = [True] * len(prompts)
     input_ids_BT, mask_BT = (tensor.to(model.device) for tensor in pad_left(prompts, tokenizer.pad_token_id))
     positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache, end = growing_cache(model), tokenizer.eos_token_id
     for _ in range(max_new_tokens):
         logits_B1V = model(
             input_ids=input_ids_BT,
@@ -114,7 +116,7 @@ def _complete(
         ).logits
         tokens_B = pick(logits_B1V[:, 0].float())  # compared in float32 whatever precision the model computes in
         for row, token in enumerate(tokens_B.tolist()):
-            open_B[row] = open_B[row] and token != tokenizer.eos_token_id
+            open_B[row] = open_B[row] and token != end
             if open_B[row]:
                 completions[prompt_B[row]].append(token)
         if not any(open_B):
@@ -128,6 +130,46 @@ def _complete(
             cache.batch_select_indices(kept_B)
             input_ids_BT, positions_BT, mask_BT = input_ids_BT[kept_B], positions_BT[kept_B], mask_BT[kept_B]
     return completions
+
+
+def growing_cache(model: PreTrainedModel) -> DynamicCache:
+    """An empty key-value cache; layers that would be copied whole for each new token have room to grow instead."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values [B, heads, T, D] are the first T places of larger tensors, into which new ones are written."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Takes in the keys and values of new tokens; returns those of all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = [key_states[:, :, :0], value_states[:, :, :0]]
+            self._show(0)
+        before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        if after > self._room[0].shape[2]:
+            shape = [*key_states.shape[:2], after + ROOM, key_states.shape[3]]
+            self._room = [_moved(old, before, shape) for old in (self.keys, self.values)]
+        self._room[0][:, :, before:after], self._room[1][:, :, before:after] = key_states, value_states
+        self._show(after)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keeps these rows of the batch."""
+        length = self.keys.shape[2]
+        self._room = [room[indices] for room in self._room]
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (room[:, :, :length] for room in self._room)
+
+
+def _moved(old: Tensor, length: int, shape: list[int]) -> Tensor:
+    new = old.new_empty(shape)
+    new[:, :, :length] = old
+    return new
 
 
 def token_picker(sampling: Sampling | None, batch: int, device: torch.device) -> TokenPicker:

@@ -1,0 +1,97 @@
+"""Each benchmark at its smallest: every figure that its goals and tables need is there, whatever it is."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks._goals import Goal, Spread, spread
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """What a benchmark wrote and said."""
+
+    def run(name, *arguments):
+        out = tmp_path_factory.mktemp(name) / "found.json"
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", "--tiny", "--out", out, *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(out.read_text())
+        for goal in found["goals"]:
+            assert goal["name"] in done.stdout
+            assert goal["state"] in ("met", "MISSED", "not measured")
+        return found, done.stdout
+
+    return run
+
+
+def states(found):
+    return {goal["name"]: goal["state"] for goal in found["goals"]}
+
+
+def test_training_steps_are_timed_beside_the_bare_loop(tiny):
+    found, text = tiny("distillation_step")
+    assert found["left_out"] == ["gkd: --tiny"]
+    for rows in found["pairs"]["tiny"]["allocators"].values():
+        assert set(rows) == {"project", "bare"}
+        for row in rows.values():
+            seconds = row["seconds per step"]
+            assert 0 < seconds["lowest"] <= seconds["median"] <= seconds["highest"]
+            assert row["tokens per s"] == pytest.approx(8 * 20 / seconds["median"])
+            assert row["peak MB"] > row["peak MB above start"] > 0
+        ratio = rows["bare"]["seconds per step"]["median"] / rows["project"]["seconds per step"]["median"]
+        assert rows["project"]["of bare"] == pytest.approx(ratio)
+        assert 0 < sum(rows["project"]["shares of step"].values()) < 1
+    assert "tokens per s" in text
+
+
+def test_generate_gives_the_same_answers_and_math_verify_grades_gold_answers_right(tiny):
+    found, _ = tiny("evaluation")
+    assert found["generation"]["same_answers"] is True
+    assert set(found["generation"]["rows"]) == {"project", "generate, batch 8", "generate, batch 35"}
+    for way in ("as in an evaluation", "Math-Verify alone"):
+        assert found["grading"]["mini_math"][way]["correct"] == found["grading"]["mini_math"]["answers"]
+    assert states(found)["answers are those of generate (1: all)"] == "met"
+
+
+def test_capture_is_held_against_both_forward_passes(tiny):
+    found, _ = tiny("teacher_capture")
+    mini, wide = found["cases"]["mini"], found["cases"]["tiny"]
+    assert mini["bytes_per_completion_token"] == 16 * (1 + 2) + 2 * 4 + 4  # one byte names a token
+    assert wide["bytes_per_completion_token"] == 24 * (3 + 2) + 2 * 4 + 4  # three do
+    for case in (mini, wide):
+        assert set(case["rows"]) == {"capture", "least", "model"}
+        assert case["rows"]["capture"]["of its speed"] == 1
+
+
+def test_a_cold_run_is_split_into_work_imports_and_dvc(tiny):
+    found, _ = tiny("pipeline")
+    cold = found["cold"]
+    assert cold["seconds"] == pytest.approx(cold["work"] + cold["imports"] + cold["dvc"])
+    stages = {name: row["processes"] for name, row in cold["stages"].items()}
+    assert stages == {"prepare": 1, "teacher_logits": 1, "train": 1, "evaluate": 3, "report": 1}
+    assert all(0 < row["imports"] < row["seconds"] for row in cold["stages"].values())
+    assert [row["cells added"] for row in found["cells"]["rows"].values()] == [1, 2]
+    assert found["cells"]["nothing_to_do"]["repetitions"] == 3
+
+
+@pytest.mark.parametrize(
+    ("measured", "should_be", "state"),
+    [(0.9, "at least", "met"), (0.89, "at least", "MISSED"), (0.9, "at most", "met"), (0.91, "at most", "MISSED")],
+)
+def test_a_goal_is_met_on_its_bound_and_missed_beyond(measured, should_be, state):
+    assert Goal("x", measured, should_be, 0.9).state == state
+    assert Goal("x", None, should_be, 0.9).state == "not measured"
+
+
+def test_a_spread_is_median_and_range():
+    assert spread([3.0, 1.0, 10.0]) == Spread(3.0, 1.0, 10.0, 3)

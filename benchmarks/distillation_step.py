@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of every contender")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of turns, for each pair and allocator")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of turns, for each pair and allocator")
     parser.add_argument("--out", type=Path, help="JSON file; default: benchmarks/results/distillation_step-DEVICE.json")
     args = parser.parse_args()
     started = time.perf_counter()

@@ -16,7 +16,7 @@ from pipeline import seeding
 from pipeline.errors import ModelError
 from pipeline.params import GenerationParams
 
-ENDED_SHARE = 0.125  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
+ENDED_SHARE = 0.25  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
 ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once
 TokenPicker = Callable[[Tensor], Tensor]
 

@@ -139,8 +139,6 @@ def take_turns(
     """One row per contender: they take turns of a few steps until the time is up, three turns each at least."""
     with ExitStack() as stack:
         contenders = [stack.enter_context(Contender(SetUp(name, pair, threads, store), allocator)) for name in names]
-        for contender in contenders:  # each in turn, so that none gets ready while another is measured
-            contender.steps(1)
         slowest = max(max(contender.steps(1)) for contender in contenders)
         per_turn = max(1, min(20, int(seconds / 15 / slowest)))
         for contender in contenders:

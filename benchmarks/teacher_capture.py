@@ -160,7 +160,7 @@ def main() -> None:
         makers["smollm2"] = lambda: smollm2(args.smollm2, 16)
     found: dict[str, Any] = {"benchmark": "teacher_capture", "environment": environment("cpu"), "cases": {}}
     for name, make in makers.items():
-        found["cases"][name] = measure(make(), repetitions=2 if args.tiny else 5)
+        found["cases"][name] = measure(make(), repetitions=2 if args.tiny else 3)
         say(f"\n{name}: {found['cases'][name]['tokens']} tokens, vocabulary {found['cases'][name]['vocabulary']}")
         print_rows(("seconds", "tokens per s", "of its speed"), found["cases"][name]["rows"])
     found["left_out"] = [] if args.smollm2 else ["smollm2: no folder was given"]

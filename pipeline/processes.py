@@ -50,6 +50,8 @@ class Processes:
 
     def sum_values(self, values: Sequence[float], device: torch.device) -> list[float]:
         """The sums over all processes of some numbers, in float64."""
+        if self.count == 1:  # a single process need not wait for its device
+            return list(map(float, values))
         total = torch.tensor(values, dtype=torch.float64, device=device)
         self.sum_([total])
         return total.tolist()

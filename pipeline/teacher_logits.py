@@ -170,7 +170,7 @@ def capture(
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
     elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
     chunk = min(len(hidden_NH), max(1, elements // vocabulary))
-    logits_CV = torch.empty(chunk, vocabulary, device=teacher.device)
+    logits_CV, spare_CV = torch.empty(2, chunk, vocabulary, device=teacher.device)  # taken once, used for every chunk
     chunks = zip(hidden_NH.split(chunk), labels_N.split(chunk), uniforms_NTD.split(chunk), strict=True)
     rows_N = np.concatenate(
         [
@@ -179,6 +179,7 @@ def capture(
                 labels_C,
                 uniforms_CTD,
                 temperatures,
+                spare_CV[: len(hidden_CH)],
             )
             for hidden_CH, labels_C, uniforms_CTD in chunks
         ]

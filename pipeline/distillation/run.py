@@ -113,7 +113,8 @@ class Run:
         self, examples: Sequence[EncodedProblem], store: LogitStore, precision: AbstractContextManager[Any]
     ) -> ExampleSignals:
         """The batch's gradients in the student's parameters, and its signals, both summed over all processes."""
-        checkpoint_layers(self.student)
+        if self._training.gradient_checkpointing:
+            checkpoint_layers(self.student)
         while True:
             seen = None
             try:
@@ -121,7 +122,7 @@ class Run:
                     seen = accumulate_gradients(
                         self.student, examples, store, self._loss_settings, self.micro_batch_tokens, self._processes
                     )
-                for p in self.student.parameters():
+                for p in self._optimizer.parameters:
                     if p.grad is None:  # a process without a share, or a parameter that no loss reaches
                         p.grad = torch.zeros_like(p)
             except (MemoryError, RuntimeError) as error:
@@ -163,7 +164,7 @@ class Run:
     def _sum_over_processes(self, seen: ExampleSignals) -> ExampleSignals:
         if self._processes.count == 1:
             return seen
-        self._processes.sum_(p.grad for p in self.student.parameters())
+        self._processes.sum_(p.grad for p in self._optimizer.parameters)
         arrays = (seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B)
         loss, *values = self._processes.sum_values([seen.loss, *np.concatenate(arrays)], self.student.device)
         teacher_B, student_B, divergence_B = np.array(values).reshape(3, -1)
@@ -172,7 +173,7 @@ class Run:
         )
 
     def _clip_gradients(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self._training.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"the gradient's norm is {norm.item()}; lower training.learning_rate")
 

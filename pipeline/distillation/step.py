@@ -100,20 +100,23 @@ def accumulate_gradients(
     total_tokens = sum(len(e.completion_ids) for e in examples)
     share = processes.share(by_length(examples))  # neighbours in length, so that all have as much to do
     losses: list[Tensor] = []
-    seen: list[tuple[list[int], Tensor]] = []  # read at the end: reading makes the host wait for the device
+    seen: list[Tensor] = []  # read at the end, all at once: reading makes the host wait for the device
+    order: list[int] = []
     for group in micro_batches([examples[i] for i in share], micro_batch_tokens, student.device.type):
         positions = [share[i] for i in group]
         loss, signals, targets = forward_loss(student, [examples[i] for i in positions], store, settings, total_tokens)
         loss.backward()
         losses.append(loss.detach())
-        seen.append((positions, torch.stack([targets.log_prob_N, signals.log_prob_N, signals.divergence_N])))
-    sums_3B = np.zeros((3, len(examples)))
-    for positions, values_3N in seen:
-        lengths = [len(examples[i].completion_ids) for i in positions]
-        for i, values in zip(positions, values_3N.double().cpu().split(lengths, dim=1), strict=True):
-            sums_3B[:, i] = values.sum(dim=1)
+        seen.append(torch.stack([targets.log_prob_N, signals.log_prob_N, signals.divergence_N]))
+        order += positions
     tokens_B = np.array([len(e.completion_ids) for e in examples])
-    return ExampleSignals(sum(loss.item() for loss in losses), tokens_B, sums_3B[0], sums_3B[1], sums_3B[2] / tokens_B)
+    sums_3B, loss = np.zeros((3, len(examples))), 0.0
+    if order:
+        values_3N = torch.cat(seen, dim=1).double().cpu().numpy()
+        starts = np.concatenate([[0], np.cumsum(tokens_B[order])[:-1]])
+        sums_3B[:, order] = np.add.reduceat(values_3N, starts, axis=1)
+        loss = torch.stack(losses).double().sum().item()
+    return ExampleSignals(loss, tokens_B, sums_3B[0], sums_3B[1], sums_3B[2] / tokens_B)
 
 
 def forward_loss(

@@ -10,6 +10,7 @@ from pipeline.distillation.schemes import (
     Sampled,
     TopK,
     inverse_cdf,
+    largest,
     packed_ids,
     sampled_rows,
     top_k_rows,
@@ -170,3 +171,15 @@ def test_token_ids_take_no_more_bytes_than_the_vocabulary_needs_and_come_back(vo
         assert field[0].nbytes == 4 * bytes_each
         field[...] = packed_ids(ids, vocabulary)
         assert torch.equal(unpacked_ids(field), ids)
+
+
+@pytest.mark.parametrize(("vocabulary", "k"), [(50, 7), (5_000, 9), (64 * 36, 9), (64 * 36 + 63, 9)])
+def test_the_largest_are_found_wherever_they_are(vocabulary, k):
+    generator = torch.Generator().manual_seed(vocabulary)
+    values = torch.randn(40, vocabulary, generator=generator)
+    values[0, :k], values[1, -k:], values[2, :: vocabulary // k] = 9.0 + torch.arange(k), 9.0 + torch.arange(k), 9.0
+    values[2] += torch.linspace(0, 1, vocabulary)  # no ties: either of two equal ones would do
+    found, places = largest(values, k)
+    expected = values.topk(k, dim=1)
+    assert torch.equal(found, expected.values)
+    assert torch.equal(places, expected.indices)

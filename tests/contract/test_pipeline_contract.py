@@ -48,7 +48,10 @@ def import_closure(roots):
     """All files of the project that are read when `roots` are imported, empty packages left out."""
     found, waiting = set(), list(roots)
     while waiting:
-        file = module_file(waiting.pop())
+        name = waiting.pop()
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # importing a module runs the packages that it is in
+        file = module_file(name)
         if file is not None and file not in found:
             found.add(file)
             waiting.extend(imported_modules(file))

@@ -1,7 +1,7 @@
 """What `dvc repro` costs: useful work and overhead of a cold run, and how the cost grows with the number of cells.
 
-    python -m benchmarks.pipeline              a cold run of the default scale, about 5 minutes on 2 cores
-    python -m benchmarks.pipeline --cells      1, 5, 15 and 30 cells with short trainings, about 4 minutes
+    python -m benchmarks.pipeline              a cold run of the default scale, 6 minutes on 2 cores
+    python -m benchmarks.pipeline --cells      1, 5, 15 and 30 cells with short trainings, 6 minutes
     python -m benchmarks.pipeline --tiny       both at their smallest, in a minute
 
 Everything runs in a fresh clone of the last commit, with an empty DVC cache. A clock in each stage's process (see

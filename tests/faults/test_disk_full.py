@@ -41,7 +41,7 @@ def test_a_capture_keeps_its_finished_shards_and_the_old_store(zygote, reference
     with scratch_copy(reference.before) as project:
         zygote.finish(project, CAPTURE)
         old = contents(project / "data/teacher_logits")
-        with small_disk(project / "checkpoints", "120k") as enlarge:
+        with small_disk(project / "checkpoints", "72k") as enlarge:
             sentence = refused(zygote, project, CAPTURE)
             assert "checkpoints/teacher_logits-train-" in sentence
             assert "/shard-0000" in sentence

@@ -127,7 +127,7 @@ def test_plain_and_equal_answers_go_to_no_worker(monkeypatch):
         )
         assert [g.correct for g in grades] == [True, False, False, True, False, False]
         assert grader.parses(["5", "(1,2)"]) == [True, True]
-        with pytest.raises(AssertionError, match="a worker was started"):
+        with pytest.raises(AssertionError, match="a worker was given something to judge"):
             grader.grade([("5", "\\boxed{x}")])
 
 

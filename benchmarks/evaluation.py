@@ -46,7 +46,7 @@ class Scale:
     answers: int
 
 
-FULL = Scale(12, (32, 64, 128, 210, 420), 3, 500)
+FULL = Scale(12, (32, 64, 128, 210, 420), 9, 500)
 TINY = Scale(1, (8, 35), 2, 30)
 
 

@@ -27,7 +27,7 @@ from pipeline.distillation.logit_store import (
     store_identity,
     write_shard,
 )
-from pipeline.distillation.loss import CHUNK_ELEMENTS, CHUNK_ELEMENTS_CUDA, float32_product
+from pipeline.distillation.loss import CHUNK_ELEMENTS, float32_product
 from pipeline.distillation.schemes import Sampled, Scheme, TopK
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
@@ -168,8 +168,7 @@ def capture(
     labels_N = padded.labels_N.to(teacher.device)
     uniforms_NTD = torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch])
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
-    elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
-    chunk = min(len(hidden_NH), max(1, elements // vocabulary))
+    chunk = min(len(hidden_NH), max(1, CHUNK_ELEMENTS // vocabulary))
     logits_CV, spare_CV = torch.empty(2, chunk, vocabulary, device=teacher.device)  # taken once, used for every chunk
     chunks = zip(hidden_NH.split(chunk), labels_N.split(chunk), uniforms_NTD.split(chunk), strict=True)
     rows_N = np.concatenate(

@@ -7,8 +7,8 @@ bucket with the exact remaining mass. With k = vocabulary the tail is empty and 
 
 The student's logits [tokens, vocabulary] are never held whole: `lm_head` and the loss are fused over chunks of
 tokens, and the gradient is formed in the same pass. Logits are float32 also where the models compute in bfloat16.
-With z the student's logits at temperature T, r the student's distribution inside the tail, and g_i = q_i dD/dq_i,
-G = sum_i g_i:
+With z the student's logits at temperature T, r the student's distribution inside the tail (its shares of the tail),
+and g_i = q_i dD/dq_i, G = sum_i g_i:
 
     dD/dz_j = (g_j - q_j G) / T                          for j in K
     dD/dz_j = r_j (g_tail - q_tail G) / T                for j in the tail
@@ -24,10 +24,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Logits held at once: 36 MiB of float32. Blocks of more than 32 MiB go back to the system when they are freed; smaller
-# ones may stay in glibc's heap, which was seen to grow to gigabytes. Larger chunks fall out of a CPU's caches.
-CHUNK_ELEMENTS = 9 * 2**20
-CHUNK_ELEMENTS_CUDA = 2**25  # a GPU wants larger products
+# Logits held at once: 128 MiB of float32. At a vocabulary of 151,936 a quarter of it made the products with lm_head 1.7
+# times slower, since each chunk reads all of lm_head. Blocks of more than 32 MiB go back to the system when they are
+# freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
+CHUNK_ELEMENTS = 2**25
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
@@ -62,12 +62,17 @@ class TeacherTargets:
 
 @dataclass(frozen=True)
 class TokenSignals:
-    """Per completion token: the divergence (nats, without w and T^2), and what the student made of the token."""
+    """Per completion token: the divergence (nats, without w and T^2), and what the student made of the token.
+
+    log_prob_N: log-probability of the reference token at temperature 1. top_prob_N: that of the most likely token, as a
+    probability. top_token_N: which one that is; None where gradients are wanted, since to find it takes as long as a
+    softmax.
+    """
 
     divergence_N: Tensor
     log_prob_N: Tensor
-    top_token_N: Tensor
     top_prob_N: Tensor
+    top_token_N: Tensor | None
 
 
 def distillation_loss(
@@ -116,9 +121,12 @@ class _FusedLoss(torch.autograd.Function):
                     add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH, 1 / total_tokens)
         if wants_gradient:
             ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
-        signals = [torch.cat([getattr(c, name) for c in collected]) for name in TokenSignals.__dataclass_fields__]
-        ctx.mark_non_differentiable(*signals)
-        return (loss / total_tokens).float(), *signals
+        divergence_N, log_prob_N, top_prob_N = (
+            torch.cat([getattr(c, name) for c in collected]) for name in ("divergence_N", "log_prob_N", "top_prob_N")
+        )
+        top_token_N = None if wants_gradient else torch.cat([c.top_token_N for c in collected])
+        ctx.mark_non_differentiable(divergence_N, log_prob_N, top_prob_N)
+        return (loss / total_tokens).float(), divergence_N, log_prob_N, top_prob_N, top_token_N
 
     @staticmethod
     def backward(ctx, gradient_loss, *_):
@@ -141,8 +149,7 @@ def chunk_buffers(hidden_NH: Tensor, vocabulary: int, settings: LossSettings) ->
     It is taken once and used for every chunk. Blocks of this size go back to the system when they are freed, and having
     each page handed out anew for every chunk takes a CPU as long as the chunk's matrix products.
     """
-    elements = CHUNK_ELEMENTS_CUDA if hidden_NH.is_cuda else CHUNK_ELEMENTS
-    chunk = min(len(hidden_NH), max(1, elements // vocabulary))
+    chunk = min(len(hidden_NH), max(1, CHUNK_ELEMENTS // vocabulary))
     needed = 1 if settings.temperature == 1 else 2
     return torch.empty(needed, chunk, vocabulary, dtype=torch.float32, device=hidden_NH.device)
 
@@ -185,24 +192,25 @@ def token_losses(
     Passes over the vocabulary are what costs time here, so there are as few as can be, all in place.
     """
     temperature, weight = settings.temperature, settings.distillation_weight
-    top_logit_C, top_token_C = logits_CV.max(dim=1)
-    label_C = logits_CV.gather(1, labels_C[:, None])[:, 0] - top_logit_C
-    head_CK = logits_CV.gather(1, teacher.token_ids_NK) - top_logit_C[:, None]
-    tail_CV = None
+    top_token_C = None if wants_gradient else logits_CV.argmax(dim=1)
+    label_C = logits_CV.gather(1, labels_C[:, None])[:, 0]
+    head_CK = logits_CV.gather(1, teacher.token_ids_NK)
+    tail_CV = tail_top_C = None
     if teacher.token_ids_NK.shape[1] < logits_CV.shape[1]:
         tail_CV = logits_CV.scatter_(1, teacher.token_ids_NK, -torch.inf)
+        tail_top_C = tail_CV.amax(dim=1)
     if temperature == 1:
-        softened = plain = Outcomes.of(head_CK, tail_CV, top_logit_C, 1.0, tail_CV)
+        softened = plain = Outcomes.of(head_CK, tail_CV, tail_top_C, 1.0, tail_CV)
     else:
-        plain = Outcomes.of(head_CK, tail_CV, top_logit_C, 1.0, spare_CV)
-        softened = Outcomes.of(head_CK, tail_CV, top_logit_C, temperature, tail_CV)
+        plain = Outcomes.of(head_CK, tail_CV, tail_top_C, 1.0, spare_CV)
+        softened = Outcomes.of(head_CK, tail_CV, tail_top_C, temperature, tail_CV)
     log_p_CO = teacher.log_probs_NK
     if tail_CV is not None:
         log_p_CO = torch.cat([log_p_CO, teacher.log_tail_N[:, None]], dim=1)
     divergence_C, g_CO = divergence_and_slope(log_p_CO, softened.log_q_CO, settings)
-    log_prob_C = label_C - plain.log_total_C
+    log_prob_C = plain.log_prob(label_C)
     losses_C = -(1 - weight) * log_prob_C + weight * temperature**2 * divergence_C
-    signals = TokenSignals(divergence_C, log_prob_C, top_token_C, (-plain.log_total_C).exp())
+    signals = TokenSignals(divergence_C, log_prob_C, (-plain.log_total_C).exp(), top_token_C)
     if not wants_gradient:
         return losses_C, signals, None
 
@@ -212,11 +220,11 @@ def token_losses(
     if tail_CV is None:
         logits_CV.zero_().scatter_(1, teacher.token_ids_NK, pull_CO + plain_CO)
     else:
-        pull_C1, plain_C1 = pull_CO[:, -1:] / softened.tail_sum_C1, plain_CO[:, -1:] / plain.tail_sum_C1
+        pull_C1, plain_C1 = pull_CO[:, -1:], plain_CO[:, -1:]
         if temperature == 1:
             tail_CV.mul_(pull_C1 + plain_C1)
         elif weight < 1:
-            tail_CV.mul_(pull_C1).addcmul_(plain.tail_CV, plain_C1)
+            tail_CV.mul_(pull_C1).addcmul_(plain.shares_CV, plain_C1)
         else:
             tail_CV.mul_(pull_C1)
         tail_CV.scatter_(1, teacher.token_ids_NK, (pull_CO + plain_CO)[:, :-1])
@@ -229,35 +237,41 @@ def token_losses(
 class Outcomes:
     """The student at one temperature: log-probabilities of the k tokens and of the tail, and what the tail is made of.
 
-    log_total_C: log of the sum of all exp(logit / T), relative to the largest logit. tail_CV: exp(logit / T) inside the
-    tail, relative to the tail's own largest, so that no tail is too small for float32; tail_sum_C1: its sums.
+    top_logit_C: the largest of all logits. log_total_C: log of the sum of all exp((logit - top_logit) / T).
+    shares_CV: each token's share in the tail's mass, 0 for the k tokens; None where there is no tail.
     """
 
     log_q_CO: Tensor
+    top_logit_C: Tensor
     log_total_C: Tensor
-    tail_CV: Tensor | None
-    tail_sum_C1: Tensor | None
+    shares_CV: Tensor | None
 
     @staticmethod
     def of(
-        head_CK: Tensor, logits_CV: Tensor | None, top_logit_C: Tensor, temperature: float, out: Tensor | None
+        head_CK: Tensor, tail_CV: Tensor | None, tail_top_C: Tensor | None, temperature: float, out: Tensor | None
     ) -> Outcomes:
-        """From the k tokens' logits, relative to the row's largest, and all logits with -inf in the k tokens' places.
+        """From the logits of the k tokens, all logits with -inf in those tokens' places, and the largest of the latter.
 
-        None for `logits_CV` means no tail; `out` may be `logits_CV`.
+        `tail_CV` and `tail_top_C` are None where there is no tail. `out`, which may be `tail_CV`, takes the shares.
         """
-        log_outcomes_CO = head_CK / temperature
-        tail_CV = tail_sum_C1 = None
-        if logits_CV is not None:
-            tail_top_C1 = logits_CV.amax(dim=1, keepdim=True)
-            tail_CV = torch.sub(logits_CV, tail_top_C1, out=out)
-            if temperature != 1:
-                tail_CV.div_(temperature)
-            tail_sum_C1 = tail_CV.exp_().sum(dim=1, keepdim=True)
-            log_tail_C1 = (tail_top_C1 - top_logit_C[:, None]) / temperature + tail_sum_C1.log()
-            log_outcomes_CO = torch.cat([log_outcomes_CO, log_tail_C1], dim=1)
+        if tail_CV is None:
+            shares_CV = None
+            top_logit_C = head_CK.amax(dim=1)
+            log_outcomes_CO = (head_CK - top_logit_C[:, None]) / temperature
+        else:
+            softened_CV = tail_CV if temperature == 1 else torch.div(tail_CV, temperature, out=out)
+            shares_CV = torch.softmax(softened_CV, dim=1, out=out)
+            top_logit_C = torch.maximum(head_CK.amax(dim=1), tail_top_C)
+            relative_CO = torch.cat([head_CK, tail_top_C[:, None]], dim=1) - top_logit_C[:, None]
+            log_outcomes_CO = relative_CO / temperature
+            # the largest share is 1 over the sum of exp((logit - tail_top) / T): no tail is too small for float32
+            log_outcomes_CO[:, -1] -= shares_CV.amax(dim=1).log()
         log_total_C = torch.logsumexp(log_outcomes_CO, dim=1)
-        return Outcomes(log_outcomes_CO - log_total_C[:, None], log_total_C, tail_CV, tail_sum_C1)
+        return Outcomes(log_outcomes_CO - log_total_C[:, None], top_logit_C, log_total_C, shares_CV)
+
+    def log_prob(self, logit_C: Tensor) -> Tensor:
+        """Log-probability of the token that has this logit; the temperature must be 1."""
+        return logit_C - self.top_logit_C - self.log_total_C
 
 
 def divergence_and_slope(log_p_CO: Tensor, log_q_CO: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:

@@ -97,21 +97,21 @@ class TopK:
         """The rows for N tokens."""
         vocabulary = logits_NV.shape[1]
         k = min(self.k, vocabulary)
-        top_NK, token_ids_NK = largest(logits_NV, k)
-        label_N, largest_N = logits_NV.gather(1, labels_N[:, None])[:, 0], top_NK[:, 0]
-        head_NK = top_NK - largest_N[:, None]
+        top_NK, token_ids_NK = largest(logits_NV, min(k + 1, vocabulary))  # and the largest of the tail
+        label_N, tail_top_N = logits_NV.gather(1, labels_N[:, None])[:, 0], top_NK[:, -1]
+        top_NK, token_ids_NK = top_NK[:, :k], token_ids_NK[:, :k]
         rest_NV = logits_NV.scatter_(1, token_ids_NK, -torch.inf) if k < vocabulary else None
         log_tails_NT = torch.full((len(logits_NV), len(temperatures)), -torch.inf, device=logits_NV.device)
         for temperature in sorted(temperatures, key=lambda t: t == 1):  # 1 comes last, for it takes the logits' place
             out_NV = rest_NV if temperature == 1 else spare_NV
-            outcomes = Outcomes.of(head_NK, rest_NV, largest_N, temperature, out_NV)
+            outcomes = Outcomes.of(top_NK, rest_NV, tail_top_N, temperature, out_NV)
             if rest_NV is not None:
                 log_tails_NT[:, temperatures.index(temperature)] = outcomes.log_q_CO[:, -1]
         rows_N = np.empty(len(logits_NV), top_k_rows(k, len(temperatures), vocabulary))
         rows_N["token_ids"] = packed_ids(token_ids_NK, vocabulary)
-        rows_N["offsets"] = head_NK.half().cpu().numpy()
+        rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
         rows_N["log_tails"] = log_tails_NT.cpu().numpy()
-        rows_N["log_prob"] = (label_N - largest_N - outcomes.log_total_C).cpu().numpy()
+        rows_N["log_prob"] = outcomes.log_prob(label_N).cpu().numpy()
         return rows_N
 
     @staticmethod

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from pipeline.errors import ModelError
+from pipeline.language_models import generation
 from pipeline.language_models.generation import ENDED_SHARE, Sampling, generate_answers
 from pipeline.params import GenerationParams
 from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
@@ -96,22 +97,61 @@ def test_batching_and_padding_do_not_change_an_answer(student, tokenizer):
 def test_sequences_that_have_ended_leave_the_batch_and_nothing_is_computed_twice(student, tokenizer, prompts, shapes):
     answers = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
     lengths = [min(96, len(tokenizer.encode(answer)) + 1) for answer in answers]  # with the end token
-    assert shapes[0] == (35, max(map(len, prompts)))
-    assert len(shapes) == max(lengths)
-    for step, (rows, tokens) in enumerate(shapes[1:], start=1):
+    read, decoded = [s for s in shapes if s[1] > 1], [s for s in shapes if s[1] == 1]
+    assert shapes == read + decoded
+    assert sum(rows for rows, _ in read) == 35
+    assert len(decoded) == max(lengths) - 1
+    for step, (rows, _) in enumerate(decoded, start=1):
         still_open = sum(length > step for length in lengths)
-        assert tokens == 1
         assert still_open <= rows
         assert rows - still_open < ENDED_SHARE * rows
+
+
+def test_prompts_are_read_in_parts_of_similar_length(student, tokenizer, prompts, shapes, monkeypatch):
+    monkeypatch.setitem(generation.PROMPT_TOKENS, "cpu", 10**6)
+    whole = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96))
+    assert shapes[0] == (35, max(map(len, prompts)))
+    shapes.clear()
+    monkeypatch.setitem(generation.PROMPT_TOKENS, "cpu", 200)
+    assert generate_answers(student, tokenizer, prompts, GenerationParams(35, 96)) == whole
+    read = [s for s in shapes if s[1] > 1]
+    assert sum(rows for rows, _ in read) == 35
+    assert all(rows * tokens <= 200 for rows, tokens in read)
+    assert sum(rows * tokens for rows, tokens in read) < 1.15 * sum(map(len, prompts))
+
+
+@pytest.mark.parametrize("settings", [{"attn_implementation": "eager"}, {"use_sliding_window": True, "window": 4}])
+def test_other_kinds_of_attention_give_the_answers_of_transformers(settings, tokenizer, prompts):
+    torch.manual_seed(0)
+    window = settings.pop("window", None)
+    config = Qwen2Config(
+        vocab_size=102,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=window,
+        max_window_layers=1,
+        eos_token_id=tokenizer.eos_token_id,
+        **settings,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    assert model.config._attn_implementation == settings.get("attn_implementation", "sdpa")
+    assert ("sliding_attention" in model.config.layer_types) == (window is not None)
+    expected = peer(model, tokenizer, prompts, 24)
+    assert len(set(expected)) > 10
+    assert generate_answers(model, tokenizer, prompts, GenerationParams(35, 24)) == expected
 
 
 def test_positions_are_counted_from_the_start_of_each_prompt(student, tokenizer, monkeypatch):
     seen, forward = [], student.forward
 
     def recording(**inputs):
-        positions = inputs["position_ids"]
-        mask = inputs["attention_mask"][:, -positions.shape[1] :]  # of the tokens given, not of those in the cache
-        seen.append([row[real == 1].tolist() for row, real in zip(positions, mask, strict=True)])
+        positions, mask = inputs["position_ids"], inputs["attention_mask"]
+        # of the tokens given, not of those in the cache; the ready masks of later steps hold 0 for a real token
+        real_BT = mask[:, -positions.shape[1] :] == 1 if mask.ndim == 2 else mask[:, 0, 0, -1:] == 0
+        seen.append([row[real].tolist() for row, real in zip(positions, real_BT, strict=True)])
         return forward(**inputs)
 
     monkeypatch.setattr(student, "forward", recording)
@@ -124,7 +164,7 @@ def test_an_answer_that_does_not_end_is_cut(student, tokenizer, prompts, shapes)
     shapes.clear()
     cut = generate_answers(student, tokenizer, prompts, GenerationParams(35, 4))
     assert [tokenizer.encode(answer) for answer in cut] == [tokenizer.encode(answer)[:4] for answer in whole]
-    assert len(shapes) == 4
+    assert sum(tokens == 1 for _, tokens in shapes) == 3  # the prompts give the first of the four
 
 
 def test_an_answer_ends_at_the_end_token(tiny_model, tokenizer):

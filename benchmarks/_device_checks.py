@@ -26,7 +26,7 @@ from pipeline.distillation.loss import (
     float32_product,
 )
 from pipeline.distillation.run import Run
-from pipeline.distillation.schemes import unpacked_ids
+from pipeline.distillation.schemes import ids_of
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.loading import precision
 from pipeline.language_models.prompts import EncodedProblem
@@ -187,7 +187,7 @@ def captured_rows(setup: Setup) -> Verdict:
         logits_NV = hidden_NH @ teacher.get_output_embeddings().weight.double().cpu().T
     log_prob_N = torch.cat([torch.from_numpy(r["log_prob"]) for r in rows])
     log_tails_NT = torch.cat([torch.from_numpy(r["log_tails"]) for r in rows])
-    token_ids_NK = torch.cat([unpacked_ids(r["token_ids"]) for r in rows])
+    token_ids_NK = torch.cat([ids_of(r) for r in rows])
     errors = [log_prob_N - torch.log_softmax(logits_NV, dim=1).gather(1, padded.labels_N[:, None])[:, 0]]
     for column, temperature in enumerate(params.temperatures):
         log_p_NV = torch.log_softmax(logits_NV / temperature, dim=1)

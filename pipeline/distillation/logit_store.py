@@ -30,7 +30,7 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.params import ModelsParams
 from pipeline.problems.record import Problem, Split, write_problems
 
-FORMAT = 4
+FORMAT = 5
 ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
 OPEN_FILES = 200  # shards that are kept open; systems allow 256 or more
 REMEDY = "run `dvc repro --force --single-item teacher_logits`"

@@ -2,7 +2,7 @@
 
 `TopK` keeps the k most likely tokens and one tail:
 
-    token_ids  uint*   [k]      the teacher's k most likely tokens, most likely first
+    token_ids  uint*   [k]      the teacher's k most likely tokens, most likely first (see `put_ids`)
     offsets    float16 [k]      their logits minus the largest one (0 for the first)
     log_tails  float32 [T]      log of the mass outside the top k, exact, for each temperature
     log_prob   float32          log-probability of the reference token at temperature 1
@@ -16,7 +16,7 @@ would be noise there. Together with the offsets it gives a distribution that sum
     counts     uint8   [T, N]   how often each was drawn, 0 for the others; uint16 where N > 255
     log_prob   float32          as above
 
-Token ids take one, two or three bytes, whichever the vocabulary needs.
+Token ids take one or two bytes, and one bit more for each doubling of the vocabulary past 65,536.
 
 Students learn counts / N by forward KL. Its gradient with respect to the student's logits, q - counts / N at
 temperature 1, has the dense one as its mean, because a count's mean is N times its token's probability: random sampling
@@ -26,6 +26,7 @@ reverse KL nor JSD is linear in the teacher's probabilities, so theirs would be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -108,7 +109,7 @@ class TopK:
             if rest_NV is not None:
                 log_tails_NT[:, temperatures.index(temperature)] = outcomes.log_q_CO[:, -1]
         rows_N = np.empty(len(logits_NV), top_k_rows(k, len(temperatures), vocabulary))
-        rows_N["token_ids"] = packed_ids(token_ids_NK, vocabulary)
+        put_ids(rows_N, token_ids_NK)
         rows_N["offsets"] = (top_NK - top_NK[:, :1]).half().cpu().numpy()
         rows_N["log_tails"] = log_tails_NT.cpu().numpy()
         rows_N["log_prob"] = outcomes.log_prob(label_N).cpu().numpy()
@@ -120,7 +121,7 @@ class TopK:
         log_tail_N = tensor(rows_N["log_tails"][:, column])
         log_head_N = torch.log(-torch.expm1(log_tail_N))
         log_probs_NK = torch.log_softmax(tensor(rows_N["offsets"]).float() / temperature, dim=1) + log_head_N[:, None]
-        return TeacherTargets(unpacked_ids(rows_N["token_ids"]), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
+        return TeacherTargets(ids_of(rows_N), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,15 @@ class Sampled:
         """The rows for N tokens."""
         slots = min(self.draws, logits_NV.shape[1])
         rows_N = np.empty(len(logits_NV), sampled_rows(slots, self.draws, len(temperatures), logits_NV.shape[1]))
+        ids = []
         for column, temperature in enumerate(temperatures):
             p_NV = torch.softmax(logits_NV.double() / temperature, dim=1)
             drawn_ND = inverse_cdf(p_NV, uniforms_NTD[:, column].to(p_NV.device))
             counts_NV = torch.zeros_like(p_NV).scatter_add_(1, drawn_ND, torch.ones_like(drawn_ND, dtype=p_NV.dtype))
             token_ids_NK = (counts_NV + p_NV).topk(slots, dim=1).indices  # whatever was drawn comes first
-            rows_N["token_ids"][:, column] = packed_ids(token_ids_NK, logits_NV.shape[1])
+            ids.append(token_ids_NK)
             rows_N["counts"][:, column] = counts_NV.gather(1, token_ids_NK).cpu().numpy()
+        put_ids(rows_N, torch.stack(ids, dim=1))
         rows_N["log_prob"] = log_prob_of(labels_N, logits_NV)
         return rows_N
 
@@ -165,7 +168,7 @@ class Sampled:
         """The share of each token in the draws; what was not drawn has no mass."""
         counts_NK = tensor(rows_N["counts"][:, column]).float()
         return TeacherTargets(
-            unpacked_ids(rows_N["token_ids"][:, column]),
+            ids_of(rows_N)[:, column],
             torch.log(counts_NK / counts_NK.sum(dim=1, keepdim=True)),
             torch.full((len(rows_N),), -torch.inf),
             tensor(rows_N["log_prob"]),
@@ -198,7 +201,7 @@ def top_k_rows(k: int, temperatures: int, vocabulary: int) -> np.dtype:
     """What `TopK` keeps of one completion token."""
     return np.dtype(
         [
-            _id_field((k,), vocabulary),
+            *_id_fields((k,), vocabulary),
             ("offsets", "<f2", (k,)),
             ("log_tails", "<f4", (temperatures,)),
             ("log_prob", "<f4"),
@@ -210,31 +213,41 @@ def sampled_rows(slots: int, draws: int, temperatures: int, vocabulary: int) -> 
     """What `Sampled` keeps of one completion token."""
     return np.dtype(
         [
-            _id_field((temperatures, slots), vocabulary),
+            *_id_fields((temperatures, slots), vocabulary),
             ("counts", "<u1" if draws <= 255 else "<u2", (temperatures, slots)),
             ("log_prob", "<f4"),
         ]
     )
 
 
-def _id_field(shape: tuple[int, ...], vocabulary: int) -> tuple[Any, ...]:
-    """Token ids of one or two bytes, or for larger vocabularies their three bytes, the lowest first."""
-    if vocabulary <= 2**16:
-        return ("token_ids", "<u1" if vocabulary <= 2**8 else "<u2", shape)
-    return ("token_ids", "<u1", (*shape, 3))
+def _id_fields(shape: tuple[int, ...], vocabulary: int) -> list[tuple[Any, ...]]:
+    """Token ids of one or two bytes; of a larger vocabulary, the lower two bytes and the bits above them.
+
+    token_ids_above [bits, bytes] has a plane for each of these bits, with eight ids to a byte.
+    """
+    above = max(0, (vocabulary - 1).bit_length() - 16)
+    fields: list[tuple[Any, ...]] = [("token_ids", "<u1" if vocabulary <= 2**8 else "<u2", shape)]
+    return fields + ([("token_ids_above", "<u1", (above, -(-math.prod(shape) // 8)))] if above else [])
 
 
-def packed_ids(token_ids: Tensor, vocabulary: int) -> np.ndarray:
-    """Token ids as rows keep them, whose dtype numpy chooses when it stores them."""
+def put_ids(rows_N: np.ndarray, token_ids: Tensor) -> None:
+    """Puts token ids, [N, ...] in the shape of the rows' field, into rows."""
     ids = token_ids.cpu().numpy()
-    return ids if vocabulary <= 2**16 else np.stack([ids & 0xFF, ids >> 8 & 0xFF, ids >> 16], axis=-1)
+    rows_N["token_ids"] = ids & 0xFFFF
+    if "token_ids_above" in rows_N.dtype.names:
+        flat_NI = ids.reshape(len(ids), -1) >> 16
+        for bit in range(rows_N["token_ids_above"].shape[1]):
+            rows_N["token_ids_above"][:, bit] = np.packbits(flat_NI >> bit & 1, axis=1)
 
 
-def unpacked_ids(field_NK: np.ndarray) -> Tensor:
-    """Token ids [N, K] as int64, from what rows keep: the same, or [N, K, 3]."""
-    ids = field_NK.astype(np.int64)
-    if ids.ndim == 3:
-        ids = ids[..., 0] | ids[..., 1] << 8 | ids[..., 2] << 16
+def ids_of(rows_N: np.ndarray) -> Tensor:
+    """The token ids [N, ...] in rows, as int64."""
+    ids = rows_N["token_ids"].astype(np.int64)
+    if "token_ids_above" in rows_N.dtype.names:
+        flat_NI = ids.reshape(len(ids), -1)  # a view
+        for bit in range(rows_N["token_ids_above"].shape[1]):
+            ones_NI = np.unpackbits(rows_N["token_ids_above"][:, bit], axis=1, count=flat_NI.shape[1])
+            flat_NI |= ones_NI.astype(np.int64) << 16 + bit
     return torch.from_numpy(ids)
 
 

@@ -77,7 +77,7 @@ def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
             "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
         ),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
-        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 4"),
+        (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 5"),
         (
             lambda f: _flip_last_byte(f / "shard-00002/rows.npy"),
             "shard-00002/rows.npy is damaged or was altered",

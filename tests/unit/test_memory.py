@@ -13,7 +13,7 @@ import resource, sys
 import numpy as np, torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from pipeline.distillation.loss import LossSettings, distillation_loss
-from pipeline.distillation.schemes import TopK, packed_ids, top_k_rows
+from pipeline.distillation.schemes import TopK, put_ids, top_k_rows
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 torch.set_num_threads(2)
@@ -30,7 +30,7 @@ token_ids = torch.from_numpy(rng.permuted(np.arange(V))[:N * K].reshape(N, K) if
     rng.integers(V // K, size=(N, 1)) * K + np.arange(K))
 offsets = -torch.rand(N, K).sort(dim=1).values
 rows = np.empty(N, top_k_rows(K, 1, V))
-rows["token_ids"] = packed_ids(token_ids, V)
+put_ids(rows, token_ids)
 rows["offsets"], rows["log_tails"], rows["log_prob"] = offsets, -2, -1
 teacher = TopK.restore(rows, 0, 1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -75,10 +75,10 @@ from pipeline.distillation.logit_store import (
     CapturedProblem, LogitStore, finish_store, write_shard)
 from pipeline.distillation.schemes import top_k_rows
 from pipeline.language_models.prompts import EncodedProblem
-problems = [EncodedProblem(f"p{i}", np.array([1], np.int32), np.full(2000, i, np.int32), cut=False) for i in range(200)]
+problems = [EncodedProblem(f"p{i}", np.array([1], np.int32), np.full(2000, i, np.int32), cut=False) for i in range(240)]
 rows = np.zeros(2000, top_k_rows(32, 1, 151_936))
 rows["log_tails"] = -1
-for number in range(20):
+for number in range(24):
     write_shard(Path(f"work/shard-{number:05d}"), [
         CapturedProblem(p.id, p.digest, rows) for p in problems[10 * number:10 * number + 10]])
 finish_store(Path("store"), sorted(Path("work").iterdir()), {"scheme": "top_k", "temperatures": [1.0]}, "train", [])

@@ -9,12 +9,12 @@ from pipeline.distillation.loss import LossSettings, TeacherTargets, distillatio
 from pipeline.distillation.schemes import (
     Sampled,
     TopK,
+    ids_of,
     inverse_cdf,
     largest,
-    packed_ids,
+    put_ids,
     sampled_rows,
     top_k_rows,
-    unpacked_ids,
 )
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.teacher_logits import capture, scheme_of
@@ -161,16 +161,28 @@ def test_only_train_is_sampled_because_measuring_needs_exact_tails(capture_param
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "bytes_each"), [(2**8, 1), (2**8 + 1, 2), (2**16, 2), (2**16 + 1, 3), (151_936, 3)]
+    ("vocabulary", "bits_each"),
+    [(2**8, 8), (2**8 + 1, 16), (2**16, 16), (2**16 + 1, 17), (151_936, 18), (2**18 + 1, 19)],
 )
-def test_token_ids_take_no_more_bytes_than_the_vocabulary_needs_and_come_back(vocabulary, bytes_each):
+@pytest.mark.parametrize("k", [8, 24])
+def test_token_ids_take_no_more_bits_than_the_vocabulary_needs_and_come_back(vocabulary, bits_each, k):
     generator = torch.Generator().manual_seed(8)
-    ids = torch.cat([torch.randint(vocabulary, (50, 4), generator=generator), torch.full((1, 4), vocabulary - 1)])
-    for rows in (np.zeros(51, top_k_rows(4, 1, vocabulary)), np.zeros(51, sampled_rows(4, 9, 1, vocabulary))):
-        field = rows["token_ids"] if rows["token_ids"].shape[1] == 4 else rows["token_ids"][:, 0]
-        assert field[0].nbytes == 4 * bytes_each
-        field[...] = packed_ids(ids, vocabulary)
-        assert torch.equal(unpacked_ids(field), ids)
+    ids_NK = torch.cat([torch.randint(vocabulary, (50, k), generator=generator), torch.full((1, k), vocabulary - 1)])
+    rows_N = np.zeros(51, top_k_rows(k, 1, vocabulary))
+    assert sum(rows_N[name][0].nbytes for name in rows_N.dtype.names if "ids" in name) * 8 == k * bits_each
+    put_ids(rows_N, ids_NK)
+    assert torch.equal(ids_of(rows_N), ids_NK)
+    ids_NTK = torch.stack([ids_NK, ids_NK.flip(0)], dim=1)
+    rows_N = np.zeros(51, sampled_rows(k, 9, 2, vocabulary))
+    put_ids(rows_N, ids_NTK)
+    assert torch.equal(ids_of(rows_N), ids_NTK)
+
+
+def test_ids_that_do_not_fill_their_last_byte_come_back():
+    ids_NK = torch.tensor([[151_935, 0, 65_536], [65_535, 131_072, 7]])
+    rows_N = np.zeros(2, top_k_rows(3, 1, 151_936))
+    put_ids(rows_N, ids_NK)
+    assert torch.equal(ids_of(rows_N), ids_NK)
 
 
 @pytest.mark.parametrize(("vocabulary", "k"), [(50, 7), (5_000, 9), (64 * 36, 9), (64 * 36 + 63, 9)])

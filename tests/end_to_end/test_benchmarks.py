@@ -67,7 +67,7 @@ def test_capture_is_held_against_both_forward_passes(tiny):
     found, _ = tiny("teacher_capture")
     mini, wide = found["cases"]["mini"], found["cases"]["tiny"]
     assert mini["bytes_per_completion_token"] == 16 * (1 + 2) + 2 * 4 + 4  # one byte names a token
-    assert wide["bytes_per_completion_token"] == 24 * (3 + 2) + 2 * 4 + 4  # three do
+    assert wide["bytes_per_completion_token"] == 24 * (2 + 1 / 8 + 2) + 2 * 4 + 4  # 17 bits do
     for case in (mini, wide):
         assert set(case["rows"]) == {"capture", "least", "model"}
         assert case["rows"]["capture"]["of its speed"] == 1
@@ -78,9 +78,11 @@ def test_a_cold_run_is_split_into_work_imports_and_dvc(tiny):
     cold = found["cold"]
     assert cold["seconds"] == pytest.approx(cold["work"] + cold["imports"] + cold["dvc"])
     stages = {name: row["processes"] for name, row in cold["stages"].items()}
-    assert stages == {"prepare": 1, "teacher_logits": 1, "train": 1, "evaluate": 3, "report": 1}
+    assert stages == {"prepare": 1, "teacher_logits": 1, "train": 1, "evaluate": 3, "report": 1, "cells": 2}
     assert all(0 < row["imports"] < row["seconds"] for row in cold["stages"].values())
-    assert [row["cells added"] for row in found["cells"]["rows"].values()] == [1, 2]
+    assert cold["seconds"] > cold["seconds per seed"] > cold["stages"]["cells"]["seconds"]
+    assert list(found["cells"]["rows"]) == ["1 cells", "3 cells"]
+    assert all(row["seconds"] > row["DVC"] > 0 for row in found["cells"]["rows"].values())
     assert found["cells"]["nothing_to_do"]["repetitions"] == 3
 
 

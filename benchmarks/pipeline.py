@@ -84,6 +84,8 @@ class Clone:
             for folder in ("metrics/training", "metrics/runs"):
                 values = json.loads((self.folder / folder / f"{name}.json").read_text(encoding="utf-8"))
                 values |= {"method": method, "seed": seed}
+                if "name" in values:
+                    values["name"] = f"{method}-{seed}"
                 path = self.folder / folder / f"{method}-{seed}.json"
                 path.write_text(json.dumps(values), encoding="utf-8")
         if copies:
@@ -169,7 +171,7 @@ def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
             in_stages = sum(note["seconds"] for note in notes)
             rows[f"{len(cells)} cells"] = {"seconds": seconds, "in stages": in_stages, "DVC": seconds - in_stages}
             say(
-                f"the last of {len(cells)} cells: {seconds:.1f} s with the report, {seconds - in_stages:.1f} s of it DVC's"
+                f"the last of {len(cells)} cells and the report: {seconds:.1f} s, of which DVC {seconds - in_stages:.1f}"
             )
         nothing = [clone.repro()[0] for _ in range(3)]
     return {"rows": rows, "nothing_to_do": spread(nothing), "cells": len(cells)}

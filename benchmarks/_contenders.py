@@ -36,12 +36,12 @@ from benchmarks._runs import (
     start_run,
     word_tokenizer,
 )
+from pipeline.common.seeding import numpy_rng
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.loading import load_model, precision
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.processes import use_threads
-from pipeline.seeding import numpy_rng
 
 Name = Literal["project", "bare", "gkd"]
 LEARNING_RATE = 1e-5

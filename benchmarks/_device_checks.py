@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from benchmarks._measure import Shape, clear_memory, memory_cap, random_model
 from benchmarks._runs import Lengths, Params, capture_all, equal_arms, open_store, random_problems, start_run
-from pipeline.distillation import run as run_module
-from pipeline.distillation.checkpoint import Checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.loss import (
     Divergence,
@@ -25,12 +24,13 @@ from pipeline.distillation.loss import (
     distillation_loss,
     float32_product,
 )
-from pipeline.distillation.run import Run
 from pipeline.distillation.schemes import ids_of
 from pipeline.distillation.step import pad_examples, predicting_states
 from pipeline.language_models.loading import precision
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.teacher_logits import capture, scheme_of
+from pipeline.training import run as run_module
+from pipeline.training.run import Run
 
 STEPS = 4
 

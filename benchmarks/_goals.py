@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks._measure import say
-from pipeline.files import write_json
+from pipeline.common.files import write_json
 
 
 @dataclass(frozen=True)

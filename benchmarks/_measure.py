@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from pipeline.distillation.checkpoint import code_digest
+from pipeline.checkpoint import code_digest
+from pipeline.common.params import ModelsParams
+from pipeline.common.seeding import derive
 from pipeline.language_models.loading import ready
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import ModelsParams
-from pipeline.seeding import derive
 
 T = TypeVar("T")
 GIB = 2**30

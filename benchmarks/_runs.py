@@ -13,17 +13,17 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pipeline.common.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
+from pipeline.common.seeding import numpy_rng, python_rng
 from pipeline.curricula import rl
-from pipeline.distillation import run as run_module
-from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finish_store, write_shard
-from pipeline.distillation.run import Run
 from pipeline.language_models.prompts import EncodedProblem, longest_first
-from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
-from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
 from pipeline.problems.record import Problem
-from pipeline.seeding import numpy_rng, python_rng
+from pipeline.sources.mini_math import LEVELS, TASKS, generate_distinct
 from pipeline.teacher_logits import capture, in_groups, scheme_of
+from pipeline.training import run as run_module
+from pipeline.training.arms import ArmSet
+from pipeline.training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 

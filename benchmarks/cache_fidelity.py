@@ -36,21 +36,21 @@ from transformers import PreTrainedModel
 
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT, Params, capture_all, generated_problems, open_store, read_params, real_params
+from pipeline.common.errors import exit_on_error
+from pipeline.common.files import write_json
+from pipeline.common.params import TeacherLogitsParams
 from pipeline.curricula import traditional
-from pipeline.distillation.arms import group_into_arms
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.loss import LossSettings, TeacherTargets, token_losses
-from pipeline.distillation.run import Run
 from pipeline.distillation.schemes import SchemeName
 from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.errors import exit_on_error
 from pipeline.evaluate import expected_calibration_error
-from pipeline.files import write_json
 from pipeline.language_models.loading import load_model, require_same_vocabulary, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem, encode_all
-from pipeline.params import TeacherLogitsParams
 from pipeline.processes import use_threads
 from pipeline.teacher_logits import in_groups, scheme_of
+from pipeline.training.arms import group_into_arms
+from pipeline.training.run import Run
 
 KL = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
 CHUNK = 64  # tokens whose float64 logits and gradients are held at once

@@ -31,7 +31,7 @@ from benchmarks._contenders import Name, Pair, SetUp
 from benchmarks._goals import Goal, Spread, print_goals, print_rows, spread, write_found
 from benchmarks._measure import Shape, clear_memory, environment, peak_tflops, say, training_flops, utilisation
 from benchmarks._runs import ROOT, capture_all, open_store
-from pipeline.errors import ModelError, exit_on_error
+from pipeline.common.errors import ModelError, exit_on_error
 from pipeline.processes import use_threads
 
 MINI = ("models/mini/teacher", "models/mini/student")

@@ -25,15 +25,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks._goals import Goal, print_goals, print_rows, spread, write_found
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT, generated_problems, read_params, real_params
-from pipeline.errors import exit_on_error
+from pipeline.common.errors import exit_on_error
+from pipeline.common.params import GenerationParams, ParamsFile
 from pipeline.language_models.generation import generate_answers, pad_left
 from pipeline.language_models.loading import load_model, require_same_vocabulary
 from pipeline.language_models.prompts import encode_prompt
-from pipeline.params import GenerationParams, ParamsFile
 from pipeline.problems import grading
 from pipeline.problems.grading import Grader
-from pipeline.problems.reading import read_split
 from pipeline.processes import use_threads
+from pipeline.sources.reading import read_split
 
 
 @dataclass(frozen=True)

@@ -64,19 +64,19 @@ from benchmarks._runs import (
     start_run,
     word_tokenizer,
 )
-from pipeline.distillation.adamw import moments_fit
-from pipeline.distillation.arms import group_into_arms
+from pipeline.common.errors import ModelError, exit_on_error
+from pipeline.common.files import write_json
+from pipeline.common.params import GenerationParams
 from pipeline.distillation.logit_store import LogitStore
-from pipeline.distillation.run import Run
 from pipeline.distillation.step import micro_batches, pad_examples
-from pipeline.errors import ModelError, exit_on_error
-from pipeline.files import write_json
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import load_model, precision, require_same_vocabulary, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
-from pipeline.params import GenerationParams
 from pipeline.processes import use_threads
 from pipeline.teacher_logits import in_groups
+from pipeline.training.adamw import moments_fit
+from pipeline.training.arms import group_into_arms
+from pipeline.training.run import Run
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
 

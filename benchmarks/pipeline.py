@@ -33,7 +33,7 @@ import yaml
 from benchmarks._goals import Goal, print_goals, print_rows, spread, write_found
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT
-from pipeline.errors import ResultsError, exit_on_error
+from pipeline.common.errors import ResultsError, exit_on_error
 
 WHOLE_SEEDS = 3  # of the default params
 FIRST_SEED = 99  # of the cell that the others of --cells are copies of
@@ -168,11 +168,9 @@ def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
             )
             clone.copy_cell(f"{METHODS[0]}-{FIRST_SEED}", cells[:-1])
             seconds, notes = clone.repro()
-            in_stages = sum(note["seconds"] for note in notes)
-            rows[f"{len(cells)} cells"] = {"seconds": seconds, "in stages": in_stages, "DVC": seconds - in_stages}
-            say(
-                f"the last of {len(cells)} cells and the report: {seconds:.1f} s, of which DVC {seconds - in_stages:.1f}"
-            )
+            dvc = seconds - sum(note["seconds"] for note in notes)
+            rows[f"{len(cells)} cells"] = {"seconds": seconds, "in stages": seconds - dvc, "DVC": dvc}
+            say(f"the last of {len(cells)} cells, and the report: {seconds:.1f} s, of which DVC {dvc:.1f}")
         nothing = [clone.repro()[0] for _ in range(3)]
     return {"rows": rows, "nothing_to_do": spread(nothing), "cells": len(cells)}
 

@@ -34,8 +34,8 @@ from benchmarks._runs import (
     read_params,
     real_params,
 )
+from pipeline.common.errors import exit_on_error
 from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.errors import exit_on_error
 from pipeline.language_models.loading import load_model, require_same_vocabulary, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
 from pipeline.processes import use_threads

@@ -17,23 +17,11 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.distillation.logit_store import LogitStore, store_identity
-from pipeline.distillation.loss import LossSettings
-from pipeline.distillation.step import forward_loss, micro_batches
-from pipeline.errors import ResultsError, exit_on_error
-from pipeline.files import read_jsonl, write_json, write_jsonl
-from pipeline.language_models.generation import generate_answers
-from pipeline.language_models.loading import (
-    load_model,
-    load_student,
-    precision,
-    require_same_vocabulary,
-)
-from pipeline.language_models.prompts import encode_all, encode_prompt
-from pipeline.language_models.vllm_engine import generate_with_vllm, require_vllm
-from pipeline.locks import only_one
-from pipeline.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
-from pipeline.paths import (
+from pipeline.common.errors import ResultsError, exit_on_error
+from pipeline.common.files import read_jsonl, write_json, write_jsonl
+from pipeline.common.locks import only_one
+from pipeline.common.params import EvaluationParams, GenerationParams, GradingParams, ModelsParams, ParamsFile
+from pipeline.common.paths import (
     CHECKPOINTS,
     EVALUATION_METRICS,
     PREDICTIONS,
@@ -42,9 +30,21 @@ from pipeline.paths import (
     TEACHER_LOGITS,
     UNTRAINED_STUDENT,
 )
+from pipeline.distillation.logit_store import LogitStore, store_identity
+from pipeline.distillation.loss import LossSettings
+from pipeline.distillation.step import forward_loss, micro_batches
+from pipeline.language_models.generation import generate_answers
+from pipeline.language_models.loading import (
+    load_model,
+    load_student,
+    precision,
+    require_same_vocabulary,
+)
+from pipeline.language_models.prompts import encode_all, encode_prompt
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
 from pipeline.processes import join_processes
+from pipeline.vllm_engine import generate_with_vllm, require_vllm
 
 FIDELITY_TOKENS = 4096  # tokens, padding included, of one forward pass over the reference solutions
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import file_digest, replacing_folder, write_json
-from pipeline.locks import only_one
-from pipeline.params import DataParams, ParamsFile
-from pipeline.paths import PREPARE_METRICS, PREPARED
+from pipeline.common.errors import ParamsError, exit_on_error
+from pipeline.common.files import file_digest, replacing_folder, write_json
+from pipeline.common.locks import only_one
+from pipeline.common.params import DataParams, ParamsFile
+from pipeline.common.paths import PREPARE_METRICS, PREPARED
 from pipeline.problems.grading import Grader, compared_as_text
-from pipeline.problems.hub import read_hub
-from pipeline.problems.reading import SourceSplit, drop_test_problems, read_split
 from pipeline.problems.record import SPLITS, Problem, write_problems
-from pipeline.problems.splitting import Prepared, generate_splits, split_source
+from pipeline.sources.hub import read_hub
+from pipeline.sources.reading import SourceSplit, drop_test_problems, read_split
+from pipeline.sources.splitting import Prepared, generate_splits, split_source
 
 GRADING_SECONDS = 20.0  # for parsing one gold answer; real ones take milliseconds
 GRADING_WORKERS = 2

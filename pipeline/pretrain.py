@@ -17,16 +17,16 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
-from pipeline.errors import exit_on_error
-from pipeline.files import replacing_folder
-from pipeline.interrupts import Interrupted, uninterrupted
-from pipeline.language_models.mini import MiniShape, build_model, build_tokenizer
-from pipeline.locks import only_one
-from pipeline.params import MiniModelParams, ParamsFile, PretrainParams
-from pipeline.paths import MINI_MODELS
-from pipeline.problems.mini_math import LEVELS, TASKS, generate
-from pipeline.seeding import derive, python_rng
+from pipeline.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
+from pipeline.common.errors import exit_on_error
+from pipeline.common.files import replacing_folder
+from pipeline.common.interrupts import Interrupted, uninterrupted
+from pipeline.common.locks import only_one
+from pipeline.common.params import MiniModelParams, ParamsFile, PretrainParams
+from pipeline.common.paths import MINI_MODELS
+from pipeline.common.seeding import derive, python_rng
+from pipeline.mini_models import MiniShape, build_model, build_tokenizer
+from pipeline.sources.mini_math import LEVELS, TASKS, generate
 
 WARMUP_STEPS = 100
 DECAY_SHARE = 0.5  # the learning rate is constant, then falls linearly over this last share of the steps

@@ -17,8 +17,8 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 from transformers.utils import logging as transformers_logging
 
-from pipeline.errors import ModelError
-from pipeline.params import ModelsParams
+from pipeline.common.errors import ModelError
+from pipeline.common.params import ModelsParams
 
 T = TypeVar("T")
 PATIENCE = timedelta(

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.errors import ParamsError
+from pipeline.common.errors import ParamsError
 
 
 def names_in(package: str) -> list[str]:

@@ -9,10 +9,10 @@ from pipeline.analysis.figures import comprehensive_comparison
 from pipeline.analysis.results import Results, read_results
 from pipeline.analysis.summary import summarise
 from pipeline.analysis.tables import experiment_report
-from pipeline.errors import exit_on_error
-from pipeline.files import replacing_file, write_json, write_text
-from pipeline.locks import only_one
-from pipeline.params import ParamsFile, ReportParams
+from pipeline.common.errors import exit_on_error
+from pipeline.common.files import replacing_file, write_json, write_text
+from pipeline.common.locks import only_one
+from pipeline.common.params import ParamsFile, ReportParams
 
 RESULTS = Path("metrics/all_results_enhanced.json")
 REPORT = Path("metrics/experiment_report.md")

@@ -20,7 +20,12 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.distillation.checkpoint import code_digest
+from pipeline.checkpoint import code_digest
+from pipeline.common.errors import ParamsError, exit_on_error
+from pipeline.common.files import digest_of, file_digest, remove_folder, write_json
+from pipeline.common.locks import only_one
+from pipeline.common.params import ModelsParams, ParamsFile, TeacherLogitsParams
+from pipeline.common.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
 from pipeline.distillation.logit_store import (
     CapturedProblem,
     finish_store,
@@ -30,16 +35,11 @@ from pipeline.distillation.logit_store import (
 from pipeline.distillation.loss import CHUNK_ELEMENTS, float32_product
 from pipeline.distillation.schemes import Sampled, Scheme, TopK
 from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.distillation.teacher_solutions import TeacherSolutions, sample_solutions
-from pipeline.errors import ParamsError, exit_on_error
-from pipeline.files import digest_of, file_digest, remove_folder, write_json
 from pipeline.language_models.loading import load_model, require_same_vocabulary
 from pipeline.language_models.prompts import EncodedProblem, Encoding, encode_all, longest_first
-from pipeline.locks import only_one
-from pipeline.params import ModelsParams, ParamsFile, TeacherLogitsParams
-from pipeline.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
 from pipeline.problems.record import SPLITS, Problem, Split, read_problems
 from pipeline.processes import Processes, join_processes
+from pipeline.teacher_solutions import TeacherSolutions, sample_solutions
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,15 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.analysis.run_picture import draw_run
-from pipeline.distillation.arms import ArmSet, group_into_arms
-from pipeline.distillation.checkpoint import Checkpoint, code_digest
+from pipeline.checkpoint import Checkpoint, code_digest
+from pipeline.common.errors import ParamsError, TrainingError, exit_on_error
+from pipeline.common.files import file_digest, replacing_folder, write_json, write_text
+from pipeline.common.interrupts import Interrupted, finish_regardless, requested, uninterrupted
+from pipeline.common.locks import only_one
+from pipeline.common.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
+from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.distillation.logit_store import LogitStore, store_identity
-from pipeline.distillation.run import Run
-from pipeline.distillation.schedule import Budget, budget_of, validation_steps
 from pipeline.distillation.schemes import SchemeName
-from pipeline.errors import ParamsError, TrainingError, exit_on_error
-from pipeline.files import file_digest, replacing_folder, write_json, write_text
-from pipeline.interrupts import Interrupted, finish_regardless, requested, uninterrupted
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import (
     load_model,
@@ -38,15 +37,16 @@ from pipeline.language_models.loading import (
     require_same_vocabulary,
     save_student,
 )
-from pipeline.language_models.model_card import TrainedStudent, model_card
 from pipeline.language_models.prompts import EncodedProblem, encode_all, encode_prompt
-from pipeline.locks import only_one
-from pipeline.params import GenerationParams, GradingParams, ModelsParams, ParamsFile, TrainingParams
-from pipeline.paths import ARM_LOG, LEARNING_CURVE, PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem, read_problems
 from pipeline.processes import Processes, join_processes
 from pipeline.registry import find
+from pipeline.training.arms import ArmSet, group_into_arms
+from pipeline.training.model_card import TrainedStudent, model_card
+from pipeline.training.run import Run
+from pipeline.training.run_picture import draw_run
+from pipeline.training.schedule import Budget, budget_of, validation_steps
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # beside other work, threads that wait for 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from pipeline.language_models.mini import build_tokenizer
+    from pipeline.mini_models import build_tokenizer
 
     return build_tokenizer()
 
@@ -23,7 +23,7 @@ def tiny_model(tokenizer):
     """A randomly initialised Qwen2 of one layer; the same at every call."""
     import torch
 
-    from pipeline.language_models.mini import MiniShape, build_model
+    from pipeline.mini_models import MiniShape, build_model
 
     def build(seed=0, layers=1):
         torch.manual_seed(seed)
@@ -38,7 +38,7 @@ def builder_of(section, kind):
     """Builds a section of the mini scale with some values changed."""
     import yaml
 
-    from pipeline.params import checked
+    from pipeline.common.params import checked
 
     values = yaml.safe_load((ROOT / "params.yaml").read_text())["scales"]["mini"][section]
     return lambda **changes: checked(values | changes, kind, section)
@@ -46,14 +46,14 @@ def builder_of(section, kind):
 
 @pytest.fixture(scope="session")
 def models():
-    from pipeline.params import ModelsParams
+    from pipeline.common.params import ModelsParams
 
     return builder_of("models", ModelsParams)
 
 
 @pytest.fixture(scope="session")
 def capture_params():
-    from pipeline.params import TeacherLogitsParams
+    from pipeline.common.params import TeacherLogitsParams
 
     return builder_of("teacher_logits", TeacherLogitsParams)
 

@@ -29,9 +29,9 @@ from pipeline.analysis.results import Results, TrainedRun
 from pipeline.analysis.statistics import Interval, draw_resampling, seed_interval
 from pipeline.analysis.summary import Summary
 from pipeline.analysis.verdict import exactly, headline, percent
-from pipeline.errors import ResultsError
-from pipeline.params import ReportParams
-from pipeline.seeding import numpy_rng
+from pipeline.common.errors import ResultsError
+from pipeline.common.params import ReportParams
+from pipeline.common.seeding import numpy_rng
 
 ADAPTIVE = "rl"
 BODY_INCHES = 9.0

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import ResultsError
-from pipeline.paths import (
+from pipeline.common.errors import ResultsError
+from pipeline.common.paths import (
     ARM_LOG,
     EVALUATION_METRICS,
     LEARNING_CURVE,

@@ -24,8 +24,8 @@ from pipeline.analysis.statistics import (
     seed_interval,
     two_sided_p,
 )
-from pipeline.params import ReportParams
-from pipeline.seeding import numpy_rng
+from pipeline.common.params import ReportParams
+from pipeline.common.seeding import numpy_rng
 
 BASELINE = "traditional"
 FEW_SEEDS = 5

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from pipeline.params import STRICT, PositiveFloat
+from pipeline.common.params import STRICT, PositiveFloat
 
 
 @dataclass(frozen=True, config=STRICT)

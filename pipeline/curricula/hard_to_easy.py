@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.curricula._progression import Progression, ProgressionParams
-from pipeline.distillation.arms import ArmSet
+from pipeline.training.arms import ArmSet
 
 Params = ProgressionParams
 

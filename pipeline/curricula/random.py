@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from pipeline.distillation.arms import ArmSet
-from pipeline.params import STRICT
+from pipeline.common.params import STRICT
+from pipeline.training.arms import ArmSet
 
 
 @dataclass(frozen=True, config=STRICT)

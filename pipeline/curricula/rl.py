@@ -20,11 +20,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from scipy.special import softmax
 
-from pipeline.distillation.arms import ArmSet
+from pipeline.common.params import STRICT, PositiveFloat, Share
 from pipeline.distillation.step import StepSignals
-from pipeline.params import STRICT, PositiveFloat, Share
 from pipeline.rewards import Reward, build_reward
 from pipeline.rewards._standardize import RunningStandardizer
+from pipeline.training.arms import ArmSet
 
 
 @dataclass(frozen=True, config=STRICT)

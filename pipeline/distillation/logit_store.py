@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.common.errors import TeacherLogitsError
+from pipeline.common.files import file_digest, replacing_folder, write_json
+from pipeline.common.params import ModelsParams
 from pipeline.distillation.loss import TeacherTargets
 from pipeline.distillation.schemes import SCHEMES
-from pipeline.errors import TeacherLogitsError
-from pipeline.files import file_digest, replacing_folder, write_json
 from pipeline.language_models.loading import model_identity, tokenizer_digest, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import ModelsParams
 from pipeline.problems.record import Problem, Split, write_problems
 
 FORMAT = 5

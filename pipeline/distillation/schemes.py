@@ -35,8 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.common.seeding import numpy_rng
 from pipeline.distillation.loss import Outcomes, TeacherTargets
-from pipeline.seeding import numpy_rng
 
 SchemeName = Literal["top_k", "sampled"]
 BLOCK = 64  # see `largest`

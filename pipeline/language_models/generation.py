@@ -14,9 +14,9 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from pipeline import seeding
-from pipeline.errors import ModelError
-from pipeline.params import GenerationParams
+from pipeline.common import seeding
+from pipeline.common.errors import ModelError
+from pipeline.common.params import GenerationParams
 
 ENDED_SHARE = 0.15  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
 ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once

@@ -18,9 +18,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipeline.errors import ModelError
-from pipeline.files import digest_of, file_digest
-from pipeline.params import ModelsParams
+from pipeline.common.errors import ModelError
+from pipeline.common.files import digest_of, file_digest
+from pipeline.common.params import ModelsParams
 
 Role = Literal["teacher", "student"]
 

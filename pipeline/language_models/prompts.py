@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.errors import DataError, ModelError, ParamsError
-from pipeline.params import ModelsParams
+from pipeline.common.errors import DataError, ModelError, ParamsError
+from pipeline.common.params import ModelsParams
 from pipeline.problems.record import Problem
 
 SLOT = "{problem}"

@@ -24,7 +24,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from pipeline.errors import DataError, PipelineError
+from pipeline.common.errors import DataError, PipelineError
 from pipeline.problems import grading_worker
 from pipeline.problems.boxed import braces_balance, last_boxed
 from pipeline.problems.record import Problem

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import DataError
-from pipeline.files import read_jsonl, write_jsonl
-from pipeline.paths import PREPARED
+from pipeline.common.errors import DataError
+from pipeline.common.files import read_jsonl, write_jsonl
+from pipeline.common.paths import PREPARED
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

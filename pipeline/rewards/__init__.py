@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from pipeline.common.errors import ParamsError
+from pipeline.common.params import checked
 from pipeline.distillation.step import StepSignals
-from pipeline.errors import ParamsError
-from pipeline.params import checked
 from pipeline.registry import find
 
 

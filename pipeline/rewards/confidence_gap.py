@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic.dataclasses import dataclass
 
+from pipeline.common.params import STRICT
 from pipeline.distillation.step import StepSignals
-from pipeline.params import STRICT
 from pipeline.rewards._standardize import mean_per_arm
 
 

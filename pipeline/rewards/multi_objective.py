@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.common.errors import ParamsError
+from pipeline.common.params import STRICT
 from pipeline.distillation.step import StepSignals
-from pipeline.errors import ParamsError
-from pipeline.params import STRICT
 from pipeline.rewards import Reward, build_reward
 from pipeline.rewards._standardize import RunningStandardizer
 

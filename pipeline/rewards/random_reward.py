@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from pydantic.dataclasses import dataclass
 
+from pipeline.common.params import STRICT
+from pipeline.common.seeding import numpy_rng
 from pipeline.distillation.step import StepSignals
-from pipeline.params import STRICT
-from pipeline.seeding import numpy_rng
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pipeline.locks import only_one
+from pipeline.common.locks import only_one
 from tests.end_to_end.conftest import change_params, digests
 
 MINI = ("scales", "mini")

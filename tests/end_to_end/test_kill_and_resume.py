@@ -6,7 +6,7 @@ from tests.end_to_end.conftest import digests, run_python
 
 KILL_AFTER_SAVE = """
 import os, signal, sys
-from pipeline.distillation import checkpoint
+from pipeline import checkpoint
 import pipeline.train as train
 original, saves = checkpoint.Checkpoint.save, []
 def save(self, tensors, state):
@@ -20,7 +20,7 @@ train.main()
 """
 KILL_INSIDE_SAVE = """
 import os, signal, sys
-from pipeline.distillation import checkpoint
+from pipeline import checkpoint
 import pipeline.train as train
 original, saves = checkpoint.save_file, []
 def save_file(tensors, path, metadata):

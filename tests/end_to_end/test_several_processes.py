@@ -75,7 +75,7 @@ def test_a_checkpoint_moves_from_one_process_to_two_and_back(small_project, stag
     shutil.rmtree(small_project / "plots/runs")
     (small_project / "kill.py").write_text(
         "import os\n"
-        "from pipeline.distillation.run import Run\n"
+        "from pipeline.training.run import Run\n"
         "original = Run.step\n"
         "def step(self, *arguments):\n"
         "    if self.steps_done == 7: os._exit(1)\n"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from pipeline import checkpoint as checkpoint_module
 from pipeline import train as train_stage
-from pipeline.distillation import checkpoint as checkpoint_module
-from pipeline.distillation import run as run_module
-from pipeline.errors import exit_on_error
-from pipeline.interrupts import Interrupted, finish_regardless, requested, uninterrupted
+from pipeline.common.errors import exit_on_error
+from pipeline.common.interrupts import Interrupted, finish_regardless, requested, uninterrupted
+from pipeline.training import run as run_module
 from tests.end_to_end.conftest import change_params
 from tests.end_to_end.test_kill_and_resume import results
 from tests.end_to_end.test_several_processes import TORCHRUN, TRAIN, launch
@@ -151,7 +151,7 @@ def test_a_batch_that_had_to_be_cut_is_remembered_at_once(small_project, expecte
 def test_several_processes_stop_together_with_a_checkpoint(small_project, expected, stage, capfd):
     (small_project / "stop.py").write_text(
         "import os, signal\n"
-        "from pipeline.distillation.run import Run\n"
+        "from pipeline.training.run import Run\n"
         "original = Run.step\n"
         "def step(self, *arguments):\n"
         "    if self.steps_done == 4 and os.environ['RANK'] == '1': os.kill(os.getppid(), signal.SIGTERM)\n"

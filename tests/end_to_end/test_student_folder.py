@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers.utils import logging as transformers_logging
 
+from pipeline.common.params import GenerationParams
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
-from pipeline.params import GenerationParams
 from tests.end_to_end.conftest import change_params
 
 PROMPTS = ["Compute $3+4$.\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
@@ -86,7 +86,7 @@ def test_the_card_holds_method_data_params_and_metrics_and_its_code_runs(small_p
 
 
 def test_the_cards_code_puts_a_chat_students_problem_as_validation_does(small_project, stage):
-    from pipeline.language_models.mini import build_tokenizer
+    from pipeline.mini_models import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.chat_template = (

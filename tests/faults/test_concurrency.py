@@ -15,7 +15,7 @@ IN_THE_MIDDLE = {
     "prepare": ("pipeline.prepare", "load"),
     "pretrain": ("pipeline.pretrain", "draw_examples"),
     "teacher_logits": ("pipeline.teacher_logits", "write_shard"),
-    "train": ("pipeline.distillation.run", "accumulate_gradients"),
+    "train": ("pipeline.training.run", "accumulate_gradients"),
     "evaluate": ("pipeline.evaluate", "graded_rows"),
     "report": ("pipeline.report", "summarise"),
 }

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.files import write_json
+from pipeline.common.files import write_json
 from tests.faults.harness import CASES, ROOT, Reference, References, Zygote
 from tests.faults.kills import Trial, random_moments, trial
 

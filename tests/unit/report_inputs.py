@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline.params import ReportParams
+from pipeline.common.params import ReportParams
 
 SUBJECTS = ("Algebra", "Geometry", "Number Theory")
 LEVELS = range(1, 6)

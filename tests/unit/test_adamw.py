@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pipeline.distillation.adamw import AdamW
+from pipeline.training.adamw import AdamW
 
 RATES = [1e-3, 2e-3, 5e-4]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.distillation import checkpoint as checkpoint_module
-from pipeline.distillation.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
+from pipeline import checkpoint as checkpoint_module
+from pipeline.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
 
 TENSORS = {"a": torch.tensor([1.0, float("inf"), -0.0]), "b": torch.arange(6).reshape(2, 3), "empty": torch.zeros(0, 4)}
 

@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from pipeline.common.errors import ParamsError
+from pipeline.common.params import checked
 from pipeline.curricula import adaptive, easy_to_hard, hard_to_easy, rl, traditional
 from pipeline.curricula import random as random_curriculum
-from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.step import StepSignals
-from pipeline.errors import ParamsError
-from pipeline.params import checked
 from pipeline.registry import find, names_in
 from pipeline.train import curriculum_module
+from pipeline.training.arms import ArmSet
 
 LEVELS = ArmSet(tuple(f"level {n}" for n in range(1, 6)), (1, 2, 3, 4, 5), tuple(np.array([n]) for n in range(5)))
 RL = {

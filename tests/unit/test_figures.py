@@ -16,8 +16,8 @@ from pipeline.analysis.figures import (
     method_styles,
 )
 from pipeline.analysis.results import read_results
-from pipeline.analysis.run_picture import draw_run
 from pipeline.analysis.summary import summarise
+from pipeline.training.run_picture import draw_run
 
 
 @pytest.fixture(autouse=True)

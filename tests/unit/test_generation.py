@@ -9,11 +9,11 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from pipeline.errors import ModelError
+from pipeline.common.errors import ModelError
+from pipeline.common.params import GenerationParams
 from pipeline.language_models import generation
 from pipeline.language_models.generation import ENDED_SHARE, Sampling, generate_answers
-from pipeline.params import GenerationParams
-from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
+from pipeline.sources.mini_math import LEVELS, TASKS, generate_distinct
 from tests.conftest import ROOT
 
 

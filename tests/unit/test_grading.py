@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DataError, PipelineError
+from pipeline.common.errors import DataError, PipelineError
 from pipeline.problems import grading, grading_worker
 from pipeline.problems.grading import MAX_ANSWER_LENGTH, Grade, Grader, compared_as_text, shortcut
 from pipeline.problems.record import Problem

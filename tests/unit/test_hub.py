@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import DataError
-from pipeline.params import HubSource
-from pipeline.problems.hub import read_hub
+from pipeline.common.errors import DataError
+from pipeline.common.params import HubSource
+from pipeline.sources.hub import read_hub
 
 SOURCE = HubSource("someone/problems", "v1")
 
@@ -91,7 +91,7 @@ def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
 
 def test_the_real_library_offline_ends_in_the_same_sentence(tmp_path):
     script = (
-        "from pipeline.problems.hub import *\n"
+        "from pipeline.sources.hub import *\n"
         "try: read_hub(HubSource('EleutherAI/hendrycks_math', 'main'))\n"
         "except DataError as error: print(error)"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
-from pipeline.errors import ModelError
+from pipeline.common.errors import ModelError
 from pipeline.language_models.loading import (
     keep_layers,
     load_model,
@@ -72,7 +72,7 @@ def test_a_local_models_identity_follows_its_weights(tiny_model, tmp_path, model
 
 
 def test_a_tokenizers_digest_follows_its_rules_and_its_chat_template(tokenizer):
-    from pipeline.language_models.mini import build_tokenizer
+    from pipeline.mini_models import build_tokenizer
 
     other = build_tokenizer()
     assert tokenizer_digest(other) == tokenizer_digest(tokenizer)
@@ -159,7 +159,7 @@ def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_
 
 
 def test_a_saved_students_tokenizer_is_the_same_and_everyone_may_read_the_folder(tiny_model, tmp_path):
-    from pipeline.language_models.mini import build_tokenizer
+    from pipeline.mini_models import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.common.errors import TeacherLogitsError
 from pipeline.distillation.logit_store import (
     CapturedProblem,
     LogitStore,
@@ -14,7 +15,6 @@ from pipeline.distillation.logit_store import (
     write_shard,
 )
 from pipeline.distillation.schemes import top_k_rows
-from pipeline.errors import TeacherLogitsError
 from pipeline.language_models.prompts import EncodedProblem
 
 IDENTITY = {"teacher": "big", "tokenizer": "t0", "scheme": "top_k", "temperatures": [1.0, 3.0]}

@@ -6,8 +6,8 @@ from statistics import mean
 import pytest
 
 from pipeline.problems.boxed import last_boxed
-from pipeline.problems.mini_math import LEVELS, TASKS, generate, generate_distinct, pool_of
-from pipeline.problems.reading import SUBJECTS
+from pipeline.sources.mini_math import LEVELS, TASKS, generate, generate_distinct, pool_of
+from pipeline.sources.reading import SUBJECTS
 
 CELLS = [(subject, level) for subject in TASKS for level in LEVELS]
 

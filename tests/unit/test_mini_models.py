@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.errors import DataError
-from pipeline.language_models.mini import MiniShape, build_model
+from pipeline.common.errors import DataError
 from pipeline.language_models.prompts import encode
-from pipeline.problems.mini_math import LEVELS, TASKS, generate
+from pipeline.mini_models import MiniShape, build_model
 from pipeline.problems.record import Problem
+from pipeline.sources.mini_math import LEVELS, TASKS, generate
 
 
 def test_a_character_is_a_token_and_a_latex_command_is_one(tokenizer):

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from pipeline.language_models.model_card import TrainedStudent, model_card
 from pipeline.problems.record import Problem
+from pipeline.training.model_card import TrainedStudent, model_card
 
 
 def problem(number, subject, level):

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from pipeline import prepare
-from pipeline.files import file_digest
-from pipeline.params import ParamsFile
+from pipeline.common.files import file_digest
+from pipeline.common.params import ParamsFile
 from pipeline.problems.record import SPLITS, read_problems
 
 ROOT = Path(__file__).parents[2]

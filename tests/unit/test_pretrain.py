@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pipeline import pretrain
-from pipeline.distillation.checkpoint import Checkpoint
-from pipeline.params import MiniModelParams
-from pipeline.problems.mini_math import pool_of
+from pipeline.checkpoint import Checkpoint
+from pipeline.common.params import MiniModelParams
+from pipeline.sources.mini_math import pool_of
 
 TINY = MiniModelParams(
     hidden_size=16,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import DataError, ModelError, ParamsError
+from pipeline.common.errors import DataError, ModelError, ParamsError
 from pipeline.language_models.prompts import encode, encode_all, encode_prompt, longest_first
 from pipeline.problems.record import Problem
 
@@ -44,7 +44,7 @@ def test_a_template_without_a_slot_is_refused(tokenizer, models):
 
 
 def test_a_chat_template_is_used_where_there_is_one_and_asked_for_where_not(tokenizer, models):
-    from pipeline.language_models.mini import build_tokenizer
+    from pipeline.mini_models import build_tokenizer
 
     with pytest.raises(ModelError, match="the tokenizer has none"):
         encode_prompt("x", tokenizer, models(chat_template=True))

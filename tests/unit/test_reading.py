@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from pipeline.errors import DataError
-from pipeline.problems.reading import (
+from pipeline.common.errors import DataError
+from pipeline.problems.record import Problem
+from pipeline.sources.reading import (
     SUBJECTS,
     RawRecord,
     drop_test_problems,
@@ -15,7 +16,6 @@ from pipeline.problems.reading import (
     select,
     to_problem,
 )
-from pipeline.problems.record import Problem
 
 GOOD = {"problem": "What is $1+1$?\n", "solution": "It is $\\boxed{2}$.\n\n", "level": "Level 3", "type": "Algebra"}
 

@@ -13,7 +13,7 @@ from pipeline import report
 from pipeline.analysis.results import read_results
 from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import examples_to_target, verdict
-from pipeline.params import ParamsFile
+from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
 OUTPUTS = (report.RESULTS, report.REPORT, report.PICTURE, report.CURVES)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.common.errors import TrainingError
+from pipeline.common.params import TrainingParams, checked
 from pipeline.curricula.random import Params, build
-from pipeline.distillation import run as run_module
-from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
-from pipeline.distillation.run import Run
 from pipeline.distillation.schemes import TopK
-from pipeline.errors import TrainingError
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import TrainingParams, checked
 from pipeline.teacher_logits import capture
+from pipeline.training import run as run_module
+from pipeline.training.arms import ArmSet
+from pipeline.training.run import Run
 
 TRAINING = {
     "batch_size": 6,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.distillation.arms import ArmSet, group_into_arms
-from pipeline.distillation.sampler import Sampler
-from pipeline.errors import DataError, ParamsError, TrainingError
+from pipeline.common.errors import DataError, ParamsError, TrainingError
 from pipeline.problems.record import Problem
+from pipeline.training.arms import ArmSet, group_into_arms
+from pipeline.training.sampler import Sampler
 
 
 def problems(counts):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.distillation.run_log import RunLog
-from pipeline.distillation.schedule import budget_of, learning_rate_factor, validation_steps
-from pipeline.params import TrainingParams, checked
+from pipeline.common.params import TrainingParams, checked
+from pipeline.training.run_log import RunLog
+from pipeline.training.schedule import budget_of, learning_rate_factor, validation_steps
 from tests.conftest import ROOT
 
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errors import DataError, ParamsError
-from pipeline.params import DataParams, HubSource, PathSource
-from pipeline.problems.mini_math import pool_of
-from pipeline.problems.reading import DROP_REASONS, SourceSplit, normalised
+from pipeline.common.errors import DataError, ParamsError
+from pipeline.common.params import DataParams, HubSource, PathSource
 from pipeline.problems.record import Problem
-from pipeline.problems.splitting import check, generate_splits, proportional, split_source, take
+from pipeline.sources.mini_math import pool_of
+from pipeline.sources.reading import DROP_REASONS, SourceSplit, normalised
+from pipeline.sources.splitting import check, generate_splits, proportional, split_source, take
 
 DATA = DataParams("mini_math", PathSource(None, None), HubSource("n", "main"), 350, 70, 105, 0)
 

@@ -20,7 +20,7 @@ from pipeline.analysis.statistics import (
     seed_interval,
     two_sided_p,
 )
-from pipeline.seeding import numpy_rng
+from pipeline.common.seeding import numpy_rng
 
 
 def bernoulli(probability_P, seeds, rng):

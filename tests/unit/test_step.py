@@ -213,7 +213,7 @@ def definition(student, example, store, config, total_tokens):
 @pytest.fixture(scope="module")
 def exact_case(tmp_path_factory, tokenizer):
     """Stores for several k, a student, and the same student in float64."""
-    from pipeline.language_models.mini import MiniShape, build_model
+    from pipeline.mini_models import MiniShape, build_model
 
     shape = MiniShape(hidden_size=16, layers=2, heads=2, kv_heads=1, feed_forward_size=24)
     torch.manual_seed(5)

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from pipeline.distillation import teacher_solutions as module
-from pipeline.distillation.teacher_solutions import sample_solutions
-from pipeline.errors import DataError
-from pipeline.params import SamplingParams
+from pipeline import teacher_solutions as module
+from pipeline.common.errors import DataError
+from pipeline.common.params import SamplingParams
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.processes import Processes
+from pipeline.teacher_solutions import sample_solutions
 
 SAMPLING = SamplingParams(attempts=3, temperature=0.7, max_new_tokens=96, batch_size=12, seed=0)
 

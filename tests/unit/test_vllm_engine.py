@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipeline import evaluate
-from pipeline.errors import ModelError, ParamsError
+from pipeline.common.errors import ModelError, ParamsError
+from pipeline.common.params import EvaluationParams, GenerationParams, ModelsParams, ParamsFile
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import keep_layers, ready
-from pipeline.language_models.vllm_engine import generate_with_vllm, require_vllm
-from pipeline.params import EvaluationParams, GenerationParams, ModelsParams, ParamsFile
 from pipeline.problems.record import Problem
+from pipeline.vllm_engine import generate_with_vllm, require_vllm
 from tests.conftest import ROOT
 
 GENERATION = GenerationParams(batch_size=4, max_new_tokens=40)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.interrupts import Interrupted, interruptible
+from pipeline.common.interrupts import Interrupted, interruptible
 
 
 class PipelineError(Exception):

@@ -15,7 +15,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import yaml_dump
 
-from pipeline.paths import EVALUATION_METRICS, STUDENTS
+from pipeline.common.paths import EVALUATION_METRICS, STUDENTS
 from pipeline.problems.record import Problem
 
 EXAMPLE_PROBLEM = "Compute $3+4$."

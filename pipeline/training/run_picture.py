@@ -19,7 +19,7 @@ from pipeline.analysis.charts import (
     say,
     thousands_axis,
 )
-from pipeline.files import replacing_file
+from pipeline.common.files import replacing_file
 
 COLUMNS = 100  # time steps of a heat map; more would be narrower than a pixel of a small screen
 

@@ -14,20 +14,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.common.errors import TrainingError
+from pipeline.common.interrupts import uninterrupted
+from pipeline.common.params import TrainingParams
 from pipeline.curricula import Curriculum, adaptive
-from pipeline.distillation.adamw import AdamW, moments_fit
-from pipeline.distillation.arms import ArmSet
 from pipeline.distillation.logit_store import LogitStore
 from pipeline.distillation.loss import LossSettings
-from pipeline.distillation.run_log import RunLog
-from pipeline.distillation.sampler import Sampler
-from pipeline.distillation.schedule import learning_rate_factor
 from pipeline.distillation.step import ExampleSignals, StepSignals, accumulate_gradients
-from pipeline.errors import TrainingError
-from pipeline.interrupts import uninterrupted
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.params import TrainingParams
 from pipeline.processes import Processes
+from pipeline.training.adamw import AdamW, moments_fit
+from pipeline.training.arms import ArmSet
+from pipeline.training.run_log import RunLog
+from pipeline.training.sampler import Sampler
+from pipeline.training.schedule import learning_rate_factor
 
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # the last is cuBLAS's
 

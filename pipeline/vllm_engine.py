@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.errors import ModelError, ParamsError
-from pipeline.params import GenerationParams, ModelsParams
+from pipeline.common.errors import ModelError, ParamsError
+from pipeline.common.params import GenerationParams, ModelsParams
 
 
 def require_vllm(models: ModelsParams) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
-from pipeline.errors import DataError
+from pipeline.common.errors import DataError
 from pipeline.problems.boxed import last_boxed
 from pipeline.problems.record import Problem
 

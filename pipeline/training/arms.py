@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import DataError, ParamsError
-from pipeline.params import Arms
+from pipeline.common.errors import DataError, ParamsError
+from pipeline.common.params import Arms
 from pipeline.problems.record import Problem
 
 

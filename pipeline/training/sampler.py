@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.distillation.arms import ArmSet
-from pipeline.errors import TrainingError
-from pipeline.seeding import numpy_rng
+from pipeline.common.errors import TrainingError
+from pipeline.common.seeding import numpy_rng
+from pipeline.training.arms import ArmSet
 
 
 @dataclass(frozen=True)

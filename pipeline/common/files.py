@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StorageError
-from pipeline.interrupts import uninterrupted
+from pipeline.common.errors import StorageError
+from pipeline.common.interrupts import uninterrupted
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 

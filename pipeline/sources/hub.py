@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import DataError
-from pipeline.params import HubSource
-from pipeline.problems.reading import RawRecord, SourceSplit, drop_test_problems, select
+from pipeline.common.errors import DataError
+from pipeline.common.params import HubSource
+from pipeline.sources.reading import RawRecord, SourceSplit, drop_test_problems, select
 
 
 def read_hub(source: HubSource) -> tuple[SourceSplit, SourceSplit | None]:

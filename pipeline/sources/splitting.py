@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipeline.errors import DataError, ParamsError
-from pipeline.params import DataParams
-from pipeline.problems.mini_math import LEVELS, TASKS, generate_distinct
-from pipeline.problems.reading import DROP_REASONS, DropReason, SourceSplit, normalised
+from pipeline.common.errors import DataError, ParamsError
+from pipeline.common.params import DataParams
+from pipeline.common.seeding import python_rng
 from pipeline.problems.record import SPLITS, Problem, Split
-from pipeline.seeding import python_rng
+from pipeline.sources.mini_math import LEVELS, TASKS, generate_distinct
+from pipeline.sources.reading import DROP_REASONS, DropReason, SourceSplit, normalised
 
 Splits = dict[Split, list[Problem]]
 CELLS = len(TASKS) * len(LEVELS)

@@ -15,15 +15,15 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.errors import DataError
-from pipeline.files import read_jsonl, write_jsonl
+from pipeline.common.errors import DataError
+from pipeline.common.files import read_jsonl, write_jsonl
+from pipeline.common.params import GenerationParams, ModelsParams, SamplingParams
+from pipeline.common.seeding import derive
 from pipeline.language_models.generation import Sampling, generate_completions
 from pipeline.language_models.prompts import encode_prompt
-from pipeline.params import GenerationParams, ModelsParams, SamplingParams
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.processes import Processes
-from pipeline.seeding import derive
 
 GRADING_SECONDS = 5.0  # for one solution; past it the solution is not kept
 GRADING_WORKERS = 2

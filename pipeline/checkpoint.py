@@ -19,15 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.files import digest_of, file_digest, remove_folder, replacing_file
-from pipeline.paths import CHECKPOINTS
+from pipeline.common.files import digest_of, file_digest, remove_folder, replacing_file
+from pipeline.common.paths import CHECKPOINTS
 
 FINGERPRINT = 20  # hexadecimal digits of an identity that name its folder
 
 
 def code_digest() -> str:
     """A digest of all of the project's code and of the libraries that compute: after a change no checkpoint fits."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent
     files = {str(f.relative_to(package)): file_digest(f) for f in package.glob("**/*.py")}
     return digest_of([files, torch.__version__, transformers.__version__])
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import ParamsError
+from pipeline.common.errors import ParamsError
 
 PARAMS_PATH = Path("params.yaml")
 STRICT = ConfigDict(extra="forbid", strict=True)

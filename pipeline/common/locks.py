@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import BusyError
-from pipeline.paths import CHECKPOINTS
+from pipeline.common.errors import BusyError
+from pipeline.common.paths import CHECKPOINTS
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.files import write_text
-from pipeline.paths import ARM_LOG, LEARNING_CURVE
+from pipeline.common.files import write_text
+from pipeline.common.paths import ARM_LOG, LEARNING_CURVE
 
 CURVE_COLUMNS = ("step", "examples", "tokens", "validation_accuracy", "loss")
 ARM_COLUMNS = ("step", "arm", "probability", "q_value", "reward", "count")

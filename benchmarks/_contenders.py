@@ -100,7 +100,7 @@ class Pair:
 
     def problems(self) -> list[EncodedProblem]:
         """Problems of equal length, so that no contender pads; three tenths of one are its prompt, as in MATH."""
-        return equal_problems(35 * max(2, self.batch_size // 4), self.length, 3 * self.length // 10, self.vocabulary)
+        return equal_problems(35 * max(1, self.batch_size // 4), self.length, 3 * self.length // 10, self.vocabulary)
 
 
 @dataclass(frozen=True)

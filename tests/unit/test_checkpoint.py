@@ -102,13 +102,12 @@ def test_an_optimizer_goes_on_exactly_as_it_would_have(kind):
 
 
 def test_code_digest_follows_the_code(monkeypatch, tmp_path):
-    package = tmp_path / "pipeline/distillation"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(checkpoint_module, "__file__", str(package / "checkpoint.py"))
-    (tmp_path / "pipeline/a.py").write_text("x = 1\n")
+    (tmp_path / "pipeline/distillation").mkdir(parents=True)
+    monkeypatch.setattr(checkpoint_module, "__file__", str(tmp_path / "pipeline/checkpoint.py"))
+    (tmp_path / "pipeline/distillation/a.py").write_text("x = 1\n")
     before = code_digest()
     assert before == code_digest()
-    (tmp_path / "pipeline/a.py").write_text("x = 2\n")
+    (tmp_path / "pipeline/distillation/a.py").write_text("x = 2\n")
     assert code_digest() != before
 
 

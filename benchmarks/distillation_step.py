@@ -1,7 +1,7 @@
 """The project's training step beside TRL's GKDTrainer and beside a bare PyTorch loop, on the same work.
 
     python -m benchmarks.distillation_step                      mini models, and a vocabulary of 151,936
-    python -m benchmarks.distillation_step --smollm2 FOLDER     and SmolLM2-135M-Instruct with 10 of its 30 layers
+    python -m benchmarks.distillation_step --smollm2 FOLDER     SmolLM2-135M-Instruct with 10 of its 30 layers, alone
     python -m benchmarks.distillation_step --device cuda        Qwen2-1.5B's and Qwen2-0.5B's shapes, on a GPU
     python -m benchmarks.distillation_step --tiny               the same code on next to nothing, in seconds
 
@@ -203,16 +203,16 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of every contender")
     parser.add_argument("--seconds", type=float, default=8.0, help="of turns, for each pair and allocator")
-    parser.add_argument("--out", type=Path, help="JSON file; default: benchmarks/results/distillation_step-DEVICE.json")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file; default: benchmarks/results/distillation_step-[smollm2-]DEVICE.json"
+    )
     args = parser.parse_args()
     started = time.perf_counter()
     pairs = TINY_PAIRS if args.tiny else GPU_PAIRS if args.device == "cuda" else dict(CPU_PAIRS)
     left_out = []
     if args.smollm2:
         folder = str(args.smollm2.resolve())
-        pairs |= {"smollm2": Pair(folder, folder, 10, "smollm2", batch_size=4, length=192)}
-    elif not args.tiny and args.device == "cpu":
-        left_out.append("smollm2: no folder was given")
+        pairs = {"smollm2": Pair(folder, folder, 10, "smollm2", batch_size=4, length=192)}
     names = CONTENDERS
     if args.tiny or importlib.util.find_spec("trl") is None:
         names = tuple(name for name in CONTENDERS if name != "gkd")
@@ -228,7 +228,8 @@ def main() -> None:
     print_goals(goals)
     found["seconds"] = round(time.perf_counter() - started, 1)
     say(f"\nleft out: {', '.join(left_out) or 'nothing'}; {found['seconds']:.0f} s")
-    default = None if args.tiny else ROOT / f"benchmarks/results/distillation_step-{args.device}.json"
+    name = f"distillation_step-{'smollm2-' if args.smollm2 else ''}{args.device}.json"
+    default = None if args.tiny else ROOT / "benchmarks/results" / name
     write_found(args.out or default, found, goals)
 
 

@@ -36,10 +36,11 @@ import torch
 from torch import Tensor
 
 from pipeline.common.seeding import numpy_rng
-from pipeline.distillation.loss import Outcomes, TeacherTargets
+from pipeline.distillation.loss import CHUNK_ELEMENTS, Outcomes, TeacherTargets, row_slices
 
 SchemeName = Literal["top_k", "sampled"]
 BLOCK = 64  # see `largest`
+QUARTER_ELEMENTS = CHUNK_ELEMENTS // 4  # logits that draws are made from at once
 
 
 class Scheme(Protocol):
@@ -148,7 +149,13 @@ class Sampled:
         temperatures: Sequence[float],
         spare_NV: Tensor | None = None,
     ) -> np.ndarray:
-        """The rows for N tokens."""
+        """The rows for N tokens, made in parts: float64 sums over the vocabulary take many times the logits' memory."""
+        if len(logits_NV) > (quarter := max(1, QUARTER_ELEMENTS // logits_NV.shape[1])):
+            parts = (
+                self.compress(logits_NV[rows], labels_N[rows], uniforms_NTD[rows], temperatures)
+                for rows in row_slices(len(logits_NV), quarter)
+            )
+            return np.concatenate(list(parts))
         slots = min(self.draws, logits_NV.shape[1])
         rows_N = np.empty(len(logits_NV), sampled_rows(slots, self.draws, len(temperatures), logits_NV.shape[1]))
         ids = []

@@ -1,4 +1,4 @@
-"""Answers in batches of similar length: one pass over the prompts, then one token per step and open sequence."""
+"""Answers in batches of similar length: the prompts in a few passes, then one token per step and open sequence."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def _complete(
 ) -> list[list[int]]:
     """The tokens that follow each prompt, up to its end token or `max_new_tokens`; the longest prompts come first."""
     cache, end = growing_cache(model), tokenizer.eos_token_id
-    ready_masks = takes_ready_masks(model, cache)
     logits_BV, mask_BT = read_prompts(model, cache, prompts, tokenizer.pad_token_id)
+    ready_masks = takes_ready_masks(model, cache) and not mask_BT.all()  # without padding a model needs no mask
     positions_B1 = mask_BT.sum(dim=1, keepdim=True)
     prompt_B = torch.arange(len(prompts), device=model.device)  # which prompt each row of the batch belongs to
     open_B = torch.ones_like(prompt_B, dtype=torch.bool)
@@ -159,7 +159,7 @@ def read_prompts(
         masks.append(pad(mask_BT, (longest - len(part[0]), 0)))
     if len(caches) > 1:
         for number in range(len(cache.layers)):
-            layers = [c.layers[number] for c in caches]
+            layers = [c.layers.pop(0) for c in caches]  # so that no more than one layer is held twice
             keys, values = (
                 torch.cat([pad(kept, (0, 0, longest - kept.shape[2], 0)) for kept in side])
                 for side in ([layer.keys for layer in layers], [layer.values for layer in layers])
@@ -183,12 +183,16 @@ def all_roomy(cache: DynamicCache) -> bool:
 
 
 def takes_ready_masks(model: PreTrainedModel, cache: DynamicCache) -> bool:
-    """Whether one `ready_mask` serves all layers; making theirs takes a small model a twentieth of a token's time."""
-    return model.config._attn_implementation in ("sdpa", "eager") and all_roomy(cache)
+    """Whether one `ready_mask` serves all layers; making theirs takes a small model a twentieth of a token's time.
+
+    Models that know no exchangeable attention may read other things from the mask of real tokens, as Bloom does.
+    """
+    known = model._supports_attention_backend and model.config._attn_implementation in ("sdpa", "eager")
+    return known and all_roomy(cache)
 
 
 def ready_mask(mask_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """From the mask of real tokens, what attention adds to the scores of each row's newest token [B, heads, 1, T]."""
+    """From the mask of real tokens, what attention adds to the scores of each row's newest token: [B, 1, 1, T]."""
     return torch.zeros_like(mask_BT, dtype=dtype).masked_fill_(mask_BT == 0, -torch.inf)[:, None, None]
 
 
@@ -210,8 +214,7 @@ class RoomyLayer(DynamicLayer):
             self._show(0)
         before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
         if after > self._room[0].shape[2]:
-            shape = [*key_states.shape[:2], after + ROOM, key_states.shape[3]]
-            self._room = [_moved(old, before, shape) for old in (self.keys, self.values)]
+            self._room = [_moved(old, before, after + ROOM) for old in (self.keys, self.values)]
         self._room[0][:, :, before:after], self._room[1][:, :, before:after] = key_states, value_states
         self._show(after)
         return self.keys, self.values
@@ -226,8 +229,8 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (room[:, :, :length] for room in self._room)
 
 
-def _moved(old: Tensor, length: int, shape: list[int]) -> Tensor:
-    new = old.new_empty(shape)
+def _moved(old: Tensor, length: int, room: int) -> Tensor:
+    new = old.new_empty([*old.shape[:2], room, old.shape[3]])
     new[:, :, :length] = old
     return new
 

@@ -16,6 +16,7 @@ with them as with any other.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -58,6 +59,13 @@ class Clone:
         path = self.folder / "params.yaml"
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         change(values)
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+    def forget_cells(self) -> None:
+        """Drops what the committed lock file says of cells: DVC would carry it along."""
+        path = self.folder / "dvc.lock"
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values["stages"] = {name: stage for name, stage in values["stages"].items() if "@" not in name}
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
     def repro(self) -> tuple[float, list[dict[str, Any]]]:
@@ -155,15 +163,16 @@ def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
     """
     rows: dict[str, dict[str, Any]] = {}
     have: set[tuple[str, int]] = set()
+    unused_seeds = itertools.count(FIRST_SEED + 1)  # another each time, or DVC would have nothing to do
     with tempfile.TemporaryDirectory() as folder:
         clone = Clone(Path(folder))
-        (clone.folder / "dvc.lock").unlink()  # the committed one names cells of its own, which DVC would carry along
+        clone.forget_cells()
         clone.change_params(lambda values: shorten(values, METHODS[:1], [FIRST_SEED]))
         clone.repro()  # what all cells need, and the cell that is copied
         for methods, seeds in grids:
             repetitions = 3 if (methods, seeds) in (grids[0], grids[-1]) else 1
             timed = []
-            for last in range(seeds - 1, seeds - 1 + repetitions):  # another seed each time, or DVC would restore it
+            for last in itertools.islice(unused_seeds, repetitions):
                 used = [*range(seeds - 1), last]
                 clone.change_params(lambda values, m=methods, s=used: values.update(methods=METHODS[:m], seeds=s))
                 others = {(method, seed) for method in METHODS[:methods] for seed in used} - {("rl", last)}

@@ -159,7 +159,7 @@ def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
     """Seconds of `dvc repro` that adds one cell to those of ever larger grids, and of one with nothing to do.
 
     Each grid is a number of methods and of seeds. Its last cell, one of rl, runs; the others are copies of an earlier
-    one. Three are timed beside the fewest and beside the most.
+    one. Two are timed beside the fewest and beside the most.
     """
     rows: dict[str, dict[str, Any]] = {}
     have: set[tuple[str, int]] = set()
@@ -170,7 +170,7 @@ def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
         clone.change_params(lambda values: shorten(values, METHODS[:1], [FIRST_SEED]))
         clone.repro()  # what all cells need, and the cell that is copied
         for methods, seeds in grids:
-            repetitions = 3 if (methods, seeds) in (grids[0], grids[-1]) else 1
+            repetitions = 2 if (methods, seeds) in (grids[0], grids[-1]) else 1
             timed = []
             for last in itertools.islice(unused_seeds, repetitions):
                 used = [*range(seeds - 1), last]

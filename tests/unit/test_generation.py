@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    GenerationConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from pipeline.common.errors import ModelError
 from pipeline.common.params import GenerationParams
@@ -142,6 +149,24 @@ def test_other_kinds_of_attention_give_the_answers_of_transformers(settings, tok
     expected = peer(model, tokenizer, prompts, 24)
     assert len(set(expected)) > 10
     assert generate_answers(model, tokenizer, prompts, GenerationParams(35, 24)) == expected
+
+
+def test_a_model_that_reads_the_mask_of_real_tokens_itself_gets_it(tokenizer, prompts):
+    torch.manual_seed(0)
+    config = BloomConfig(
+        vocab_size=102, hidden_size=32, n_layer=2, n_head=4, eos_token_id=tokenizer.eos_token_id, bos_token_id=None
+    )
+    model = BloomForCausalLM(config).eval()
+    calls, forward = [], model.forward
+
+    def without_positions(**inputs):  # Bloom has none: it counts tokens from their mask
+        calls.append(inputs["attention_mask"].ndim)
+        del inputs["position_ids"]
+        return forward(**inputs)
+
+    model.forward = without_positions
+    assert len(generate_answers(model, tokenizer, prompts, GenerationParams(35, 4))) == 35
+    assert set(calls) == {2}
 
 
 def test_positions_are_counted_from_the_start_of_each_prompt(student, tokenizer, monkeypatch):

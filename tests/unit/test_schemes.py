@@ -195,3 +195,12 @@ def test_the_largest_are_found_wherever_they_are(vocabulary, k):
     expected = values.topk(k, dim=1)
     assert torch.equal(found, expected.values)
     assert torch.equal(places, expected.indices)
+
+
+def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
+    logits = logits_of(9, seed=3).float()
+    scheme, labels = Sampled(12, 0), torch.zeros(9, dtype=torch.int64)
+    uniforms = scheme.uniforms("a problem", 9, 2)
+    whole = scheme.compress(logits, labels, uniforms, [1.0, 2.0])
+    monkeypatch.setattr("pipeline.distillation.schemes.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    assert scheme.compress(logits, labels, uniforms, [1.0, 2.0]).tobytes() == whole.tobytes()

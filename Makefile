@@ -2,14 +2,16 @@
 # make cells                       the same, with one cell at a time on each GPU (or DEVICES="0 1")
 # make shared                      for several machines: what all cells need, from the DVC remote and back to it
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
-# make test                        sets up .venv and runs the tests
+# make test                        sets up .venv and runs the tests, but for the slow ones
+# make test-all                    all tests: also those that start many processes
+# make lint                        sets up .venv and checks style and types
 # make torture                     kills every stage hundreds of times, for a quarter of an hour
 
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install repro cells shared worker remote test torture lint
+.PHONY: install repro cells shared worker remote test test-all torture lint
 
 install: $(VENV)/installed
 
@@ -40,7 +42,11 @@ torture: install
 	python -m tests.faults.torture
 
 test: install
+	python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
+
+test-all: install
 	python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: install
 	ruff check .
+	mypy

@@ -37,11 +37,13 @@ from benchmarks._runs import (
     word_tokenizer,
 )
 from pipeline.common.seeding import numpy_rng
-from pipeline.distillation.logit_store import LogitStore
-from pipeline.distillation.step import pad_examples, predicting_states
+from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.loading import load_model, precision
+from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.processes import use_threads
+from pipeline.logit_store.store import LogitStore
+from pipeline.training.batch_sampler import BatchSampler
+from pipeline.training.run import TrainingSet
 
 Name = Literal["project", "bare", "gkd"]
 LEARNING_RATE = 1e-5
@@ -146,17 +148,16 @@ class Project:
 
     def __init__(self, pair: Pair, store: Path) -> None:
         """A run with the adaptive curriculum over 35 arms, as many as MATH's levels and subjects make."""
-        self._params, self._problems = pair.params, pair.problems()
-        self._store = LogitStore(store, {})
-        self._run = start_run(pair.model("student"), equal_arms(35, len(self._problems)), self._params, steps=10**6)
+        encoded = pair.problems()
+        problems = TrainingSet(encoded, equal_arms(35, len(encoded)), LogitStore(store, {}))
+        self._run = run = start_run(pair.model("student"), problems, pair.params, steps=10**6)
         self.parts = {"curriculum": 0.0, "reading": 0.0}
-        run = self._run
         for part, holder, method in (
             ("curriculum", run.curriculum, "probabilities"),
-            ("curriculum", run.sampler, "draw"),
+            ("curriculum", BatchSampler, "draw"),
             ("curriculum", run.learner, "update"),
             ("curriculum", run.log, "add_step"),
-            ("reading", self._store, "targets"),
+            ("reading", problems.store, "targets"),
         ):
             setattr(holder, method, self._timed(part, getattr(holder, method)))
 
@@ -171,7 +172,7 @@ class Project:
 
     def step(self) -> None:
         """One step of the run."""
-        self._run.step(self._problems, self._store, precision(self._params.models, keep_casts=False))
+        self._run.step()
 
 
 class Bare:

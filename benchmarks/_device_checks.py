@@ -14,23 +14,17 @@ from transformers import PreTrainedModel
 
 from benchmarks._measure import Shape, clear_memory, memory_cap, random_model
 from benchmarks._runs import Lengths, Params, capture_all, equal_arms, open_store, random_problems, start_run
-from pipeline.checkpoint import Checkpoint
-from pipeline.distillation.logit_store import LogitStore
-from pipeline.distillation.loss import (
-    Divergence,
-    LossSettings,
-    TeacherTargets,
-    add_product_,
-    distillation_loss,
-    float32_product,
-)
-from pipeline.distillation.schemes import ids_of
-from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.language_models.loading import precision
+from pipeline.capture.capture import capture_batch, scheme_of
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.distillation.loss import Divergence, LossSettings, distillation_loss
+from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.teacher_logits import capture, scheme_of
+from pipeline.logit_store.chunks import add_product_, float32_product
+from pipeline.logit_store.schemes import ids_of
+from pipeline.logit_store.store import LogitStore
+from pipeline.logit_store.targets import TeacherTargets
 from pipeline.training import run as run_module
-from pipeline.training.run import Run
+from pipeline.training.run import Run, TrainingSet
 
 STEPS = 4
 
@@ -62,6 +56,11 @@ class Setup:
     params: Params
     problems: list[EncodedProblem]
     store: LogitStore
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The problems in five arms."""
+        return TrainingSet(self.problems, equal_arms(5, len(self.problems)), self.store)
 
 
 def prepare(folder: Path, shape: Shape, lengths: Lengths, params: Params) -> Setup:
@@ -174,13 +173,12 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def captured_rows(setup: Setup) -> Verdict:
-    """What `capture` keeps of a bfloat16 teacher: log-probabilities and tail masses."""
+    """What `capture_batch` keeps of a bfloat16 teacher: log-probabilities and tail masses."""
     teacher = random_model(setup.shape, setup.params.models, torch.bfloat16, seed=1)
     batch, params = setup.problems[:4], setup.params.teacher_logits
     scheme = scheme_of("train", params)
-    rows = [
-        captured.rows_N for captured in capture(teacher, batch, scheme, params.temperatures, setup.shape.vocabulary)
-    ]
+    captured = capture_batch(teacher, batch, scheme, params.temperatures, setup.shape.vocabulary)
+    rows = [problem.rows_N for problem in captured]
     with torch.inference_mode():
         padded = pad_examples(batch)
         hidden_NH = predicting_states(teacher, padded).double().cpu()
@@ -213,19 +211,20 @@ def train(
     setup: Setup, *, dtype: str = "bfloat16", moments_on_cpu: bool = False, cap: int | None = None, **changes: bool
 ) -> Trained:
     """A few steps of a run; `changes` are of `training` in params.yaml, `cap` is in bytes of GPU memory."""
-    params = replace(setup.params, training=replace(setup.params.training, **changes))
+    params = replace(
+        setup.params,
+        models=replace(setup.params.models, dtype=dtype),
+        training=replace(setup.params.training, **changes),
+    )
     with memory_cap(params.models.device, cap):
-        run = start_run(
-            new_student(setup), equal_arms(5, len(setup.problems)), params, STEPS, moments_on_cpu=moments_on_cpu
-        )
-        return finished(run, setup, dtype)
+        run = start_run(new_student(setup), setup.training_set, params, STEPS, moments_on_cpu=moments_on_cpu)
+        return finished(run)
 
 
-def finished(run: Run, setup: Setup, dtype: str = "bfloat16", steps: int = STEPS) -> Trained:
+def finished(run: Run, steps: int = STEPS) -> Trained:
     """Trains a run until it has done so many steps."""
-    models = replace(setup.params.models, dtype=dtype)
     while run.steps_done < steps:
-        run.step(setup.problems, setup.store, precision(models, keep_casts=False))
+        run.step()
     return Trained(weights_of(run.student), run.micro_batch_tokens)
 
 
@@ -275,16 +274,16 @@ def resumed_run(setup: Setup) -> Verdict:
     """A run that is saved half-way, its moments on the CPU, and taken up by another ends with the same bits."""
     expected = train(setup, moments_on_cpu=True)
     checkpoint = Checkpoint("gpu-check", {}, setup.folder)
-    arms = equal_arms(5, len(setup.problems))
     first, second = (
-        start_run(new_student(setup), arms, setup.params, STEPS, moments_on_cpu=kept) for kept in (True, False)
+        start_run(new_student(setup), setup.training_set, setup.params, STEPS, moments_on_cpu=kept)
+        for kept in (True, False)
     )
-    finished(first, setup, steps=STEPS // 2)
+    finished(first, steps=STEPS // 2)
     checkpoint.save(*first.state())
     if (saved := checkpoint.load()) is None:
         raise CheckError("the checkpoint cannot be read")
     second.load_state(*saved)
-    return different_bits(expected, finished(second, setup), "after a resume")
+    return different_bits(expected, finished(second), "after a resume")
 
 
 def out_of_memory(setup: Setup) -> Verdict:

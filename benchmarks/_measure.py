@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from pipeline.checkpoint import code_digest
-from pipeline.common.params import ModelsParams
+from pipeline.checkpoints.code import code_digest, modules_in
 from pipeline.common.seeding import derive
 from pipeline.language_models.loading import ready
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.language_models.settings import ModelsParams
 
 T = TypeVar("T")
 GIB = 2**30
@@ -182,7 +182,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": importlib.metadata.version("transformers"),
-        "code_digest": code_digest(),
+        "code_digest": code_digest(*modules_in("pipeline")),
         "cuda": torch.version.cuda,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

@@ -13,17 +13,21 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from pipeline.common.params import ModelsParams, ParamsFile, TeacherLogitsParams, TrainingParams
+from pipeline.arms.grouping import ArmSet
+from pipeline.capture.capture import capture_batch, in_groups, scheme_of
+from pipeline.capture.settings import TeacherLogitsParams
+from pipeline.common.params import ParamsFile
 from pipeline.common.seeding import numpy_rng, python_rng
 from pipeline.curricula import rl
-from pipeline.distillation.logit_store import CapturedProblem, LogitStore, finish_store, write_shard
+from pipeline.language_models.loading import precision
 from pipeline.language_models.prompts import EncodedProblem, longest_first
+from pipeline.language_models.settings import ModelsParams
+from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, write_shard
+from pipeline.mini.problems import LEVELS, TASKS, generate_distinct
 from pipeline.problems.record import Problem
-from pipeline.sources.mini_math import LEVELS, TASKS, generate_distinct
-from pipeline.teacher_logits import capture, in_groups, scheme_of
 from pipeline.training import run as run_module
-from pipeline.training.arms import ArmSet
-from pipeline.training.run import Run
+from pipeline.training.run import Run, TrainingSet
+from pipeline.training.settings import TrainingParams
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -133,7 +137,9 @@ def capture_all(
     batches = in_groups(longest_first(problems), params.batch_size)
     scheme = scheme_of("train", params)
     return [
-        captured for batch in batches for captured in capture(teacher, batch, scheme, params.temperatures, vocabulary)
+        captured
+        for batch in batches
+        for captured in capture_batch(teacher, batch, scheme, params.temperatures, vocabulary)
     ]
 
 
@@ -155,14 +161,16 @@ def equal_arms(count: int, problems: int) -> ArmSet:
 
 
 def start_run(
-    student: PreTrainedModel, arms: ArmSet, params: Params, steps: int, *, moments_on_cpu: bool | None = None
+    student: PreTrainedModel, problems: TrainingSet, params: Params, steps: int, *, moments_on_cpu: bool | None = None
 ) -> Run:
-    """A run with the adaptive curriculum; None leaves it to the run where the moments are kept."""
+    """A run of so many steps with the adaptive curriculum; None leaves it to the run where the moments are kept."""
+    training = replace(params.training, epochs=1, steps_per_epoch=steps)
+    curriculum = rl.build(params.curriculum, problems.arms, 0)
     forced: AbstractContextManager[object] = nullcontext()
     if moments_on_cpu is not None:
         forced = patch.object(run_module, "moments_fit", lambda _: not moments_on_cpu)
     with forced:
-        return Run(student, rl.build(params.curriculum, arms, 0), arms, 0, params.training, steps)
+        return Run(student, curriculum, problems, training, 0, precision=precision(params.models, keep_casts=False))
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

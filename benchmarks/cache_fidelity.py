@@ -12,7 +12,7 @@ tokens and m = 1 - sum_K p, students are to learn, by forward KL,
                          share is spread evenly over the tokens it stands for
     top_k_exact_tail     p on K, and m on one bucket that q fills with 1 - sum_K q: the project's `TopK`. The student's
                          own distribution inside the tail is left as it is
-    sampled              counts / N of N draws from p: the project's `Sampled` (RS-KD, arXiv 2503.16870)
+    random_draws         counts / N of N draws from p: the project's `RandomDraws` (RS-KD, arXiv 2503.16870)
 
 Rows are made by the project's own code and go through its own loss. README.md beside this file says how each figure is
 taken. Neither dvc nor datasets nor the network is needed.
@@ -25,32 +25,33 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT, Params, capture_all, generated_problems, open_store, read_params, real_params
-from pipeline.common.errors import exit_on_error
+from pipeline.arms.grouping import group_into_arms
+from pipeline.capture.capture import in_groups, scheme_of
+from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.files import write_json
-from pipeline.common.params import TeacherLogitsParams
+from pipeline.common.stage import exit_on_error
 from pipeline.curricula import traditional
-from pipeline.distillation.logit_store import LogitStore
-from pipeline.distillation.loss import LossSettings, TeacherTargets, token_losses
-from pipeline.distillation.schemes import SchemeName
-from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.evaluate import expected_calibration_error
-from pipeline.language_models.loading import load_model, require_same_vocabulary, vocabulary_size
-from pipeline.language_models.prompts import EncodedProblem, encode_all
-from pipeline.processes import use_threads
-from pipeline.teacher_logits import in_groups, scheme_of
-from pipeline.training.arms import group_into_arms
-from pipeline.training.run import Run
+from pipeline.distillation.loss import LossSettings, token_losses
+from pipeline.evaluation.fidelity import calibration_gaps
+from pipeline.language_models.batches import pad_examples, predicting_states
+from pipeline.language_models.loading import load_encoder, load_model, vocabulary_size
+from pipeline.language_models.processes import use_threads
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store.schemes import SchemeName
+from pipeline.logit_store.store import LogitStore
+from pipeline.logit_store.targets import TeacherTargets
+from pipeline.training.run import Run, TrainingSet
 
 KL = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
 CHUNK = 64  # tokens whose float64 logits and gradients are held at once
@@ -115,7 +116,7 @@ KINDS = {
     "top_k_renormalised": Kind("top_k", renormalised, spare_bytes=4),  # one float32 tail mass
     "top_k_ghost_token": Kind("top_k", ghost_token),
     "top_k_exact_tail": Kind("top_k", as_stored),
-    "sampled": Kind("sampled", as_stored),
+    "random_draws": Kind("random_draws", as_stored),
 }
 
 
@@ -249,17 +250,16 @@ class Training:
 
     def __init__(self, params: Params, scale: Scale, folder: Path) -> None:
         """Generates the problems and loads the teacher."""
-        tokenizer = require_same_vocabulary(params.models)
         per_cell = scale.train_problems + scale.validation_problems
-        problems = generated_problems(per_cell)
-        encoding = encode_all(problems, tokenizer, params.models)
+        split = load_encoder(params.models).encode_all(generated_problems(per_cell))
+        budget = {"batch_size": scale.batch_size, "epochs": 1, "steps_per_epoch": scale.steps}
         self._scale, self._folder = scale, folder
-        self._params = replace(params, training=replace(params.training, batch_size=scale.batch_size))
+        self._params = replace(params, training=replace(params.training, **budget))
         self._teacher = load_model(params.models, "teacher")
         self._vocabulary = vocabulary_size(params.models)
-        self._train = [e for i, e in enumerate(encoding.encoded) if i % per_cell < scale.train_problems]
-        self._validation = [e for i, e in enumerate(encoding.encoded) if i % per_cell >= scale.train_problems]
-        train_problems = [p for i, p in enumerate(encoding.problems) if i % per_cell < scale.train_problems]
+        self._train = [e for i, e in enumerate(split.encoded) if i % per_cell < scale.train_problems]
+        self._validation = [e for i, e in enumerate(split.encoded) if i % per_cell >= scale.train_problems]
+        train_problems = [p for i, p in enumerate(split.problems) if i % per_cell < scale.train_problems]
         self._arms = group_into_arms(train_problems, "all")
 
     def outcomes(self, name: str, kind: Kind, size: int) -> dict[str, float]:
@@ -278,9 +278,10 @@ class Training:
     def _outcome(self, store: Reading, seed: int) -> tuple[float, float]:
         student = load_model(self._params.models, "student")
         curriculum = traditional.build(traditional.Params(arms="all"), self._arms, seed)
-        run = Run(student, curriculum, self._arms, seed, self._params.training, self._scale.steps)
-        for _ in range(self._scale.steps):
-            run.step(self._train, store, nullcontext())
+        problems = TrainingSet(self._train, self._arms, store)
+        run = Run(student, curriculum, problems, self._params.training, seed)
+        for _ in range(run.steps):
+            run.step()
         return self.validate(student)
 
     def validate(self, student: PreTrainedModel) -> tuple[float, float]:
@@ -288,9 +289,8 @@ class Training:
         seen = see(self._teacher, student, self._validation, self._vocabulary)
         kl_N, _ = dense_kl(seen.teacher_NV, seen.student_NV)
         confidence_N, token_N = seen.student_NV.softmax(1).max(1)
-        return kl_N.mean().item(), expected_calibration_error(
-            confidence_N.numpy(), (token_N == seen.labels_N).numpy(), BINS
-        )
+        gaps = calibration_gaps(confidence_N.numpy(), (token_N == seen.labels_N).numpy(), BINS)
+        return kl_N.mean().item(), float(np.abs(gaps).sum()) / len(kl_N)
 
 
 def fidelity(params: Params, scale: Scale, *, near: bool) -> dict[str, Any]:
@@ -299,8 +299,7 @@ def fidelity(params: Params, scale: Scale, *, near: bool) -> dict[str, Any]:
     `near` takes, in the student's place, one that has nearly learnt all: the teacher with noise on its weights.
     """
     vocabulary = vocabulary_size(params.models)
-    tokenizer = require_same_vocabulary(params.models)
-    encoded = encode_all(generated_problems(scale.problems), tokenizer, params.models).encoded
+    encoded = load_encoder(params.models).encode_all(generated_problems(scale.problems)).encoded
     teacher, student = (load_model(params.models, role) for role in ("teacher", "teacher" if near else "student"))
     if near:
         add_noise(student)

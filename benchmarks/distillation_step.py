@@ -7,7 +7,7 @@
 
 Each contender is a process of its own (see _contenders.py); they take turns within one run. On a CPU everything is
 measured twice: with glibc's allocator as it comes, and told to keep the memory it has. GKDTrainer needs
-`pip install --no-deps trl==1.16.0`; where it is missing, its rows are left out and said to be.
+`pip install --no-deps trl==1.16.0`; where it is missing, its rows are left out, and the output says so.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from benchmarks._contenders import Name, Pair, SetUp
 from benchmarks._goals import Goal, Spread, print_goals, print_rows, spread, write_found
 from benchmarks._measure import Shape, clear_memory, environment, peak_tflops, say, training_flops, utilisation
 from benchmarks._runs import ROOT, capture_all, open_store
-from pipeline.common.errors import ModelError, exit_on_error
-from pipeline.processes import use_threads
+from pipeline.common.errors import ModelError
+from pipeline.common.stage import exit_on_error
+from pipeline.language_models.processes import use_threads
 
 MINI = ("models/mini/teacher", "models/mini/student")
 CPU_PAIRS = {

@@ -25,15 +25,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks._goals import Goal, print_goals, print_rows, spread, write_found
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT, generated_problems, read_params, real_params
-from pipeline.common.errors import exit_on_error
-from pipeline.common.params import GenerationParams, ParamsFile
+from pipeline.common.params import ParamsFile
+from pipeline.common.stage import exit_on_error
 from pipeline.language_models.generation import generate_answers, pad_left
-from pipeline.language_models.loading import load_model, require_same_vocabulary
-from pipeline.language_models.prompts import encode_prompt
+from pipeline.language_models.loading import load_encoder, load_model
+from pipeline.language_models.processes import use_threads
+from pipeline.language_models.settings import GenerationParams
+from pipeline.preparation.records import read_split
 from pipeline.problems import grading
 from pipeline.problems.grading import Grader
-from pipeline.processes import use_threads
-from pipeline.sources.reading import read_split
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ def measure_generation(scale: Scale) -> dict[str, Any]:
     """New tokens per second of both, with `generate` at each batch size; and whether all answers are the same."""
     params = read_params("mini")
     models = real_params(None, params.models).models
-    tokenizer, model = require_same_vocabulary(models), load_model(models, "student")
-    prompts = [encode_prompt(p.problem, tokenizer, models) for p in generated_problems(scale.problems_per_cell)]
+    encoder, model = load_encoder(models), load_model(models, "student")
+    tokenizer = encoder.tokenizer
+    prompts = [encoder.encode_prompt(p.problem) for p in generated_problems(scale.problems_per_cell)]
     settings = ParamsFile(ROOT / "params.yaml").section("scales.mini.generation", GenerationParams)
     ways: dict[str, Callable[[], list[str]]] = {
         "project": lambda: generate_answers(model, tokenizer, prompts, settings)

@@ -6,7 +6,7 @@
 
 Models are randomly initialised at Qwen2's true shapes, since neither time nor memory depends on the weights; problems
 are random tokens of the lengths that MATH has. What is timed is the project's own code: `Run.step` over a logit store
-on disk, `capture`, `generate_answers`. README.md beside this file says how each figure is taken.
+on disk, `capture_batch`, `generate_answers`. README.md beside this file says how each figure is taken.
 
 A machine needs torch, transformers, accelerate, numpy, scipy, pydantic, PyYAML and tqdm, in the versions of
 requirements.txt; neither dvc nor datasets, nor the network.
@@ -24,10 +24,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import PreTrainedModel
@@ -64,19 +66,21 @@ from benchmarks._runs import (
     start_run,
     word_tokenizer,
 )
-from pipeline.common.errors import ModelError, exit_on_error
+from pipeline.arms.grouping import group_into_arms
+from pipeline.capture.capture import in_groups
+from pipeline.common.errors import ModelError
 from pipeline.common.files import write_json
-from pipeline.common.params import GenerationParams
-from pipeline.distillation.logit_store import LogitStore
-from pipeline.distillation.step import micro_batches, pad_examples
+from pipeline.common.stage import exit_on_error
+from pipeline.language_models.batches import micro_batches, pad_examples
 from pipeline.language_models.generation import generate_answers
-from pipeline.language_models.loading import load_model, precision, require_same_vocabulary, vocabulary_size
-from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
-from pipeline.processes import use_threads
-from pipeline.teacher_logits import in_groups
+from pipeline.language_models.loading import load_encoder, load_model, precision, vocabulary_size
+from pipeline.language_models.processes import use_threads
+from pipeline.language_models.prompts import EncodedProblem, longest_first
+from pipeline.language_models.settings import GenerationParams
+from pipeline.logit_store.store import LogitStore
 from pipeline.training.adamw import moments_fit
-from pipeline.training.arms import group_into_arms
-from pipeline.training.run import Run
+from pipeline.training.batch_sampler import BatchSampler
+from pipeline.training.run import TrainingSet
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
 
@@ -212,7 +216,7 @@ class Teacher:
         self.store: LogitStore | None = None
 
     def measure(self) -> dict[str, Any]:
-        """Tokens per second of `capture` and of a bare forward pass over the same batches."""
+        """Tokens per second of `capture_batch` and of a bare forward pass over the same batches."""
         session, shape = self._session, self._session.scale.teacher
         device, params = session.device, session.params.teacher_logits
         teacher = random_model(shape, session.params.models, torch.bfloat16, seed=0)
@@ -269,23 +273,17 @@ def measure_steps(
     cap: int | None = None,
 ) -> dict[str, Any]:
     """Speed and memory of whole optimiser steps of the student."""
-    arms = equal_arms(5, len(problems))
     if store is None:
         raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
     training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing)
     params = replace(session.params, training=training)
-    with memory_cap(session.device, cap):
+    training_set = TrainingSet(problems, equal_arms(5, len(problems)), store)
+    with memory_cap(session.device, cap), recorded_draws(problems) as drawn:
         student = random_model(session.scale.student, params.models, torch.float32, seed=0)
         warm_up, steps = session.scale.warm_up_steps, session.scale.steps
         fits = moments_fit(student)
-        run = start_run(student, arms, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
-        drawn = recorded_draws(run, problems)
-        seconds = []
-        for _ in range(warm_up + steps):
-            taken, _ = seconds_of(
-                lambda: run.step(problems, store, precision(params.models, keep_casts=False)), session.device
-            )
-            seconds.append(taken)
+        run = start_run(student, training_set, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
+        seconds = [seconds_of(run.step, session.device)[0] for _ in range(warm_up + steps)]
         memory = peak_memory(session.device)
     measured = list(zip(seconds, drawn, strict=True))[warm_up:]
     flops = [training_flops(session.scale.student, examples) for _, examples in measured]
@@ -311,18 +309,19 @@ def measure_steps(
     }
 
 
-def recorded_draws(run: Run, problems: list[EncodedProblem]) -> list[list[EncodedProblem]]:
-    """A list to which each step of the run will add the examples that it draws."""
+@contextmanager
+def recorded_draws(problems: list[EncodedProblem]) -> Iterator[list[list[EncodedProblem]]]:
+    """A list to which each step taken meanwhile adds the examples that it draws."""
     drawn: list[list[EncodedProblem]] = []
-    original = run.sampler.draw
+    original = BatchSampler.draw
 
     def draw(*arguments):
         result = original(*arguments)
         drawn.append([problems[i] for i in result.problem_B])
         return result
 
-    run.sampler.draw = draw
-    return drawn
+    with patch.object(BatchSampler, "draw", draw):
+        yield drawn
 
 
 def padded_tokens(examples: list[EncodedProblem], micro_batch_tokens: int | None) -> int:
@@ -360,24 +359,24 @@ def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:
     The loss is the forward KL alone at temperature 1, so that a step's loss is its KL per completion token.
     """
     params = real_params(smollm2, session.params.models)
-    tokenizer = require_same_vocabulary(params.models)
-    encoding = encode_all(generated_problems(2), tokenizer, params.models)
+    split = load_encoder(params.models).encode_all(generated_problems(2))
     captured = capture_all(
         load_model(params.models, "teacher"),
-        encoding.encoded,
+        split.encoded,
         params.teacher_logits,
         vocabulary_size(params.models),
     )
     store = open_store(session.folder / "real", captured, params.teacher_logits)
+    problems = TrainingSet(split.encoded, group_into_arms(split.problems, "level"), store)
     steps = session.scale.distillation_steps
-    run = start_run(load_model(params.models, "student"), group_into_arms(encoding.problems, "level"), params, steps)
-    kl = [run.step(encoding.encoded, store, precision(params.models, keep_casts=False))[0] for _ in range(steps)]
+    run = start_run(load_model(params.models, "student"), problems, params, steps)
+    kl = [run.step().loss for _ in range(steps)]
     first, last = statistics.mean(kl[:5]), statistics.mean(kl[-5:])
     fall = Verdict(last / first, 0.9, "mean KL of the last 5 steps over that of the first 5")
     session.check("kl_falls", lambda: fall, seconds=0)
     return {
         "weights": "mini" if smollm2 is None else smollm2.name,
-        "problems": len(encoding.encoded),
+        "problems": len(split.encoded),
         "steps": steps,
         "first_five_steps_kl_nats_per_token": first,
         "last_five_steps_kl_nats_per_token": last,

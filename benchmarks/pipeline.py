@@ -34,7 +34,8 @@ import yaml
 from benchmarks._goals import Goal, print_goals, print_rows, spread, write_found
 from benchmarks._measure import environment, say
 from benchmarks._runs import ROOT
-from pipeline.common.errors import ResultsError, exit_on_error
+from pipeline.common.errors import ResultsError
+from pipeline.common.stage import exit_on_error
 
 WHOLE_SEEDS = 3  # of the default params
 FIRST_SEED = 99  # of the cell that the others of --cells are copies of
@@ -83,19 +84,19 @@ class Clone:
     def copy_cell(self, name: str, copies: list[tuple[str, int]]) -> None:
         """Gives cells the results of the cell `name`, and has DVC take them for their own."""
         for method, seed in copies:
-            for path in ("models/students/{}", "plots/runs/{}", "data/predictions/{}.jsonl"):
+            for path in ("models/students/{}", "data/runs/{}", "data/predictions/{}.jsonl"):
                 old, new = self.folder / path.format(name), self.folder / path.format(f"{method}-{seed}")
                 if old.is_dir():
                     shutil.copytree(old, new, dirs_exist_ok=True)
                 else:
                     shutil.copyfile(old, new)
-            for folder in ("metrics/training", "metrics/runs"):
+            for folder, changes in (
+                ("metrics/training", {"method": method, "seed": seed}),
+                ("metrics/evaluation", {"name": f"{method}-{seed}"}),
+            ):
                 values = json.loads((self.folder / folder / f"{name}.json").read_text(encoding="utf-8"))
-                values |= {"method": method, "seed": seed}
-                if "name" in values:
-                    values["name"] = f"{method}-{seed}"
                 path = self.folder / folder / f"{method}-{seed}.json"
-                path.write_text(json.dumps(values), encoding="utf-8")
+                path.write_text(json.dumps(values | changes), encoding="utf-8")
         if copies:
             stages = [f"{stage}@{method}-{seed}" for method, seed in copies for stage in ("train", "evaluate")]
             self._dvc("commit", "--force", *stages)
@@ -201,7 +202,7 @@ def goals_of(found: dict[str, Any]) -> list[Goal]:
             "minutes of a cold run, seeds: 3",
             cold["seconds"] + (WHOLE_SEEDS - seeds) * cold["seconds per seed"],
         )
-        name += "" if seeds == WHOLE_SEEDS else f" (reckoned from {seeds})"
+        name += "" if seeds == WHOLE_SEEDS else f" (estimated from {seeds})"
         goals.append(Goal(name, whole / 60, "at most", 6))
     if "cells" in found:
         cells = found["cells"]

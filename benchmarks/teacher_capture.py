@@ -4,8 +4,8 @@
     python -m benchmarks.teacher_capture --smollm2 FOLDER     SmolLM2-135M-Instruct, alone
     python -m benchmarks.teacher_capture --tiny               the same code on next to nothing, in seconds
 
-`capture` is the stage's own: layers, lm_head on completion tokens, top k, exact tails, rows. It is held against two
-forward passes over the same padded batches: `least` computes layers and lm_head on completion tokens and keeps
+`capture_batch` is the stage's own: layers, lm_head on completion tokens, top k, exact tails, rows. It is compared with
+two forward passes over the same padded batches: `least` computes layers and lm_head on completion tokens and keeps
 nothing, the limit of any capture; `model` is the call `model(input_ids)`, logits of all tokens, what a trainer with the
 teacher in memory does. They take turns. Fidelity is measured by cache_fidelity, reading by distillation_step.
 """
@@ -34,12 +34,12 @@ from benchmarks._runs import (
     read_params,
     real_params,
 )
-from pipeline.common.errors import exit_on_error
-from pipeline.distillation.step import pad_examples, predicting_states
-from pipeline.language_models.loading import load_model, require_same_vocabulary, vocabulary_size
-from pipeline.language_models.prompts import EncodedProblem, encode_all, longest_first
-from pipeline.processes import use_threads
-from pipeline.teacher_logits import in_groups
+from pipeline.capture.capture import in_groups
+from pipeline.common.stage import exit_on_error
+from pipeline.language_models.batches import pad_examples, predicting_states
+from pipeline.language_models.loading import load_encoder, load_model, vocabulary_size
+from pipeline.language_models.processes import use_threads
+from pipeline.language_models.prompts import EncodedProblem, longest_first
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def mini(per_cell: int) -> Case:
     """The default scale's teacher on its own kind of problems."""
     params = read_params("mini")
     models = real_params(None, params.models).models
-    problems = encode_all(generated_problems(per_cell), require_same_vocabulary(models), models).encoded
+    problems = load_encoder(models).encode_all(generated_problems(per_cell)).encoded
     return Case(load_model(models, "teacher"), problems, params, vocabulary_size(models))
 
 

@@ -1,20 +1,23 @@
-"""Stage `report`: compares the methods and writes the tables, the picture and the verdict."""
+"""Stage `report`: compares the methods and writes tables, pictures and the verdict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.analysis.figures import comprehensive_comparison
-from pipeline.analysis.results import Results, read_results
-from pipeline.analysis.summary import summarise
+from pipeline.analysis.comparison_picture import comprehensive_comparison
+from pipeline.analysis.reading import Results, read_results
+from pipeline.analysis.run_picture import run_picture
+from pipeline.analysis.settings import ReportParams
+from pipeline.analysis.summary import rounded, summarise
 from pipeline.analysis.tables import experiment_report
-from pipeline.common.errors import exit_on_error
-from pipeline.common.files import replacing_file, write_json, write_text
+from pipeline.common.files import replacing_file, replacing_folder, write_json, write_text
 from pipeline.common.locks import only_one
-from pipeline.common.params import ParamsFile, ReportParams
+from pipeline.common.params import ParamsFile
+from pipeline.common.paths import RESULTS, RUN_PICTURES
+from pipeline.common.stage import exit_on_error
 
-RESULTS = Path("metrics/all_results_enhanced.json")
+METRICS_BY_RUN = Path("metrics/metrics_by_run.json")
 REPORT = Path("metrics/experiment_report.md")
 PICTURE = Path("plots/comprehensive_comparison.png")
 CURVES = Path("plots/learning_curves.csv")
@@ -31,7 +34,6 @@ class Params:
 
 
 def read_params(file: ParamsFile) -> Params:
-    """The parameters this stage depends on."""
     return Params(
         file.scale,
         file.section("methods", list[str]),
@@ -49,20 +51,25 @@ def main() -> None:
         summary = summarise(results, params.scale, params.report)
         report = experiment_report(summary)
         picture = comprehensive_comparison(results, summary, params.report)
-        write_json(RESULTS, summary.as_json())
+        run_pictures = {run.name: run_picture(run) for run in results.all_runs()}
+        write_json(RESULTS, rounded(asdict(summary)))
+        write_json(METRICS_BY_RUN, rounded({model.name: model.metrics for model in results.all_models()}))
         write_text(REPORT, report)
         write_text(CURVES, learning_curves(results))
         with replacing_file(PICTURE) as temporary:
             temporary.write_bytes(picture)
+        with replacing_folder(RUN_PICTURES) as folder:
+            for name, drawn in run_pictures.items():
+                (folder / f"{name}.png").write_bytes(drawn)
 
 
 def learning_curves(results: Results) -> str:
     """The learning curves of all runs as one CSV, which `dvc plots` draws in one chart."""
     lines = ["method,seed,step,examples,validation_accuracy"]
-    for run in (run for runs in results.runs.values() for run in runs):
+    for run in results.all_runs():
         curve = run.learning_curve
         lines += [
-            f"{run.method},{run.seed},{step},{examples},{accuracy:.6g}"
+            f"{run.record.method},{run.record.seed},{step},{examples},{accuracy:.6g}"
             for step, examples, accuracy in zip(
                 curve["step"], curve["examples"], curve["validation_accuracy"], strict=True
             )

@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # beside other work, threads that wait for 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from pipeline.mini_models import build_tokenizer
+    from pipeline.mini.models import build_tokenizer
 
     return build_tokenizer()
 
@@ -23,7 +23,7 @@ def tiny_model(tokenizer):
     """A randomly initialised Qwen2 of one layer; the same at every call."""
     import torch
 
-    from pipeline.mini_models import MiniShape, build_model
+    from pipeline.mini.models import MiniShape, build_model
 
     def build(seed=0, layers=1):
         torch.manual_seed(seed)
@@ -46,21 +46,28 @@ def builder_of(section, kind):
 
 @pytest.fixture(scope="session")
 def models():
-    from pipeline.common.params import ModelsParams
+    from pipeline.language_models.settings import ModelsParams
 
     return builder_of("models", ModelsParams)
 
 
 @pytest.fixture(scope="session")
 def capture_params():
-    from pipeline.common.params import TeacherLogitsParams
+    from pipeline.capture.settings import TeacherLogitsParams
 
     return builder_of("teacher_logits", TeacherLogitsParams)
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder that looks like the project to a stage, with the real models; the working directory.
+@pytest.fixture(scope="session")
+def encoder(tokenizer, models):
+    """Builds the mini scale's encoder with some settings of `models` changed."""
+    from pipeline.language_models.prompts import Encoder
+
+    return lambda **changes: Encoder(tokenizer, models(**changes))
+
+
+def make_project(folder):
+    """Makes a folder look like the project to a stage, with the real models.
 
     Its params are the real ones, except for what experiments change most and tests depend on.
     """
@@ -69,8 +76,14 @@ def project(tmp_path, monkeypatch):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values |= {"scale": "mini", "seeds": [0, 1, 2]}
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    (tmp_path / "models").mkdir()
-    shutil.copytree(ROOT / "models/mini", tmp_path / "models/mini")
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (folder / "models").mkdir()
+    shutil.copytree(ROOT / "models/mini", folder / "models/mini")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own; the working directory."""
+    make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
@@ -83,7 +84,7 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: table.loc[:, [group == name for group in groups]].sum(axis=1) for name in names})
 
 
-def fill_colours(names: Sequence[str]) -> list:
+def fill_colours(names: Sequence[str]) -> list[Any]:
     """Light to dark for levels, which have an order; distinct fills for anything else."""
     if all(name.startswith("level ") for name in names):
         return list(mpl.colormaps["YlGnBu"](np.linspace(0.15, 0.85, len(names))))

@@ -14,15 +14,24 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds of its interval; the bounds are None where one seed is all there is to go by."""
+    """A mean and the bounds of its interval."""
 
     mean: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
-class Resampling:
+class PointEstimate:
+    """A mean without an interval, since one seed is all there is to go by; in JSON its bounds are null."""
+
+    mean: float
+    low: None = None
+    high: None = None
+
+
+@dataclass(frozen=True)
+class Bootstrap:
     """How often each seed and each problem occurs in each resample.
 
     One object serves all methods, which makes every comparison paired: the same seeds and the same problems on
@@ -33,7 +42,7 @@ class Resampling:
     problem_counts_RP: np.ndarray
 
 
-def draw_resampling(seeds: int, stratum_P: np.ndarray, resamples: int, rng: np.random.Generator) -> Resampling:
+def draw_bootstrap(seeds: int, stratum_P: np.ndarray, resamples: int, rng: np.random.Generator) -> Bootstrap:
     """Draws seeds with replacement and, independently, problems with replacement inside their strata.
 
     Every seed answers the same problems, so seeds and problems are crossed and each is resampled on its own: the
@@ -53,7 +62,7 @@ def draw_resampling(seeds: int, stratum_P: np.ndarray, resamples: int, rng: np.r
     for stratum in np.unique(stratum_P):
         members = np.flatnonzero(stratum_P == stratum)
         problem_counts_RP[:, members] = _counts(len(members), len(members), resamples, rng)
-    return Resampling(seed_counts_RS, problem_counts_RP)
+    return Bootstrap(seed_counts_RS, problem_counts_RP)
 
 
 def _counts(size: int, draws: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,22 +72,24 @@ def _counts(size: int, draws: int, resamples: int, rng: np.random.Generator) -> 
 
 
 def resampled_accuracies(
-    correct_SP: np.ndarray, resampling: Resampling, chosen_P: np.ndarray | None = None
+    correct_SP: np.ndarray, bootstrap: Bootstrap, chosen_P: np.ndarray | None = None
 ) -> np.ndarray:
     """[R, S]: each seed's mean over the resampled problems, or over those of them that `chosen_P` (bool) picks.
 
     The values may be differences as well; a resample that holds none of the chosen problems gives NaN.
     """
     chosen_P = np.ones(correct_SP.shape[1], dtype=bool) if chosen_P is None else chosen_P
-    counts_RC = resampling.problem_counts_RP[:, chosen_P]
+    counts_RC = bootstrap.problem_counts_RP[:, chosen_P]
     sums_RS = (counts_RC @ correct_SP[:, chosen_P].astype(np.float32).T).astype(np.float64)
-    return sums_RS / counts_RC.sum(axis=1, dtype=np.float64)[:, None]
+    accuracies_RS: np.ndarray = sums_RS / counts_RC.sum(axis=1, dtype=np.float64)[:, None]
+    return accuracies_RS
 
 
-def resampled_seed_means(values_S: np.ndarray, resampling: Resampling) -> np.ndarray:
+def resampled_seed_means(values_S: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
     """[R]: mean over the resampled seeds of values that are [S], or [R, S] with a row per resample."""
-    counts_RS = resampling.seed_counts_RS.astype(np.float64)
-    return (counts_RS * values_S).sum(axis=-1) / counts_RS.sum(axis=-1)
+    counts_RS = bootstrap.seed_counts_RS.astype(np.float64)
+    means_R: np.ndarray = (counts_RS * values_S).sum(axis=-1) / counts_RS.sum(axis=-1)
+    return means_R
 
 
 def percentile_interval(mean: float, samples_R: np.ndarray, confidence: float) -> Interval:
@@ -89,7 +100,7 @@ def percentile_interval(mean: float, samples_R: np.ndarray, confidence: float) -
 
 
 def mean_interval(
-    correct_SP: np.ndarray, resampling: Resampling, confidence: float, chosen_P: np.ndarray | None = None
+    correct_SP: np.ndarray, bootstrap: Bootstrap, confidence: float, chosen_P: np.ndarray | None = None
 ) -> Interval:
     """Mean over seeds and (chosen) problems with its hierarchical bootstrap interval.
 
@@ -97,15 +108,15 @@ def mean_interval(
     over problems only.
     """
     chosen_SP = correct_SP if chosen_P is None else correct_SP[:, chosen_P]
-    samples_R = resampled_seed_means(resampled_accuracies(correct_SP, resampling, chosen_P), resampling)
+    samples_R = resampled_seed_means(resampled_accuracies(correct_SP, bootstrap, chosen_P), bootstrap)
     return percentile_interval(chosen_SP.mean(), samples_R, confidence)
 
 
-def seed_interval(values_S: np.ndarray, resampling: Resampling, confidence: float) -> Interval:
+def seed_interval(values_S: np.ndarray, bootstrap: Bootstrap, confidence: float) -> Interval | PointEstimate:
     """Mean of one value per seed with a bootstrap interval over seeds; no bounds where there is one seed."""
     if len(values_S) < 2:
-        return Interval(float(values_S.mean()), None, None)
-    return percentile_interval(values_S.mean(), resampled_seed_means(values_S, resampling), confidence)
+        return PointEstimate(float(values_S.mean()))
+    return percentile_interval(values_S.mean(), resampled_seed_means(values_S, bootstrap), confidence)
 
 
 def iqm(scores: np.ndarray) -> float:
@@ -113,24 +124,26 @@ def iqm(scores: np.ndarray) -> float:
     return float(stats.trim_mean(scores.ravel(), 0.25))
 
 
-def iqm_interval(correct_SP: np.ndarray, level_P: np.ndarray, resampling: Resampling, confidence: float) -> Interval:
+def iqm_interval(correct_SP: np.ndarray, level_P: np.ndarray, bootstrap: Bootstrap, confidence: float) -> Interval:
     """IQM over the accuracies of every seed at every level, with a stratified bootstrap interval.
 
-    Levels take the place of the tasks in Agarwal et al. (2021); the resampling's strata must be the levels, so
+    Levels take the place of the tasks in Agarwal et al. (2021); the bootstrap's strata must be the levels, so
     that each resample holds problems of each.
     """
     masks_LP = [level_P == level for level in np.unique(level_P)]
     point = iqm(np.stack([correct_SP[:, mask_P].mean(axis=1) for mask_P in masks_LP]))
-    scores_RLS = np.stack([resampled_accuracies(correct_SP, resampling, mask_P) for mask_P in masks_LP], axis=1)
-    chosen_RS = _occurrences(resampling.seed_counts_RS)
+    scores_RLS = np.stack([resampled_accuracies(correct_SP, bootstrap, mask_P) for mask_P in masks_LP], axis=1)
+    chosen_RS = _occurrences(bootstrap.seed_counts_RS)
     scores_RLS = np.take_along_axis(scores_RLS, chosen_RS[:, None, :], axis=2)
-    return percentile_interval(point, stats.trim_mean(scores_RLS.reshape(len(chosen_RS), -1), 0.25, axis=1), confidence)
+    samples_R = np.asarray(stats.trim_mean(scores_RLS.reshape(len(chosen_RS), -1), 0.25, axis=1))
+    return percentile_interval(point, samples_R, confidence)
 
 
 def _occurrences(counts_RS: np.ndarray) -> np.ndarray:
     """[R, draws] positions of the seeds drawn, from how often each was: counts (2, 0, 1) become (0, 0, 2)."""
     ends_RS = counts_RS.cumsum(axis=1)
-    return (np.arange(int(counts_RS[0].sum()))[None, :, None] >= ends_RS[:, None, :]).sum(axis=2)
+    positions_RD: np.ndarray = (np.arange(int(counts_RS[0].sum()))[None, :, None] >= ends_RS[:, None, :]).sum(axis=2)
+    return positions_RD
 
 
 def probability_of_improvement(x_S: np.ndarray, y_S: np.ndarray) -> float:
@@ -140,13 +153,14 @@ def probability_of_improvement(x_S: np.ndarray, y_S: np.ndarray) -> float:
 
 def _wins(x_RS: np.ndarray, y_RS: np.ndarray) -> np.ndarray:
     """[..., S, S]: 1 where a seed of X is more accurate than one of Y, 0 where it is less, 1/2 for a tie."""
-    return 0.5 * (1 + np.sign(x_RS[..., :, None] - y_RS[..., None, :]))
+    wins_RSS: np.ndarray = 0.5 * (1 + np.sign(x_RS[..., :, None] - y_RS[..., None, :]))
+    return wins_RSS
 
 
-def improvement_interval(x_SP: np.ndarray, y_SP: np.ndarray, resampling: Resampling, confidence: float) -> Interval:
-    """Probability that a seed of X is more accurate than a seed of Y, resampling seeds and problems."""
-    wins_RSS = _wins(resampled_accuracies(x_SP, resampling), resampled_accuracies(y_SP, resampling))
-    counts_RS = resampling.seed_counts_RS.astype(np.float64)
+def improvement_interval(x_SP: np.ndarray, y_SP: np.ndarray, bootstrap: Bootstrap, confidence: float) -> Interval:
+    """Probability that a seed of X is more accurate than a seed of Y, bootstrap seeds and problems."""
+    wins_RSS = _wins(resampled_accuracies(x_SP, bootstrap), resampled_accuracies(y_SP, bootstrap))
+    counts_RS = bootstrap.seed_counts_RS.astype(np.float64)
     samples_R = np.einsum("rs,rt,rst->r", counts_RS, counts_RS, wins_RSS) / counts_RS.sum(axis=1) ** 2
     point = probability_of_improvement(x_SP.mean(axis=1), y_SP.mean(axis=1))
     return percentile_interval(point, samples_R, confidence)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.analysis.statistics import Interval
-from pipeline.analysis.summary import BASELINE, Method, Reference, Summary
-from pipeline.analysis.verdict import exactly, headline, listed, p_value, percent, points, sentence, span
+from pipeline.analysis.metrics import METRICS, Metric, percent
+from pipeline.analysis.statistics import Interval, PointEstimate
+from pipeline.analysis.summary import Method, Reference, Summary
+from pipeline.analysis.verdict import BASELINE
+from pipeline.analysis.wording import exactly, headline, listed, p_value, points, sentence, span
 
 NONE = "-"
 
@@ -23,7 +25,7 @@ def experiment_report(summary: Summary) -> str:
         "## Accuracy by level\n\n" + _by_group(summary, "accuracy_by_level", "level "),
         "## Accuracy by subject\n\n" + _by_group(summary, "accuracy_by_subject", ""),
         "## How fast they learn\n\n" + _efficiency(summary),
-        "## How close to the teacher\n\n" + _closeness(summary),
+        "## All metrics\n\n" + _metrics(summary),
         "## What it cost\n\n" + _cost(summary),
         "## How the intervals are made\n\n" + _methods_note(summary),
     ]
@@ -70,9 +72,9 @@ def _verdicts(summary: Summary) -> str:
     return f"{sentences}\n\n{table(header, rows)}"
 
 
-def _interval(interval: Interval) -> str:
-    bounds = "" if interval.low is None else f" ({percent(interval.low)} to {percent(interval.high)})"
-    return percent(interval.mean) + bounds
+def _interval(found: Interval | PointEstimate) -> str:
+    bounds = f" ({percent(found.low)} to {percent(found.high)})" if isinstance(found, Interval) else ""
+    return percent(found.mean) + bounds
 
 
 def _accuracy(summary: Summary) -> str:
@@ -86,10 +88,7 @@ def _accuracy(summary: Summary) -> str:
 
 def _by_group(summary: Summary, field: str, prefix: str) -> str:
     groups = list(getattr(summary.teacher, field))
-    rows = [
-        [name, *(percent(getattr(model, field)[group]) for group in groups)]
-        for name, model in [*_best_first(summary), *_references(summary)]
-    ]
+    rows = [[name, *(percent(getattr(model, field)[group]) for group in groups)] for name, model in _models(summary)]
     return table(["method", *(f"{prefix}{group}" for group in groups)], rows)
 
 
@@ -129,23 +128,23 @@ def _efficiency(summary: Summary) -> str:
     )
 
 
-def _difference(interval: Interval) -> str:
-    bounds = "" if interval.low is None else f" ({span(interval.low, interval.high)})"
-    return points(interval.mean) + bounds
+def _difference(found: Interval | PointEstimate) -> str:
+    bounds = f" ({span(found.low, found.high)})" if isinstance(found, Interval) else ""
+    return points(found.mean) + bounds
 
 
-def _closeness(summary: Summary) -> str:
+def _metrics(summary: Summary) -> str:
     rows = [
-        [
-            name,
-            percent(m.agreement),
-            percent(m.top1_agreement),
-            f"{round(m.kl_per_token, 4) + 0.0:.4f}",
-            f"{m.calibration_error:.4f}",
-        ]
-        for name, m in [*_best_first(summary), *_references(summary)]
+        [name, *(metric.shown(model.metrics[metric.name]) for metric in METRICS)] for name, model in _models(summary)
     ]
-    return table(["method", "same answer", "same most likely token", "KL per token (nats)", "calibration error"], rows)
+    return (
+        "Of a method, means over its seeds (counts are sums). KL and most likely tokens are those on the reference "
+        "solutions; ↑ and ↓ say which end is good.\n\n" + table(["method", *map(_heading, METRICS)], rows)
+    )
+
+
+def _heading(metric: Metric) -> str:
+    return metric.heading + ("" if metric.better is None else " ↑" if metric.better == "higher" else " ↓")
 
 
 def _cost(summary: Summary) -> str:
@@ -178,6 +177,11 @@ def _methods_note(summary: Summary) -> str:
 
 def _best_first(summary: Summary) -> list[tuple[str, Method]]:
     return sorted(summary.methods.items(), key=lambda item: -item[1].accuracy.mean)
+
+
+def _models(summary: Summary) -> list[tuple[str, Method | Reference]]:
+    """All that answered the test problems: the methods, the best first, then the references."""
+    return [*_best_first(summary), *_references(summary)]
 
 
 def _references(summary: Summary) -> list[tuple[str, Reference]]:

@@ -1,92 +1,92 @@
-"""The findings in words: the sentences that open the report and head its picture."""
+"""Which differences count: every method against the baseline, and the verdict on each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from pipeline.analysis.summary import BASELINE, Comparison, Summary, Verdict
+import numpy as np
 
+from pipeline.analysis.reading import Results, TrainedRun
+from pipeline.analysis.statistics import (
+    Bootstrap,
+    Interval,
+    PointEstimate,
+    holm,
+    improvement_interval,
+    mean_interval,
+    normalised_area,
+    resampled_accuracies,
+    resampled_seed_means,
+    seed_interval,
+    two_sided_p,
+)
 
-def headline(summary: Summary) -> str:
-    """The finding in one sentence."""
-    if not summary.comparisons:
-        best = max(summary.methods, key=lambda name: summary.methods[name].accuracy.mean)
-        return (
-            f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
-            f"(teacher {percent(summary.teacher.accuracy)}, "
-            f"untrained student {percent(summary.untrained_student.accuracy)})"
-        )
-    if _with_verdict(summary, "one seed cannot tell"):
-        return f"One seed per method cannot tell whether any method differs from {BASELINE}"
-    better, worse = (_with_points(summary, which) for which in ("better", "worse"))
-    if better and worse:
-        return f"Better than {BASELINE}: {better}. Worse: {worse}"
-    if better:
-        return f"Better than {BASELINE}: {better}"
-    if worse:
-        return f"No method is shown to be better than {BASELINE}; worse: {worse}"
-    return f"No difference shown: no method is distinguishable from {BASELINE}"
+BASELINE = "traditional"
+Verdict = Literal["better", "worse", "no difference shown", "one seed cannot tell"]
 
 
-def _with_verdict(summary: Summary, which: Verdict) -> list[str]:
-    chosen = [name for name, comparison in summary.comparisons.items() if comparison.verdict == which]
-    return sorted(chosen, key=lambda name: -abs(summary.comparisons[name].difference))
+@dataclass(frozen=True)
+class Comparison:
+    """A method minus the baseline, on the same problems; difference, low and high are of accuracy."""
+
+    difference: float
+    low: float
+    high: float
+    probability_of_improvement: float
+    probability_of_improvement_bounds: list[float]
+    p: float
+    p_holm: float
+    aulc_difference: Interval | PointEstimate
+    verdict: Verdict
 
 
-def _with_points(summary: Summary, which: Verdict) -> str:
-    return listed(
-        [f"{name} ({points(summary.comparisons[name].difference)})" for name in _with_verdict(summary, which)]
-    )
-
-
-def sentence(name: str, comparison: Comparison, summary: Summary) -> str:
-    """One comparison in words."""
-    numbers = (
-        f"{points(comparison.difference)} of accuracy, {exactly(summary.confidence)} interval "
-        f"{span(comparison.low, comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}"
-    )
-    tests = len(summary.comparisons)
-    # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
-    alone = (
-        f" (the interval leaves out zero, but with {tests} comparisons that is not enough)"
-        if tests > 1 and (comparison.low > 0 or comparison.high < 0)
-        else ""
-    )
-    claims: dict[Verdict, str] = {
-        "better": f"**{name} is better than {BASELINE}**: {numbers}.",
-        "worse": f"**{name} is worse than {BASELINE}**: {numbers}.",
-        "no difference shown": f"**{name}: no difference shown** from {BASELINE}: {numbers}{alone}.",
-        "one seed cannot tell": f"**{name}: one seed cannot tell** whether it differs from {BASELINE}: {numbers}.",
+def compare(results: Results, bootstrap: Bootstrap, confidence: float) -> dict[str, Comparison]:
+    """Every other method against the baseline, with p-values corrected over all of these comparisons."""
+    baseline_SP = results.correct_SP(BASELINE)
+    differences = {name: results.correct_SP(name) - baseline_SP for name in results.runs if name != BASELINE}
+    p_values = {
+        name: two_sided_p(resampled_seed_means(resampled_accuracies(difference_SP, bootstrap), bootstrap))
+        for name, difference_SP in differences.items()
     }
-    return claims[comparison.verdict]
+    adjusted = holm(p_values)
+    comparisons = {}
+    for name, difference_SP in differences.items():
+        interval = mean_interval(difference_SP, bootstrap, confidence)
+        improvement = improvement_interval(results.correct_SP(name), baseline_SP, bootstrap, confidence)
+        areas_S = np.array(
+            [area(ours) - area(theirs) for ours, theirs in zip(results.runs[name], results.runs[BASELINE], strict=True)]
+        )
+        comparisons[name] = Comparison(
+            difference=interval.mean,
+            low=interval.low,
+            high=interval.high,
+            probability_of_improvement=improvement.mean,
+            probability_of_improvement_bounds=[improvement.low, improvement.high],
+            p=p_values[name],
+            p_holm=adjusted[name],
+            aulc_difference=seed_interval(areas_S, bootstrap, confidence),
+            verdict=verdict(interval, adjusted[name], confidence, len(difference_SP)),
+        )
+    return comparisons
 
 
-def percent(share: float) -> str:
-    """A measured share as a percentage with one decimal: 0.6131 is 61.3%."""
-    return f"{share:.1%}"
+def verdict(difference: Interval, p_holm: float, confidence: float, seeds: int) -> Verdict:
+    """A difference counts if the corrected p-value is small enough and the interval leaves out zero, both.
+
+    One seed tells two students apart, never two methods: how much a method varies from seed to seed is unknown.
+    """
+    if seeds < 2:
+        return "one seed cannot tell"
+    if 1 - p_holm > confidence:
+        if difference.low > 0:
+            return "better"
+        if difference.high < 0:
+            return "worse"
+    return "no difference shown"
 
 
-def exactly(share: float) -> str:
-    """A share that is a parameter as a percentage: 0.95 is 95%, 0.995 is 99.5%."""
-    return f"{100 * share:.6g}%"
-
-
-def points(difference: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    text = f"{100 * difference:+.1f}"
-    return ("0.0" if float(text) == 0 else text) + " points"
-
-
-def span(low: float, high: float) -> str:
-    """An interval of differences, in percentage points."""
-    return f"{points(low).removesuffix(' points')} to {points(high)}"
-
-
-def p_value(p: float) -> str:
-    """Three decimals, or as many as show two digits."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """A, B and C."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def area(run: TrainedRun) -> float:
+    """The mean validation accuracy over all examples of the budget."""
+    curve = run.learning_curve
+    return normalised_area(curve["examples"].to_numpy(), curve["validation_accuracy"].to_numpy())

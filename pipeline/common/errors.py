@@ -1,19 +1,11 @@
 """The project's errors: one sentence each, saying what is wrong, where, and what to do about it.
 
-Every class is also the standard error it resembles, so callers may catch either. `exit_on_error` turns one
-into a message on stderr and exit status 1 for the command line.
+Every class is also the standard error it resembles, so callers may catch either.
 """
 
 from __future__ import annotations
 
-import functools
-import gc
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-
-from pipeline.common.interrupts import Interrupted, interruptible
 
 
 class PipelineError(Exception):
@@ -44,6 +36,10 @@ class ResultsError(PipelineError, ValueError):
     """Result files needed for the report are missing or disagree."""
 
 
+class PublishError(PipelineError, RuntimeError):
+    """A student cannot be put where it should be published."""
+
+
 class StorageError(PipelineError, OSError):
     """A file or folder cannot be written: the disk is full, or writing is not allowed."""
 
@@ -57,33 +53,3 @@ class StorageError(PipelineError, OSError):
 
 class BusyError(PipelineError, RuntimeError):
     """Another process is working on the same thing."""
-
-
-def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
-    """Wraps a stage's `main`: a PipelineError ends it with its sentence and exit status 1, no traceback.
-
-    So do SIGTERM and Ctrl-C, with the exit status that shells give to a process ended by them.
-    """
-
-    @functools.wraps(main)
-    def wrapped() -> None:
-        if not gc.isenabled():  # see pipeline/__init__.py
-            gc.freeze()
-            gc.enable()
-        try:
-            with interruptible():
-                main()
-        except Interrupted as interrupted:
-            if rank() == "0":
-                print(f"{interrupted}; the same command goes on from here", file=sys.stderr)
-            sys.exit(interrupted.exit_status)
-        except PipelineError as error:
-            print(f"error: {error}" if rank() == "0" else f"error in process {rank()}: {error}", file=sys.stderr)
-            sys.exit(1)
-
-    return wrapped
-
-
-def rank() -> str:
-    """This process's number among those that torchrun or accelerate launch started; "0" where it is alone."""
-    return os.environ.get("RANK", "0")

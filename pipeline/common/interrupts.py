@@ -18,7 +18,6 @@ class Interrupted(KeyboardInterrupt):
     """The stage was told to stop. Not an Exception, so that nothing that handles failures handles this."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
-        """`number` is the signal's."""
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_status = 128 + number
 

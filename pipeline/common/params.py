@@ -1,19 +1,22 @@
-"""params.yaml as frozen dataclasses: one per section, each value checked, each error naming its key.
+"""params.yaml: how it is read and checked, and what the classes of its sections are made with.
 
-`ParamsFile.section(key, Class)` is the only way any stage reads a parameter. The keys a stage asks for are
-collected in `keys_read`, and a contract test holds them against dvc.yaml.
+`ParamsFile.section(key, Class)` is the only way any stage reads a parameter. The keys a stage asks for are collected
+in `keys_read`, and a contract test holds them against dvc.yaml. The classes themselves stand in the packages that use
+them, each decorated with `@settings`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 
 from pipeline.common.errors import ParamsError
 
@@ -24,159 +27,34 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Arms = Literal["level", "subject", "level_subject", "all"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, config=STRICT)
-class PathSource:
-    """Local MATH: a JSONL(.gz) file or the original folder tree for each of train and test."""
-
-    train: str | None
-    test: str | None
+@typing.dataclass_transform(frozen_default=True)
+def settings(section: type[T]) -> type[T]:
+    """Makes a class a section of params.yaml: a frozen dataclass that refuses unknown keys and other types' values."""
+    return dataclass(section, frozen=True, config=STRICT)  # type: ignore[return-value]  # pydantic's forgets the class
 
 
-@dataclass(frozen=True, config=STRICT)
-class HubSource:
-    """A dataset on the Hugging Face hub; all its configs are concatenated."""
-
-    name: str
-    revision: str
-
-
-@dataclass(frozen=True, config=STRICT)
-class DataParams:
-    """Where the problems come from and how many of them are used; a size of None means all there are."""
-
-    source: Literal["mini_math", "path", "hub"]
-    path: PathSource
-    hub: HubSource
-    train_size: Positive | None
-    validation_size: Positive
-    test_size: Positive | None
-    seed: int
+def is_strict(section: Any) -> bool:
+    """Whether a class, and every dataclass in its fields, was made with `@settings` or is as strict."""
+    if not is_pydantic_dataclass(section):
+        return False
+    if not section.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # typeshed does not know it
+        return False
+    config = section.__pydantic_config__
+    return (
+        config.get("extra") == "forbid"
+        and config.get("strict") is True
+        and all(map(is_strict, _dataclasses_in(typing.get_type_hints(section).values())))
+    )
 
 
-@dataclass(frozen=True, config=STRICT)
-class ModelsParams:
-    """Teacher and student, each a local folder or a hub name, and how problems are put to them."""
-
-    teacher: str
-    teacher_revision: str | None
-    student: str
-    student_revision: str | None
-    student_layers: Positive | None
-    prompt: str
-    chat_template: bool
-    max_tokens: Positive
-    device: Literal["cpu", "cuda"]
-    dtype: Literal["float32", "bfloat16"]
-    threads: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class SamplingParams:
-    """How the teacher is asked for solutions of its own."""
-
-    attempts: Positive
-    temperature: PositiveFloat
-    max_new_tokens: Positive
-    batch_size: Positive
-    seed: int
-
-
-@dataclass(frozen=True, config=STRICT)
-class TeacherLogitsParams:
-    """Whose solutions students learn, and what the teacher's pass over them stores per completion token."""
-
-    targets: Literal["reference", "teacher"]
-    sampling: SamplingParams
-    scheme: Literal["top_k", "sampled"]
-    top_k: Positive
-    draws: Annotated[int, Field(gt=0, lt=2**16)]
-    temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
-    batch_size: Positive
-    shard_size: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class TrainingParams:
-    """The optimisation, the same for every method: the budget is epochs x steps per epoch x batch size."""
-
-    batch_size: Positive
-    micro_batch_tokens: Positive | None
-    gradient_checkpointing: bool
-    learning_rate: PositiveFloat
-    warmup_share: Share
-    weight_decay: NonNegativeFloat
-    gradient_clip: PositiveFloat
-    epochs: Positive
-    steps_per_epoch: Positive | None
-    temperature: PositiveFloat
-    distillation_weight: Share
-    divergence: Literal["forward_kl", "reverse_kl", "jsd"]
-    jsd_beta: Annotated[float, Field(gt=0, lt=1)]
-    validations: Positive
-    checkpoint_steps: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class GenerationParams:
-    """How a model answers problems: greedily, in batches."""
-
-    batch_size: Positive
-    max_new_tokens: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class GradingParams:
-    """How answers are graded: seconds per answer, number of worker processes."""
-
-    seconds: PositiveFloat
-    workers: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class EvaluationParams:
-    """What answers the test problems, and what is measured besides accuracy."""
-
-    engine: Literal["transformers", "vllm"]
-    calibration_bins: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class ReportParams:
-    """How results are compared."""
-
-    target_accuracy: Share
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    resamples: Positive
-    seed: int
-
-
-@dataclass(frozen=True, config=STRICT)
-class MiniModelParams:
-    """Shape and pretraining of one mini model."""
-
-    hidden_size: Positive
-    layers: Positive
-    heads: Positive
-    kv_heads: Positive
-    feed_forward_size: Positive
-    steps: Positive
-    batch_size: Positive
-    learning_rate: PositiveFloat
-    statement_share: Share
-
-
-@dataclass(frozen=True, config=STRICT)
-class PretrainParams:
-    """The frozen pretrain stage."""
-
-    seed: int
-    threads: Positive
-    teacher: MiniModelParams
-    student: MiniModelParams
+def _dataclasses_in(types: typing.Iterable[Any]) -> typing.Iterator[Any]:
+    for kind in types:
+        if dataclasses.is_dataclass(kind):
+            yield kind
+        yield from _dataclasses_in(typing.get_args(kind))
 
 
 def checked(value: Any, kind: type[T], where: str) -> T:
@@ -202,9 +80,21 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that either version of YAML would take for something else, such as the commit 1234e56."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Parameters as the text of a params.yaml, in the given order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class ParamsFile:

@@ -7,11 +7,13 @@ TEACHER_LOGITS = Path("data/teacher_logits")  # a store per split
 PREDICTIONS = Path("data/predictions")  # NAME.jsonl, where NAME is METHOD-SEED or one of the references
 STUDENTS = Path("models/students")  # METHOD-SEED/
 MINI_MODELS = Path("models/mini")  # teacher/ and student/
-RUNS = Path("plots/runs")  # METHOD-SEED/
+RUNS = Path("data/runs")  # METHOD-SEED/
 PREPARE_METRICS = Path("metrics/prepare.json")
 TEACHER_LOGITS_METRICS = Path("metrics/teacher_logits.json")
 TRAINING_METRICS = Path("metrics/training")  # METHOD-SEED.json
-EVALUATION_METRICS = Path("metrics/runs")  # NAME.json
+EVALUATION_METRICS = Path("metrics/evaluation")  # NAME.json
+RESULTS = Path("metrics/all_results_enhanced.json")  # the report's numbers
+RUN_PICTURES = Path("plots/runs")  # METHOD-SEED.png
 CHECKPOINTS = Path("checkpoints")  # unfinished work and locks; ignored by git and DVC
 
 TEACHER, UNTRAINED_STUDENT = "teacher", "untrained_student"  # the references: the ceiling and the floor

@@ -1,58 +1,36 @@
-"""The curricula. Each file in this folder is one; its name is its key in params.yaml and its value in `methods`.
+"""The curricula. Each folder here is one; its name is its key in params.yaml and its value in `methods`.
 
-A curriculum file defines
+A curriculum's `__init__.py` defines
 
-    Params                          a frozen dataclass of its settings; it has a field `arms`
-    build(params, arms, seed)       -> Curriculum
+    Params                      a class of its settings, decorated with `@settings`; it has a field `arms`
+    build(params, arms, seed)   -> Curriculum (see pipeline/arms/protocols.py)
 
-Files that begin with an underscore are shared helpers, not curricula.
+Helpers of its own lie in the same folder: cells depend on all of it and on no other curriculum's.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from pipeline.distillation.step import StepSignals
-
-
-class Curriculum(Protocol):
-    """Says how likely each arm is to be drawn."""
-
-    def probabilities(self, progress: float) -> np.ndarray:
-        """A distribution over the A arms; `progress` is the share of the steps already done, from 0 to below 1."""
-        ...
+from pipeline.arms.grouping import ArmSet
+from pipeline.arms.protocols import Curriculum
+from pipeline.common.errors import ParamsError
+from pipeline.registry import find
 
 
-class AdaptiveCurriculum(Curriculum, Protocol):
-    """A curriculum that learns from the steps it caused; what makes it one is that it has `update`."""
-
-    q_values_A: np.ndarray  # what it holds of each arm, for the arm log
-
-    def update(self, signals: StepSignals) -> dict[int, float]:
-        """Learns from one step; returns the reward of each arm that earned one."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Everything that changes over a run, as a JSON value that `load_state` takes back exactly."""
-        ...
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Puts back what `state` returned."""
-        ...
-
-
-def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
-    """The curriculum as one that learns, None if it does not.
+def params_class(method: str) -> type[Any]:
+    """The class of a method's settings, which has at least the field `arms`.
 
     Raises:
-        TypeError: it has `update` but lacks something else that learning needs, so it would not learn or not resume.
+        ParamsError: there is no such curriculum, or it is incomplete.
     """
-    if not hasattr(curriculum, "update"):
-        return None
-    if missing := [name for name in ("q_values_A", "state", "load_state") if not hasattr(curriculum, name)]:
-        raise TypeError(
-            f"{type(curriculum).__name__} has update but lacks {', '.join(missing)}; see AdaptiveCurriculum"
-        )
+    params: type[Any] = find(__name__, method, ["build"], "curriculum").Params
+    if "arms" not in params.__dataclass_fields__:
+        raise ParamsError(f"pipeline/curricula/{method}: Params lacks the field arms, which says what an arm is")
+    return params
+
+
+def build_curriculum(method: str, params: Any, arms: ArmSet, seed: int) -> Curriculum:
+    """The curriculum of one run; `params` is an instance of `params_class(method)`."""
+    curriculum: Curriculum = find(__name__, method, ["build"], "curriculum").build(params, arms, seed)
     return curriculum

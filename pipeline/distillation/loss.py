@@ -17,17 +17,16 @@ and g_i = q_i dD/dq_i, G = sum_i g_i:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-# Logits held at once: 128 MiB of float32. At a vocabulary of 151,936 a quarter of it made the products with lm_head 1.7
-# times slower, since each chunk reads all of lm_head. Blocks of more than 32 MiB go back to the system when they are
-# freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
-CHUNK_ELEMENTS = 2**25
+from pipeline.logit_store.chunks import CHUNK_ELEMENTS, add_product_, float32_product, row_slices
+from pipeline.logit_store.targets import Outcomes, TeacherTargets
+
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
@@ -39,25 +38,6 @@ class LossSettings:
     distillation_weight: float
     divergence: Divergence
     jsd_beta: float
-
-
-@dataclass(frozen=True)
-class TeacherTargets:
-    """The teacher at one temperature for N completion tokens; the masses of a row sum to one.
-
-    token_ids_NK: int64, the teacher's top-k tokens. log_probs_NK: their log-probabilities.
-    log_tail_N: log of the mass of all other tokens, -inf where k covers the vocabulary.
-    log_prob_N: log-probability of the reference token at temperature 1.
-    """
-
-    token_ids_NK: Tensor
-    log_probs_NK: Tensor
-    log_tail_N: Tensor
-    log_prob_N: Tensor
-
-    def to(self, device: torch.device) -> TeacherTargets:
-        """The same targets on another device."""
-        return TeacherTargets(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -98,9 +78,17 @@ class _FusedLoss(torch.autograd.Function):
     """lm_head and loss, chunk by chunk; gradients are made in the forward pass, where the logits are at hand."""
 
     @staticmethod
-    def forward(ctx, hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, wants_gradient):
-        gradient_hidden_NH = torch.empty_like(hidden_NH) if wants_gradient else None
-        gradient_lm_head_VH = torch.zeros_like(lm_head_VH) if wants_gradient else None
+    def forward(
+        ctx: FunctionCtx,
+        hidden_NH: Tensor,
+        lm_head_VH: Tensor,
+        labels_N: Tensor,
+        teacher: TeacherTargets,
+        settings: LossSettings,
+        total_tokens: int,
+        wants_gradient: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        gradients = (torch.empty_like(hidden_NH), torch.zeros_like(lm_head_VH)) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
         weight_VH = lm_head_VH.to(hidden_NH.dtype)  # differs where a float32 student computes in bfloat16
@@ -115,22 +103,25 @@ class _FusedLoss(torch.autograd.Function):
                 )
                 loss += losses_C.sum(dtype=torch.float64)
                 collected.append(signals)
-                if wants_gradient:
+                if gradients is not None and gradient_CV is not None:
+                    gradient_hidden_NH, gradient_lm_head_VH = gradients
                     gradient_CV = gradient_CV.to(hidden_CH.dtype)
                     torch.mm(gradient_CV, weight_VH, out=gradient_hidden_NH[rows])
                     add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH, 1 / total_tokens)
-        if wants_gradient:
+        if gradients is not None:
+            gradient_hidden_NH, gradient_lm_head_VH = gradients
             ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
         divergence_N, log_prob_N, top_prob_N = (
             torch.cat([getattr(c, name) for c in collected]) for name in ("divergence_N", "log_prob_N", "top_prob_N")
         )
-        top_token_N = None if wants_gradient else torch.cat([c.top_token_N for c in collected])
+        top_tokens = [c.top_token_N for c in collected if c.top_token_N is not None]
+        top_token_N = torch.cat(top_tokens) if top_tokens else None
         ctx.mark_non_differentiable(divergence_N, log_prob_N, top_prob_N)
         return (loss / total_tokens).float(), divergence_N, log_prob_N, top_prob_N, top_token_N
 
     @staticmethod
-    def backward(ctx, gradient_loss, *_):
-        gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors
+    def backward(ctx: Any, gradient_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors  # which FunctionCtx, torch's type for it, lacks
         # in place: at a real vocabulary each copy would be half a gigabyte
         return (
             gradient_hidden_NH.mul_(gradient_loss),
@@ -152,29 +143,6 @@ def chunk_buffers(hidden_NH: Tensor, vocabulary: int, settings: LossSettings) ->
     chunk = min(len(hidden_NH), max(1, CHUNK_ELEMENTS // vocabulary))
     needed = 1 if settings.temperature == 1 else 2
     return torch.empty(needed, chunk, vocabulary, dtype=torch.float32, device=hidden_NH.device)
-
-
-def row_slices(rows: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` rows."""
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
-
-
-def float32_product(left_MK: Tensor, right_KN: Tensor, out: Tensor | None = None) -> Tensor:
-    """The matrix product in float32, whatever the precision of its factors: their own would round its sums."""
-    if left_MK.dtype == torch.float32:
-        return torch.mm(left_MK, right_KN, out=out)
-    if left_MK.is_cuda:
-        return torch.mm(left_MK, right_KN, out_dtype=torch.float32, out=out)
-    return torch.mm(left_MK.float(), right_KN.float(), out=out)
-
-
-def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor, factor: float = 1.0) -> None:
-    """Adds a multiple of a product to a float32 total, without a copy of the total where torch can do without."""
-    if left_MK.is_cuda and left_MK.dtype != torch.float32:
-        total_MN.add_(float32_product(left_MK, right_KN), alpha=factor)
-    else:
-        total_MN.addmm_(left_MK.float(), right_KN.float(), alpha=factor)
 
 
 def token_losses(
@@ -224,6 +192,7 @@ def token_losses(
         if temperature == 1:
             tail_CV.mul_(pull_C1 + plain_C1)
         elif weight < 1:
+            assert plain.shares_CV is not None  # there is a tail
             tail_CV.mul_(pull_C1).addcmul_(plain.shares_CV, plain_C1)
         else:
             tail_CV.mul_(pull_C1)
@@ -231,47 +200,6 @@ def token_losses(
     if weight < 1:
         logits_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1 - weight
     return losses_C, signals, logits_CV
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """The student at one temperature: log-probabilities of the k tokens and of the tail, and what the tail is made of.
-
-    top_logit_C: the largest of all logits. log_total_C: log of the sum of all exp((logit - top_logit) / T).
-    shares_CV: each token's share in the tail's mass, 0 for the k tokens; None where there is no tail.
-    """
-
-    log_q_CO: Tensor
-    top_logit_C: Tensor
-    log_total_C: Tensor
-    shares_CV: Tensor | None
-
-    @staticmethod
-    def of(
-        head_CK: Tensor, tail_CV: Tensor | None, tail_top_C: Tensor | None, temperature: float, out: Tensor | None
-    ) -> Outcomes:
-        """From the logits of the k tokens, all logits with -inf in those tokens' places, and the largest of the latter.
-
-        `tail_CV` and `tail_top_C` are None where there is no tail. `out`, which may be `tail_CV`, takes the shares.
-        """
-        if tail_CV is None:
-            shares_CV = None
-            top_logit_C = head_CK.amax(dim=1)
-            log_outcomes_CO = (head_CK - top_logit_C[:, None]) / temperature
-        else:
-            softened_CV = tail_CV if temperature == 1 else torch.div(tail_CV, temperature, out=out)
-            shares_CV = torch.softmax(softened_CV, dim=1, out=out)
-            top_logit_C = torch.maximum(head_CK.amax(dim=1), tail_top_C)
-            relative_CO = torch.cat([head_CK, tail_top_C[:, None]], dim=1) - top_logit_C[:, None]
-            log_outcomes_CO = relative_CO / temperature
-            # the largest share is 1 over the sum of exp((logit - tail_top) / T): no tail is too small for float32
-            log_outcomes_CO[:, -1] -= shares_CV.amax(dim=1).log()
-        log_total_C = torch.logsumexp(log_outcomes_CO, dim=1)
-        return Outcomes(log_outcomes_CO - log_total_C[:, None], top_logit_C, log_total_C, shares_CV)
-
-    def log_prob(self, logit_C: Tensor) -> Tensor:
-        """Log-probability of the token that has this logit; the temperature must be 1."""
-        return logit_C - self.top_logit_C - self.log_total_C
 
 
 def divergence_and_slope(log_p_CO: Tensor, log_q_CO: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:

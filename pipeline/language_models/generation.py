@@ -16,7 +16,8 @@ from transformers.cache_utils import DynamicLayer
 
 from pipeline.common import seeding
 from pipeline.common.errors import ModelError
-from pipeline.common.params import GenerationParams
+from pipeline.language_models.prompts import completion_text
+from pipeline.language_models.settings import GenerationParams
 
 ENDED_SHARE = 0.15  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
 ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once
@@ -44,7 +45,7 @@ def generate_answers(
 ) -> list[str]:
     """The model's completion of each prompt, as text, in the order given; see `generate_completions`."""
     completions = generate_completions(model, tokenizer, prompts, params, progress, sampling=sampling)
-    return [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
+    return [completion_text(tokenizer, completion) for completion in completions]
 
 
 def generate_completions(
@@ -133,7 +134,7 @@ def next_logits(
     model: PreTrainedModel, cache: DynamicCache, input_ids_BT: Tensor, mask: Tensor, positions_BT: Tensor
 ) -> Tensor:
     """Takes tokens into the cache; returns the logits [B, V] of the token after them."""
-    return model(
+    logits_BV: Tensor = model(
         input_ids=input_ids_BT,
         attention_mask=mask,
         position_ids=positions_BT,
@@ -141,6 +142,7 @@ def next_logits(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, 0]
+    return logits_BV
 
 
 def read_prompts(
@@ -162,10 +164,15 @@ def read_prompts(
             layers = [c.layers.pop(0) for c in caches]  # so that no more than one layer is held twice
             keys, values = (
                 torch.cat([pad(kept, (0, 0, longest - kept.shape[2], 0)) for kept in side])
-                for side in ([layer.keys for layer in layers], [layer.values for layer in layers])
+                for side in zip(*map(_keys_and_values, layers), strict=True)
             )
             cache.update(keys, values, number)
     return torch.cat(logits), torch.cat(masks)
+
+
+def _keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, RoomyLayer)  # prompts are read in parts by such layers alone
+    return layer.keys, layer.values
 
 
 def prompt_parts(prompts: list[list[int]], most_tokens: int) -> Iterator[list[list[int]]]:
@@ -205,6 +212,10 @@ def growing_cache(model: PreTrainedModel) -> DynamicCache:
 
 class RoomyLayer(DynamicLayer):
     """Keys and values [B, heads, T, D] are the first T places of larger tensors, into which new ones are written."""
+
+    keys: Tensor
+    values: Tensor
+    _room: list[Tensor]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Takes in the keys and values of new tokens; returns those of all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,9 +20,11 @@ from transformers import (
 
 from pipeline.common.errors import ModelError
 from pipeline.common.files import digest_of, file_digest
-from pipeline.common.params import ModelsParams
+from pipeline.language_models.prompts import Encoder
+from pipeline.language_models.settings import ModelsParams
 
 Role = Literal["teacher", "student"]
+ROLES: tuple[Role, ...] = ("teacher", "student")
 
 
 def _source(models: ModelsParams, role: Role) -> tuple[str, str | None]:
@@ -81,7 +83,13 @@ def ready(model: PreTrainedModel, models: ModelsParams) -> PreTrainedModel:
     model.generation_config = GenerationConfig(
         bos_token_id=model.config.bos_token_id, eos_token_id=model.config.eos_token_id
     )
-    return model.to(models.device).eval()
+    move(model, models.device)
+    model.eval()
+    return model
+
+
+def move(model: PreTrainedModel, device: str) -> None:
+    model.to(device)  # type: ignore[arg-type]  # transformers' decorator takes `self` for an argument
 
 
 @torch.inference_mode()
@@ -117,15 +125,17 @@ def keep_layers(model: PreTrainedModel, count: int) -> None:
         ModelError: the model has fewer layers, or keeps them where they cannot be told apart.
     """
     decoder = model.base_model
-    if not hasattr(decoder, "layers"):
+    layers = getattr(decoder, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
         raise ModelError(f"models.student_layers needs a decoder with `layers`, which {type(model).__name__} has not")
-    layers = decoder.layers
     if count > len(layers):
         raise ModelError(f"models.student_layers is {count}, but the student has only {len(layers)} layers")
     chosen = [round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)]
-    decoder.layers = nn.ModuleList([layers[i] for i in chosen])
-    for position, layer in enumerate(decoder.layers):
-        layer.self_attn.layer_idx = position
+    kept = nn.ModuleList([layers[i] for i in chosen])
+    for position, layer in enumerate(kept):
+        attention: Any = layer.self_attn
+        attention.layer_idx = position
+    decoder.layers = kept
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[i] for i in chosen]
@@ -171,8 +181,8 @@ def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
         weights.chmod(0o644)  # safetensors lets none but the owner read them
 
 
-def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
-    """The tokenizer shared by teacher and student.
+def load_encoder(models: ModelsParams) -> Encoder:
+    """The way problems become tokens, with the tokenizer that teacher and student share.
 
     Raises:
         ModelError: their vocabularies differ, or one of them has fewer output logits than there are tokens.
@@ -189,7 +199,7 @@ def require_same_vocabulary(models: ModelsParams) -> PreTrainedTokenizerBase:
             f"token {largest} of the shared vocabulary has no output logit: teacher {models.teacher!r} and student "
             f"{models.student!r} have {size} in common; choose models whose vocab_size covers their tokenizer"
         )
-    return student
+    return Encoder(student, models)
 
 
 def vocabulary_size(models: ModelsParams) -> int:
@@ -198,7 +208,8 @@ def vocabulary_size(models: ModelsParams) -> int:
     Models with one tokenizer may pad their embeddings to different sizes, as the Qwen2 family does. The teacher's
     logits beyond this size stand for no token and are left out; the student's fall into the tail and are unlearnt.
     """
-    return min(load_config(models, role).vocab_size for role in ("teacher", "student"))
+    sizes: list[int] = [load_config(models, role).vocab_size for role in ROLES]
+    return min(sizes)
 
 
 def load_config(models: ModelsParams, role: Role) -> PretrainedConfig:
@@ -209,12 +220,13 @@ def load_config(models: ModelsParams, role: Role) -> PretrainedConfig:
     """
     name, revision = _source(models, role)
     try:
-        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the config of the {role} {name!r} cannot be read; it must be a model folder with a config.json or "
             "reachable on the hub"
         ) from error
+    return config
 
 
 def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
@@ -224,14 +236,26 @@ def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
         ModelError: the hub does not say which commit it gave.
     """
     name, _ = _source(models, role)
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])
-        return {"name": name, "commit": None, "files": digest_of({f.name: file_digest(f) for f in files})}
-    commit = getattr(load_config(models, role), "_commit_hash", None)
+    commit, files = model_commit(models, role), None
+    if commit is None:
+        found = sorted([*Path(name).glob("*.safetensors"), *Path(name).glob("config.json")])
+        files = digest_of({f.name: file_digest(f) for f in found})
+    return {"name": name, "commit": commit, "files": files}
+
+
+def model_commit(models: ModelsParams, role: Role) -> str | None:
+    """The hub's commit of a model, None for a local folder.
+
+    Raises:
+        ModelError: the hub does not say which commit it gave.
+    """
+    name, _ = _source(models, role)
+    if Path(name).is_dir():
+        return None
+    commit: str | None = getattr(load_config(models, role), "_commit_hash", None)
     if commit is None:
         raise ModelError(f"the hub names no commit for the {role} {name!r}; set models.{role}_revision to one")
-    return {"name": name, "commit": commit, "files": None}
+    return commit
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

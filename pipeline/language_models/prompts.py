@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.common.errors import DataError, ModelError, ParamsError
-from pipeline.common.params import ModelsParams
+from pipeline.language_models.settings import ModelsParams
 from pipeline.problems.record import Problem
 
 SLOT = "{problem}"
@@ -40,40 +40,88 @@ class EncodedProblem:
         return digest.hexdigest()[:32]
 
 
-def encode_prompt(text: str, tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> list[int]:
-    """The tokens that ask for the solution of a problem: `models.prompt`, as a chat if `models.chat_template`.
+@dataclass(frozen=True)
+class EncodedSplit:
+    """The problems that can be learnt from, and what the length limit cost."""
 
-    Raises:
-        ParamsError: the prompt has no slot. ModelError: the tokenizer has no chat template.
-    """
-    if SLOT not in models.prompt:
-        raise ParamsError(f"params.yaml: models.prompt is {models.prompt!r}; it needs the slot {SLOT}")
-    prompt = models.prompt.replace(SLOT, text)
-    if not models.chat_template:
-        return tokenizer.encode(prompt, add_special_tokens=False)
-    if tokenizer.chat_template is None:
-        raise ModelError("models.chat_template is true, but the tokenizer has none; set it to false")
-    chat = [{"role": "user", "content": prompt}]
-    rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    return tokenizer.encode(rendered, add_special_tokens=False)
+    problems: list[Problem]
+    encoded: list[EncodedProblem]
+    too_long: int
+    cut: int
 
 
-def encode(problem: Problem, tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> EncodedProblem:
-    """Prompt and completion of a problem, at most `models.max_tokens` together; a completion ends with the end token.
+@dataclass(frozen=True)
+class Encoder:
+    """Problems to tokens: the tokenizer that teacher and student share, and how `models` says to ask."""
 
-    Raises:
-        DataError: the tokenizer cannot write one of the problem's characters.
-    """
-    prompt_ids = encode_prompt(problem.problem, tokenizer, models)
-    completion_ids = [*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id]
-    require_lossless(problem, tokenizer)
-    room = max(0, models.max_tokens - len(prompt_ids))
-    return EncodedProblem(
-        problem.id,
-        np.array(prompt_ids, dtype=np.int32),
-        np.array(completion_ids[:room], dtype=np.int32),
-        cut=len(completion_ids) > room,
-    )
+    tokenizer: PreTrainedTokenizerBase
+    models: ModelsParams
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The tokens that ask for the solution of a problem: `models.prompt`, as a chat if `models.chat_template`.
+
+        Raises:
+            ParamsError: the prompt has no slot. ModelError: the tokenizer has no chat template.
+        """
+        if SLOT not in self.models.prompt:
+            raise ParamsError(f"params.yaml: models.prompt is {self.models.prompt!r}; it needs the slot {SLOT}")
+        prompt = self.models.prompt.replace(SLOT, text)
+        if not self.models.chat_template:
+            return self._tokens(prompt)
+        if self.tokenizer.chat_template is None:
+            raise ModelError("models.chat_template is true, but the tokenizer has none; set it to false")
+        chat = [{"role": "user", "content": prompt}]
+        rendered = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        assert isinstance(rendered, str)  # not tokens
+        return self._tokens(rendered)
+
+    def encode(self, problem: Problem) -> EncodedProblem:
+        """Prompt and completion, at most `models.max_tokens` together; a completion ends with the end token.
+
+        Raises:
+            DataError: the tokenizer cannot write one of the problem's characters.
+        """
+        prompt_ids = self.encode_prompt(problem.problem)
+        completion_ids = [*self._tokens(problem.solution), self.tokenizer.eos_token_id]
+        require_lossless(problem, self.tokenizer)
+        room = max(0, self.models.max_tokens - len(prompt_ids))
+        return EncodedProblem(
+            problem.id,
+            np.array(prompt_ids, dtype=np.int32),
+            np.array(completion_ids[:room], dtype=np.int32),
+            cut=len(completion_ids) > room,
+        )
+
+    def encode_all(self, problems: Sequence[Problem]) -> EncodedSplit:
+        """Encodes a split; problems whose prompt alone fills `models.max_tokens` are left out and counted.
+
+        Raises:
+            DataError: no problem is left.
+        """
+        encoded = [self.encode(problem) for problem in problems]
+        kept = [(p, e) for p, e in zip(problems, encoded, strict=True) if len(e.completion_ids)]
+        if not kept:
+            raise DataError(
+                f"none of {len(problems)} problems has a prompt under models.max_tokens = {self.models.max_tokens}"
+            )
+        return EncodedSplit(
+            [p for p, _ in kept], [e for _, e in kept], len(problems) - len(kept), sum(e.cut for _, e in kept)
+        )
+
+    def decode(self, completion: list[int]) -> str:
+        """See `completion_text`."""
+        return completion_text(self.tokenizer, completion)
+
+    def _tokens(self, text: str) -> list[int]:
+        token_ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return token_ids
+
+
+def completion_text(tokenizer: PreTrainedTokenizerBase, completion: list[int]) -> str:
+    """A completion as text, without control tokens."""
+    text = tokenizer.decode(completion, skip_special_tokens=True)
+    assert isinstance(text, str)  # several completions would give a list
+    return text
 
 
 def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -87,29 +135,6 @@ def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> No
                 f"problem {problem.id!r} has characters this tokenizer cannot write "
                 f"({' '.join(map(repr, lost))}); choose a scale whose models know them"
             )
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """The problems that can be learnt from, and what the length limit cost."""
-
-    problems: list[Problem]
-    encoded: list[EncodedProblem]
-    too_long: int
-    cut: int
-
-
-def encode_all(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, models: ModelsParams) -> Encoding:
-    """Encodes a split; problems whose prompt alone fills `models.max_tokens` are left out and counted.
-
-    Raises:
-        DataError: no problem is left.
-    """
-    encoded = [encode(problem, tokenizer, models) for problem in problems]
-    kept = [(p, e) for p, e in zip(problems, encoded, strict=True) if len(e.completion_ids)]
-    if not kept:
-        raise DataError(f"none of {len(problems)} problems has a prompt under models.max_tokens = {models.max_tokens}")
-    return Encoding([p for p, _ in kept], [e for _, e in kept], len(problems) - len(kept), sum(e.cut for _, e in kept))
 
 
 def longest_first(encoded: Iterable[EncodedProblem]) -> list[EncodedProblem]:

@@ -101,9 +101,10 @@ class Grader:
         return [self._verdicts.get(job, Verdict(True)).holds for job in jobs]
 
     def _equivalent(self, pairs: Sequence[tuple[str | None, str | None]], description: str | None) -> list[Verdict]:
-        quick = [shortcut(gold, answer) for gold, answer in pairs]
-        self._settle((pair for pair, verdict in zip(pairs, quick, strict=True) if verdict is None), description)
-        return [verdict or self._verdicts[pair] for pair, verdict in zip(pairs, quick, strict=True)]
+        jobs = [(gold or "", answer or "") for gold, answer in pairs]  # an empty answer is as wrong as none
+        quick = [shortcut(gold, answer) for gold, answer in jobs]
+        self._settle((job for job, verdict in zip(jobs, quick, strict=True) if verdict is None), description)
+        return [verdict or self._verdicts[job] for job, verdict in zip(jobs, quick, strict=True)]
 
     def _settle(self, jobs: Iterable[Job], description: str | None) -> None:
         """Has the workers judge every job that has no verdict yet."""

@@ -60,7 +60,9 @@ class Judge:
         Math-Verify's own time limits, which rest on signals, are off: the parent's limit is the only one.
         """
         for config in self._configs:
-            found = self._parse(f"\\boxed{{{tidy(answer)}}}", config, fallback_mode="no_fallback", parsing_timeout=None)
+            found: list[Any] = self._parse(
+                f"\\boxed{{{tidy(answer)}}}", config, fallback_mode="no_fallback", parsing_timeout=None
+            )
             if found:
                 return found
         return []

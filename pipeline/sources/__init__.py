@@ -1,0 +1,52 @@
+"""Where problems come from. Each file in this folder is a source; its name is a value of `data.source` in params.yaml.
+
+A source file defines
+
+    Params                what it needs to know, perhaps nothing, decorated with `@settings`; its values stand under
+                          `data.NAME` in params.yaml
+    read(params, data)    -> Prepared: the three splits, of the sizes in `data` (see pipeline/preparation)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.common.params import checked
+from pipeline.preparation.settings import DataParams
+from pipeline.preparation.splitting import Prepared
+from pipeline.registry import find, names_in
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source with its settings, `params`, and what every source is told, `data`."""
+
+    data: DataParams
+    params: Any
+
+    def read(self) -> Prepared:
+        """The three splits.
+
+        Raises:
+            DataError: the source cannot be read, is malformed, or holds too little.
+            ParamsError: a parameter of the source is missing or does not fit it.
+        """
+        prepared: Prepared = find(__name__, self.data.source, ["read"], "source").read(self.params, self.data)
+        return prepared
+
+
+def source_of(section: dict[str, Any], where: str) -> Source:
+    """The source that a section `data` of params.yaml names; the settings of the others are checked too.
+
+    Raises:
+        ParamsError: the source is unknown, or a value is missing, unknown, of the wrong type or out of range.
+    """
+    of_sources = {name: section[name] for name in names_in(__name__) if name in section}
+    data = checked({key: value for key, value in section.items() if key not in of_sources}, DataParams, where)
+    find(__name__, data.source, ["read"], "source")
+    all_params = {
+        name: checked(of_sources.get(name, {}), find(__name__, name, ["read"], "source").Params, f"{where}.{name}")
+        for name in {*of_sources, data.source}
+    }
+    return Source(data, all_params[data.source])

@@ -45,12 +45,12 @@ class AdamW:
             else [[i for i, d in enumerate(self._decay) if d == decay] for decay in sorted(set(self._decay))]
         )
         for group in groups:
-            parameters = [self.parameters[i] for i in group]
+            parameters: list[Tensor] = [self.parameters[i] for i in group]
             first = [self._first[i].to(self.parameters[i].device, non_blocking=True) for i in group]
             second = [self._second[i].to(self.parameters[i].device, non_blocking=True) for i in group]
             adamw(
                 parameters,
-                [p.grad for p in parameters],
+                [_gradient(p) for p in parameters],
                 first,
                 second,
                 [],
@@ -86,11 +86,15 @@ class AdamW:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Puts back what `state` returned."""
         for i in range(len(self.parameters)):
             self._first[i].copy_(tensors[f"first.{i}"])
             self._second[i].copy_(tensors[f"second.{i}"])
         self._steps = int(tensors["steps"])
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None  # a step follows a backward pass
+    return parameter.grad
 
 
 def moments_fit(student: nn.Module) -> bool:

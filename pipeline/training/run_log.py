@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.common.files import write_text
 from pipeline.common.paths import ARM_LOG, LEARNING_CURVE
-
-CURVE_COLUMNS = ("step", "examples", "tokens", "validation_accuracy", "loss")
-ARM_COLUMNS = ("step", "arm", "probability", "q_value", "reward", "count")
+from pipeline.results.files import write_csv
+from pipeline.results.rows import ArmStep, CurvePoint
 
 
 class RunLog:
@@ -25,9 +23,9 @@ class RunLog:
     """
 
     def __init__(self, arm_names: tuple[str, ...]) -> None:
-        """Starts empty."""
+        """`arm_names` are those of the A arms, in order."""
         self._arm_names = arm_names
-        self._curve: list[list[float | None]] = []
+        self._curve: list[CurvePoint] = []
         self._arms: list[np.ndarray] = []  # per step [4, A]: probability, q_value, reward, count; NaN for none
         self._losses: list[float] = []  # since the last point of the learning curve
         self.examples = 0
@@ -55,50 +53,38 @@ class RunLog:
     def add_validation(self, step: int, accuracy: float) -> None:
         """Notes a point of the learning curve; its loss is the mean since the point before."""
         loss = float(np.mean(self._losses)) if self._losses else None
-        self._curve.append([step, self.examples, self.tokens, accuracy, loss])
+        self._curve.append(CurvePoint(step, self.examples, self.tokens, accuracy, loss))
         self._losses.clear()
 
     def has_validation(self, step: int) -> bool:
         """Whether the learning curve has its point at `step`; a run may be stopped just before."""
-        return bool(self._curve) and self._curve[-1][0] == step
+        return bool(self._curve) and self._curve[-1].step == step
 
     def write(self, folder: Path) -> None:
         """Writes both logs as CSV."""
-        write_text(folder / LEARNING_CURVE, _csv(CURVE_COLUMNS, self._curve))
-        rows = (
-            [step, name, *values]
-            for step, values_4A in enumerate(self._arms)
-            for name, values in zip(self._arm_names, values_4A.T.tolist(), strict=True)
-        )
-        write_text(folder / ARM_LOG, _csv(ARM_COLUMNS, rows))
+        write_csv(folder / LEARNING_CURVE, CurvePoint, self._curve)
+        write_csv(folder / ARM_LOG, ArmStep, self._arm_steps())
+
+    def _arm_steps(self) -> Iterator[ArmStep]:
+        for step, values_4A in enumerate(self._arms):
+            for name, (probability, q_value, reward, count) in zip(self._arm_names, values_4A.T.tolist(), strict=True):
+                yield ArmStep(step, name, probability, _or_none(q_value), _or_none(reward), int(count))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The log as a tensor and a JSON value."""
         arms = torch.from_numpy(np.array(self._arms).reshape(len(self._arms), 4, len(self._arm_names)))
         return {"log.arms": arms}, {
-            "curve": self._curve,
+            "curve": list(map(asdict, self._curve)),
             "losses": self._losses,
             "examples": self.examples,
             "tokens": self.tokens,
         }
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Puts back what `state` returned."""
         self._arms = list(tensors["log.arms"].numpy())
-        self._curve, self._losses = state["curve"], state["losses"]
+        self._curve, self._losses = [CurvePoint(**point) for point in state["curve"]], state["losses"]
         self.examples, self.tokens = state["examples"], state["tokens"]
 
 
-def _csv(columns: tuple[str, ...], rows: Any) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: float | str | None) -> str:
-    """Six significant digits, empty for none."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None or np.isnan(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value

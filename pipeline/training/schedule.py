@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.common.params import TrainingParams
+from pipeline.training.settings import TrainingParams
 
 
 @dataclass(frozen=True)

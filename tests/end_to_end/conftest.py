@@ -1,14 +1,16 @@
 """A miniature of the default scale: the real models, few problems, few steps."""
 
 import hashlib
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_project
 
 SMALL = {
     "data": {"train_size": 70, "validation_size": 35, "test_size": 35},
@@ -22,7 +24,6 @@ SMALL = {
 @pytest.fixture
 def stage(monkeypatch):
     """Runs a stage of the project in this process, in the working directory."""
-    import importlib
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -31,17 +32,32 @@ def stage(monkeypatch):
     return run
 
 
+@pytest.fixture(scope="session")
+def prepared_project(tmp_path_factory):
+    """A project with small sizes, prepared and with its teacher logits captured; made once, copied for each test."""
+    folder = tmp_path_factory.mktemp("prepared") / "project"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_project(folder)
+        change_params(
+            lambda values: [values["scales"]["mini"][section].update(change) for section, change in SMALL.items()]
+        )
+        change_params(lambda values: values.update(methods=["rl", "traditional"], seeds=[0]))
+        change_params(lambda values: values["report"].update(resamples=200))
+        for name in ("prepare", "teacher_logits"):
+            patch.setattr(sys, "argv", [name])
+            importlib.import_module(f"pipeline.{name}").main()
+    return folder
+
+
 @pytest.fixture
-def small_project(project, stage):
-    """A project with small sizes, prepared and with its teacher logits captured."""
-    change_params(
-        lambda values: [values["scales"]["mini"][section].update(change) for section, change in SMALL.items()]
-    )
-    change_params(lambda values: values.update(methods=["rl", "traditional"], seeds=[0]))
-    change_params(lambda values: values["report"].update(resamples=200))
-    stage("prepare")
-    stage("teacher_logits")
-    return project
+def small_project(prepared_project, tmp_path, monkeypatch):
+    """A project with small sizes, prepared and with its teacher logits captured; the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(prepared_project, folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def change_params(change):
@@ -62,12 +78,12 @@ def digests(folder):
     }
 
 
-def run_python(code, cwd):
-    """Runs `code` in a new process that can import the project."""
+def run_python(code, cwd, root=ROOT):
+    """Runs `code` in a new process that can import the project, or a copy of it at `root`."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         timeout=120,

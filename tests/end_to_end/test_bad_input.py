@@ -37,7 +37,12 @@ def refused(stage, capsys, *command):
     ("path", "value", "command", "sentence"),
     [
         ((*MINI, "data", "source"), "hub", ("prepare",), "cannot"),
-        ((*MINI, "data", "source"), "elsewhere", ("prepare",), "scales.mini.data.source: input should be 'mini_math'"),
+        (
+            (*MINI, "data", "source"),
+            "elsewhere",
+            ("prepare",),
+            "unknown source 'elsewhere'; pipeline/sources has hub, mini_math, path",
+        ),
         ((*MINI, "data", "train_size"), 71, ("prepare",), "multiple of 35"),
         (("scale",), "maxi", ("prepare",), "scales.maxi.data is missing ('maxi' is not one of: mini, smollm2, qwen2)"),
         (("curricula", "rl", "tau"), -1.0, ("train", "--method", "rl", "--seed", "0"), "curricula.rl.tau"),
@@ -125,7 +130,7 @@ def test_a_diverging_run_stops_with_its_step_and_leaves_no_student(small_project
     assert "step " in sentence
     assert "lower training.learning_rate" in sentence
     assert not (small_project / "models/students").exists()
-    assert not (small_project / "plots").exists()
+    assert not (small_project / "data/runs").exists()
 
 
 def test_logits_of_other_problems_or_another_prompt_are_refused(small_project, stage, capsys):
@@ -143,7 +148,7 @@ def test_logits_of_other_problems_or_another_prompt_are_refused(small_project, s
 def test_an_unknown_reward_is_named_with_those_there_are(small_project, stage, capsys):
     change_params(setting("curricula", "rl", "reward", value="fame"))
     sentence = refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
-    assert "unknown reward 'fame'; pipeline/rewards has confidence_gap, knowledge_transfer" in sentence
+    assert "unknown reward 'fame'; pipeline/curricula/rl/rewards has confidence_gap, knowledge_transfer" in sentence
 
 
 def test_an_altered_teacher_makes_its_logits_useless(small_project, stage, capsys):
@@ -167,17 +172,17 @@ def test_a_second_process_for_the_same_run_is_refused(small_project, stage, caps
 
 
 def test_logits_of_another_scheme_are_refused(small_project, stage, capsys):
-    change_params(setting(*MINI, "teacher_logits", "scheme", value="sampled"))
-    assert "was captured with scheme = 'top_k', but this run needs 'sampled'; run `dvc repro" in refused(
+    change_params(setting(*MINI, "teacher_logits", "scheme", value="random_draws"))
+    assert "was captured with scheme = 'top_k', but this run needs 'random_draws'; run `dvc repro" in refused(
         stage, capsys, "train", "--method", "rl", "--seed", "0"
     )
 
 
 @pytest.mark.parametrize("divergence", ["reverse_kl", "jsd"])
-def test_sampled_logits_are_refused_for_a_divergence_whose_gradient_they_would_bias(project, stage, capsys, divergence):
-    change_params(setting(*MINI, "teacher_logits", "scheme", value="sampled"))
+def test_random_draws_are_refused_for_a_divergence_whose_gradient_they_would_bias(project, stage, capsys, divergence):
+    change_params(setting(*MINI, "teacher_logits", "scheme", value="random_draws"))
     change_params(setting(*MINI, "training", "divergence", value=divergence))
     assert (
-        f"training.divergence is {divergence}, whose gradient is biased on sampled teacher logits; set it"
+        f"training.divergence is {divergence}, whose gradient is biased on random draws of the teacher; set it"
         in refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
     )

@@ -2,11 +2,14 @@
 
 import shutil
 
+import pytest
+
+from tests.conftest import ROOT
 from tests.end_to_end.conftest import digests, run_python
 
 KILL_AFTER_SAVE = """
 import os, signal, sys
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
 import pipeline.train as train
 original, saves = checkpoint.Checkpoint.save, []
 def save(self, tensors, state):
@@ -20,7 +23,7 @@ train.main()
 """
 KILL_INSIDE_SAVE = """
 import os, signal, sys
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
 import pipeline.train as train
 original, saves = checkpoint.save_file, []
 def save_file(tensors, path, metadata):
@@ -35,8 +38,16 @@ train.main()
 """
 
 
+RESUME = """
+import sys
+import pipeline.train as train
+sys.argv = ["train", "--method", "traditional", "--seed", "0"]
+train.main()
+"""
+
+
 def results(project, name):
-    return digests(project / "models/students" / name), digests(project / "plots/runs" / name)
+    return digests(project / "models/students" / name), digests(project / "data/runs" / name)
 
 
 def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(small_project, stage, capfd):
@@ -44,7 +55,7 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     stage("train", "--method", "rl", "--seed", 0)
     expected = results(small_project, name)
     shutil.rmtree(small_project / "models/students" / name)
-    shutil.rmtree(small_project / "plots/runs" / name)
+    shutil.rmtree(small_project / "data/runs" / name)
 
     killed = run_python(KILL_INSIDE_SAVE, small_project)
     assert killed.returncode == -9, killed.stderr
@@ -69,3 +80,26 @@ def test_a_checkpoint_of_other_params_is_not_picked_up(small_project, stage, cap
     shutil.rmtree(small_project / "checkpoints")
     stage("train", "--method", "rl", "--seed", 0)
     assert results(small_project, "rl-0") == resumed
+
+
+@pytest.mark.parametrize(
+    ("edited", "resumes"),
+    [
+        ("analysis/charts.py", True),
+        ("evaluation/fidelity.py", True),
+        ("curricula/rl/rewards/confidence_gap.py", True),
+        ("distillation/loss.py", False),
+        ("curricula/traditional/__init__.py", False),
+    ],
+)
+def test_a_killed_run_resumes_after_an_edit_of_a_file_that_it_does_not_import(small_project, edited, resumes):
+    root = small_project / "code"
+    shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    killed = run_python(KILL_AFTER_SAVE.format(method="traditional", saves=2), small_project, root)
+    assert killed.returncode == -9, killed.stderr
+    with (root / "pipeline" / edited).open("a") as file:
+        file.write("# a remark\n")
+    done = run_python(RESUME, small_project, root)
+    assert done.returncode == 0, done.stderr
+    assert ("6/10" in done.stderr.split("step/s")[0]) == resumes
+    assert ("is of other code; starting from the beginning" in done.stderr) == (not resumes)

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.end_to_end.conftest import SMALL, change_params, digests
 
 IDENTITY = {f"GIT_{role}_{key}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
-RESULTS = ("models/students/{}", "plots/runs/{}")
+RESULTS = ("models/students/{}", "data/runs/{}")
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_cells_of_two_machines_are_restored_on_a_third(repository, run, tmp_path
     for machine, cell in ((first, "rl-0"), (second, "traditional-0")):
         for pattern in RESULTS:
             assert digests(collector / pattern.format(cell)) == digests(machine / pattern.format(cell))
-        for folder in ("training", "runs"):
+        for folder in ("training", "evaluation"):
             metrics = f"metrics/{folder}/{cell}.json"
             assert (collector / metrics).read_bytes() == (machine / metrics).read_bytes()
     assert set(yaml.safe_load((collector / "dvc.lock").read_text())["stages"]) >= {"train@rl-0", "train@traditional-0"}

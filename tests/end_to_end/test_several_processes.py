@@ -33,7 +33,7 @@ def launch(project, launcher, *command):
 
 def logs(project):
     """The learning curve and the arm log of the run."""
-    return [pd.read_csv(project / "plots/runs/rl-0" / name) for name in NAMES]
+    return [pd.read_csv(project / "data/runs/rl-0" / name) for name in NAMES]
 
 
 def require_same_run(found, expected):
@@ -49,7 +49,7 @@ def expected(small_project, stage):
     stage("train", "--method", "rl", "--seed", 0)
     found = logs(small_project)
     assert found[1]["reward"].notna().sum() > 20
-    for folder in ("models/students", "plots/runs"):
+    for folder in ("models/students", "data/runs"):
         shutil.rmtree(small_project / folder)
     return found
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_moves_from_one_process_to_two_and_back(small_project, stag
     assert "0/10" not in resumed.stderr.split("step/s")[0]  # it went on, it did not begin again
     require_same_run(logs(small_project), expected)
 
-    shutil.rmtree(small_project / "plots/runs")
+    shutil.rmtree(small_project / "data/runs")
     (small_project / "kill.py").write_text(
         "import os\n"
         "from pipeline.training.run import Run\n"

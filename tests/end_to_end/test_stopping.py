@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline import checkpoint as checkpoint_module
 from pipeline import train as train_stage
-from pipeline.common.errors import exit_on_error
+from pipeline.checkpoints import checkpoint as checkpoint_module
 from pipeline.common.interrupts import Interrupted, finish_regardless, requested, uninterrupted
+from pipeline.common.stage import exit_on_error
 from pipeline.training import run as run_module
+from pipeline.training import validation as validation_module
 from tests.end_to_end.conftest import change_params
 from tests.end_to_end.test_kill_and_resume import results
 from tests.end_to_end.test_several_processes import TORCHRUN, TRAIN, launch
@@ -50,7 +51,7 @@ def expected(small_project, stage):
     change_params(lambda values: values["scales"]["mini"]["training"].update(checkpoint_steps=1000))
     stage(*RUN)
     found = results(small_project, "rl-0")
-    for folder in ("models/students", "plots/runs"):
+    for folder in ("models/students", "data/runs"):
         shutil.rmtree(small_project / folder)
     return found
 
@@ -60,9 +61,9 @@ def expected(small_project, stage):
     [
         (run_module, "accumulate_gradients", 4, 3),
         (run_module, "uninterrupted", 4, 3),
-        (run_module.Run, "_update", 4, 4),
+        (run_module.AdamW, "step", 4, 4),
         (run_module.RunLog, "add_step", 4, 4),
-        (train_stage, "generate_answers", 2, 5),  # the validation after 5 steps
+        (validation_module, "generate_answers", 2, 5),  # the validation after 5 steps
         (train_stage.Grader, "grade", 1, 0),
     ],
     ids=[

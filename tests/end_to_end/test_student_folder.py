@@ -1,20 +1,23 @@
-"""A trained student in the hands of other programs: transformers, the hub's model card, lm-evaluation-harness."""
+"""A trained student in the hands of other programs: transformers, lm-evaluation-harness, whoever reads its card."""
 
 import contextlib
 import io
+import json
 import re
 
 import pytest
 import torch
-import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers.utils import logging as transformers_logging
 
-from pipeline.common.params import GenerationParams
+from pipeline.common.params import ParamsFile
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
+from pipeline.language_models.settings import GenerationParams
+from pipeline.publishing.run_params import read_run_params
 from tests.end_to_end.conftest import change_params
+from tests.finished_project import tell_dvc
 
 PROMPTS = ["Compute $3+4$.\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
 LIMIT = 60
@@ -25,6 +28,25 @@ def student(small_project, stage):
     """The folder of a student trained for a few steps."""
     stage("train", "--method", "traditional", "--seed", 3)
     return small_project / "models/students/traditional-3"
+
+
+@pytest.fixture
+def publish(small_project, stage, monkeypatch):
+    """Trains traditional-0, has it evaluated and reported, and publishes it; the folder lies in the new directory."""
+
+    def run():
+        change_params(lambda values: values.update(methods=["traditional"]))
+        stage("train", "--method", "traditional", "--seed", 0)
+        for name in (["--reference", "teacher"], ["--reference", "untrained_student"]):
+            stage("evaluate", *name)
+        stage("evaluate", "--method", "traditional", "--seed", 0)
+        stage("report")
+        tell_dvc("traditional-0")
+        stage("publish", "--run", "traditional-0", "--to", "../hub/student")
+        monkeypatch.chdir("../hub")
+        return small_project.parent / "hub/student"
+
+    return run
 
 
 @pytest.fixture
@@ -42,7 +64,7 @@ def answers_of(model, tokenizer, prompts, limit=LIMIT):
 
 
 def usage(folder):
-    """The code that a student's card gives."""
+    """The code that a published student's card gives."""
     [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     return code
 
@@ -67,26 +89,27 @@ def test_transformers_takes_a_student_and_answers_as_validation_does(student, no
         assert [texts[0]["generated_text"] for texts in outputs] == answers
 
 
-def test_the_card_holds_method_data_params_and_metrics_and_its_code_runs(small_project, student):
-    card = ModelCard.load(student / "README.md")
+def test_a_published_students_card_tells_of_it_and_its_code_answers_as_the_test_does(
+    small_project, publish, no_log_warnings
+):
+    folder = publish()
+    assert not (small_project / "models/students/traditional-0/README.md").exists()
+    card = ModelCard.load(folder / "README.md")
     assert "traditional" in card.data.tags
     assert card.data.base_model is None  # the mini student is not on the hub
-    curve = (small_project / "plots/runs/traditional-3/learning_curve.csv").read_text().split()
-    assert card.data.eval_results[0].metric_value == float(curve[-1].split(",")[3])
-    assert "drawn from 70 problems" in card.text
-    [params] = re.findall(r"```yaml\n(.*?)```", card.text, re.DOTALL)
-    values = yaml.safe_load((small_project / "params.yaml").read_text())
-    expected = {key: values["scales"]["mini"][key] for key in ("models", "training", "generation", "grading")}
-    expected |= {"scheme": "top_k", "curriculum": values["curricula"]["traditional"]}
-    assert yaml.safe_load(params) == expected
+    metrics = json.loads((small_project / "metrics/metrics_by_run.json").read_text())["traditional-0"]
+    assert {r.metric_type: r.metric_value for r in card.data.eval_results[: len(metrics)]} == metrics
+    assert "70 training problems could be learnt from" in card.text
+    published, own = (ParamsFile(path / "params.yaml") for path in (folder, small_project))
+    assert read_run_params(published, "traditional") == read_run_params(own, "traditional")
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     [answer] = answers_of(model, tokenizer, PROMPTS[:1], limit=24)
-    assert printed(usage(student)) == answer + "\n"
+    assert printed(usage(folder)) == answer + "\n"
 
 
-def test_the_cards_code_puts_a_chat_students_problem_as_validation_does(small_project, stage):
-    from pipeline.mini_models import build_tokenizer
+def test_the_cards_code_puts_a_chat_students_problem_as_the_test_does(small_project, stage, publish, no_log_warnings):
+    from pipeline.mini.models import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.chat_template = (
@@ -98,9 +121,8 @@ def test_the_cards_code_puts_a_chat_students_problem_as_validation_does(small_pr
         save_student(model, tokenizer, small_project / f"models/mini/{role}")
     change_params(lambda values: values["scales"]["mini"]["models"].update(chat_template=True, prompt="{problem}"))
     stage("teacher_logits")
-    stage("train", "--method", "traditional", "--seed", 0)
 
-    folder = small_project / "models/students/traditional-0"
+    folder = publish()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     [answer] = answers_of(model, tokenizer, ["(user) Compute $3+4$.\n(assistant) "], limit=24)
     assert printed(usage(folder)) == answer + "\n"

@@ -5,7 +5,10 @@ import json
 import pandas as pd
 import pytest
 
+from pipeline.analysis.metrics import measure
 from pipeline.problems.record import read_problems
+from pipeline.results.files import read_rows
+from pipeline.results.rows import Prediction
 from tests.end_to_end.conftest import change_params, digests
 
 
@@ -24,38 +27,47 @@ def test_the_pipeline_writes_everything_the_report_promises(small_project, stage
         entry = results["methods"][method]
         assert entry["accuracy"]["low"] <= entry["accuracy"]["mean"] <= entry["accuracy"]["high"]
         assert set(entry["accuracy_by_level"]) == set("12345")
-        assert {"agreement", "examples_to_target", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
+        assert {"metrics", "examples_to_target", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
     assert {"difference", "low", "high", "probability_of_improvement", "p_holm"} <= set(results["comparisons"]["rl"])
     assert (small_project / "plots/comprehensive_comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "traditional" in (small_project / "metrics/experiment_report.md").read_text()
 
-    curve = pd.read_csv(small_project / "plots/runs/rl-0/learning_curve.csv")
+    curve = pd.read_csv(small_project / "data/runs/rl-0/learning_curve.csv")
     assert curve["step"].tolist() == [0, 5, 10]
     assert curve["examples"].tolist() == [0, 40, 80]
-    arms = pd.read_csv(small_project / "plots/runs/rl-0/arm_log.csv")
+    arms = pd.read_csv(small_project / "data/runs/rl-0/arm_log.csv")
     assert len(arms) == 10 * 35
     assert arms.groupby("step")["probability"].sum().tolist() == pytest.approx([1.0] * 10, abs=1e-4)
     assert arms.groupby("step")["count"].sum().tolist() == [8] * 10
     assert arms.loc[arms["reward"].notna(), "count"].min() >= 1
-    assert (small_project / "plots/runs/rl-0/run.png").exists()
+    assert (small_project / "plots/runs/rl-0.png").exists()
     assert not list((small_project / "checkpoints").glob("*/*"))  # finished work deletes its checkpoints
 
     predictions = [
         json.loads(line) for line in (small_project / "data/predictions/rl-0.jsonl").read_text().splitlines()
     ]
-    metrics = json.loads((small_project / "metrics/runs/rl-0.json").read_text())
-    assert metrics["accuracy"] == sum(p["correct"] for p in predictions) / 35
-    assert metrics["problems"] == 35
+    record = json.loads((small_project / "metrics/evaluation/rl-0.json").read_text())
+    assert record["problems"] == len(predictions) == 35
+    assert set(record["provenance"]["versions"]) == {"torch", "transformers", "numpy", "tokenizers"}
+    metrics = json.loads((small_project / "metrics/metrics_by_run.json").read_text())
+    assert set(metrics) == {"teacher", "untrained_student", "rl-0", "traditional-0"}
+    assert metrics["rl-0"]["accuracy"] == round(sum(p["correct"] for p in predictions) / 35, 6)
+    assert metrics["rl-0"] == entry_of(results, "rl")
+
+
+def entry_of(results, method):
+    """The metrics of a method of one seed, which are those of its run."""
+    return results["methods"][method]["metrics"]
 
 
 def test_the_teacher_agrees_with_its_own_cache(small_project, stage):
     stage("evaluate", "--reference", "teacher")
-    metrics = json.loads((small_project / "metrics/runs/teacher.json").read_text())
+    rows = read_rows(small_project / "data/predictions/teacher.jsonl", Prediction)
+    metrics = measure(rows)
     # what is left is the rounding of 16-bit offsets
     assert abs(metrics["kl_per_token"]) < 1e-5
     assert metrics["top1_agreement"] > 0.999
-    rows = [json.loads(line) for line in (small_project / "data/predictions/teacher.jsonl").read_text().splitlines()]
-    assert all(row["agrees"] == (row["answer"] is not None) for row in rows)
+    assert all(row.agrees == (row.answer is not None) for row in rows)
 
 
 def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
@@ -64,16 +76,16 @@ def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
         stage("evaluate", "--reference", "teacher")
         stage("train", "--method", "rl", "--seed", 1)
         stage("evaluate", "--method", "rl", "--seed", 1)
-        folders = ("models/students/rl-1", "plots/runs/rl-1", "metrics/runs", "data/predictions")
+        folders = ("models/students/rl-1", "data/runs/rl-1", "metrics/evaluation", "data/predictions")
         seen.append([digests(small_project / folder) for folder in folders])
     assert seen[0] == seen[1]
-    assert {"README.md", "model.safetensors"} <= set(seen[0][0])
+    assert {"config.json", "model.safetensors"} <= set(seen[0][0])
 
 
 def test_students_learn_the_teachers_own_words_where_targets_is_teacher(small_project, stage):
     def sample_widely(values):  # at 0.7 the teacher's solutions are those it was trained on, but for a rare one
         logits = values["scales"]["mini"]["teacher_logits"]
-        logits["targets"], logits["sampling"]["temperature"] = "teacher", 1.4
+        logits["targets"], logits["solutions"]["temperature"] = "teacher", 1.4
 
     change_params(sample_widely)
     stage("teacher_logits")
@@ -91,25 +103,24 @@ def test_students_learn_the_teachers_own_words_where_targets_is_teacher(small_pr
     assert read_problems("test", small_project / "data/teacher_logits/test") == read_problems("test")
     assert not list((small_project / "checkpoints").glob("*/*"))
     stage("train", "--method", "traditional", "--seed", 0)
-    card = (small_project / "models/students/traditional-0/README.md").read_text()
-    assert f"drawn from {len(targets):,} problems" in card
+    assert (small_project / "models/students/traditional-0/model.safetensors").exists()
 
 
-def test_a_student_learns_from_sampled_logits_and_is_measured_on_exact_ones(small_project, stage):
+def test_a_student_learns_from_random_draws_and_is_measured_on_exact_ones(small_project, stage):
     stage("evaluate", "--reference", "teacher")
-    change_params(lambda values: values["scales"]["mini"]["teacher_logits"].update(scheme="sampled", draws=12))
+    change_params(lambda values: values["scales"]["mini"]["teacher_logits"].update(scheme="random_draws", draws=12))
     stage("teacher_logits")
     schemes = {
         split: json.loads((small_project / f"data/teacher_logits/{split}/manifest.json").read_text())["identity"]
         for split in ("train", "validation", "test")
     }
-    assert (schemes["train"]["scheme"], schemes["train"]["draws"]) == ("sampled", 12)
+    assert (schemes["train"]["scheme"], schemes["train"]["draws"]) == ("random_draws", 12)
     assert {schemes["validation"]["scheme"], schemes["test"]["scheme"]} == {"top_k"}
     stage("train", "--method", "rl", "--seed", 0)
     stage("evaluate", "--method", "rl", "--seed", 0)
     stage("evaluate", "--reference", "untrained_student")
     trained, untrained = (
-        json.loads((small_project / f"metrics/runs/{name}.json").read_text())["kl_per_token"]
+        measure(read_rows(small_project / f"data/predictions/{name}.jsonl", Prediction))["kl_per_token"]
         for name in ("rl-0", "untrained_student")
     )
     assert 0 < trained < 2 * untrained

@@ -27,7 +27,7 @@ SMALL = {
     "models": {"threads": 1},
     "teacher_logits": {
         "shard_size": 10,
-        "sampling": {"attempts": 2, "temperature": 0.7, "max_new_tokens": 48, "batch_size": 16, "seed": 0},
+        "solutions": {"attempts": 2, "temperature": 0.7, "max_new_tokens": 48, "batch_size": 16, "seed": 0},
     },
 }
 SMALL_MODEL = {
@@ -180,7 +180,7 @@ def new_project(folder: Path, *, own_words: bool = False) -> None:
     for section, change in SMALL.items():
         values["scales"]["mini"][section].update(change)
     if own_words:
-        values["scales"]["mini"]["teacher_logits"] |= {"targets": "teacher", "scheme": "sampled"}
+        values["scales"]["mini"]["teacher_logits"] |= {"targets": "teacher", "scheme": "random_draws"}
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
     values["report"]["resamples"] = 100
     for role in ("teacher", "student"):

@@ -12,11 +12,11 @@ from tests.faults.harness import CASES, contents, differences, scratch_copy
 
 # a call in the middle of each stage, while it holds its lock
 IN_THE_MIDDLE = {
-    "prepare": ("pipeline.prepare", "load"),
-    "pretrain": ("pipeline.pretrain", "draw_examples"),
-    "teacher_logits": ("pipeline.teacher_logits", "write_shard"),
+    "prepare": ("pipeline.prepare", "compared_as_text"),
+    "pretrain": ("pipeline.mini.pretraining", "draw_examples"),
+    "teacher_logits": ("pipeline.capture.capture", "write_shard"),
     "train": ("pipeline.training.run", "accumulate_gradients"),
-    "evaluate": ("pipeline.evaluate", "graded_rows"),
+    "evaluate": ("pipeline.evaluate", "graded"),
     "report": ("pipeline.report", "summarise"),
 }
 
@@ -37,7 +37,7 @@ def test_a_second_start_says_so_and_leaves_the_first_alone(zygote, references, c
     with scratch_copy(reference.before) as project:
         monkeypatch.chdir(project)
         monkeypatch.setattr(f"{owner}.{name}", start_another)
-        monkeypatch.setattr("pipeline.pretrain.CHECKPOINT_STEPS", 4)  # as in the zygote
+        monkeypatch.setattr("pipeline.mini.pretraining.CHECKPOINT_STEPS", 4)  # as in the zygote
         monkeypatch.setattr(sys, "argv", [case.stage, *case.arguments])
         importlib.import_module(f"pipeline.{case.stage}").main()
         ((status, text),) = seconds

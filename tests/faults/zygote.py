@@ -19,6 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.mini import pretraining
+
 STAGES = ("prepare", "pretrain", "teacher_logits", "train", "evaluate", "report")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link", "os.symlink"}
@@ -27,7 +29,7 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.tru
 def main() -> None:
     """Answers requests until its input ends."""
     modules = {name: importlib.import_module(f"pipeline.{name}") for name in STAGES}
-    modules["pretrain"].CHECKPOINT_STEPS = 4  # its real interval is longer than the runs here
+    pretraining.CHECKPOINT_STEPS = 4  # its real interval is longer than the runs here
     warm_up()
     tqdm.monitor_interval = 0  # no thread
     for line in sys.stdin:

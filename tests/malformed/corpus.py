@@ -296,7 +296,10 @@ PARAMS = [
         "unknown key", setting(".data.trian_size", 70), "prepare", "scales.mini.data.trian_size: unexpected keyword"
     ),
     broken(
-        "unknown source", setting(".data.source", "web"), "prepare", "data.source: input should be 'mini_math', 'path'"
+        "unknown source",
+        setting(".data.source", "web"),
+        "prepare",
+        "unknown source 'web'; pipeline/sources has hub, mini_math, path",
     ),
     broken(
         "negative size", setting(".data.test_size", -35), "prepare", "data.test_size: ", "greater than 0 (it is -35)"
@@ -330,7 +333,7 @@ PARAMS = [
         setting(".teacher_logits.scheme", "best"),
         "teacher_logits",
         "scheme: ",
-        "'top_k' or 'sampled'",
+        "'top_k' or 'random_draws'",
     ),
     broken("rate as text", setting(".training.learning_rate", "fast"), TRAIN, "learning_rate: ", "(it is 'fast')"),
     broken("rate negative", setting(".training.learning_rate", -0.1), TRAIN, "learning_rate: ", "greater than 0"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline.common.params import ReportParams
+from pipeline.analysis.settings import ReportParams
+from pipeline.common.paths import ARM_LOG, EVALUATION_METRICS, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
+from pipeline.results.files import write_csv, write_record, write_rows
+from pipeline.results.rows import ArmStep, CurvePoint, EvaluationRecord, Prediction, Provenance, TrainingRecord
 
 SUBJECTS = ("Algebra", "Geometry", "Number Theory")
 LEVELS = range(1, 6)
@@ -24,6 +26,10 @@ ARMS = {
     "subject": SUBJECTS,
     "level_subject": tuple(f"{subject}/{level}" for subject in SUBJECTS for level in LEVELS),
 }
+PROVENANCE = Provenance(
+    versions={"torch": "2.9.1", "transformers": "4.57.3", "numpy": "2.3.5", "tokenizers": "0.22.1"},
+    commits={"teacher": "12fd25f7", "student": None},
+)
 
 
 def write_inputs(
@@ -48,115 +54,93 @@ def write_inputs(
         for level in LEVELS
         for i in range(problems_per_cell)
     ]
-    write_evaluation("teacher", None, None, 0.85, problems)
-    write_evaluation("untrained_student", None, None, 0.12, problems)
+    write_evaluation("teacher", 0, 0.85, problems)
+    write_evaluation("untrained_student", 0, 0.12, problems)
     for method, skill in skills.items():
         for seed in seeds:
-            write_evaluation(f"{method}-{seed}", method, seed, skill, problems)
+            write_evaluation(f"{method}-{seed}", seed, skill, problems)
             write_training(method, seed, skill, ARMS[(arms or {}).get(method, "level")])
 
 
-def write_evaluation(
-    name: str, method: str | None, seed: int | None, skill: float, problems: Sequence[tuple[str, int, str]]
-) -> None:
-    """metrics/runs/NAME.json and data/predictions/NAME.jsonl."""
-    rng = np.random.default_rng([sum(map(ord, name)), seed or 0])
+def write_evaluation(name: str, seed: int, skill: float, problems: Sequence[tuple[str, int, str]]) -> None:
+    """metrics/evaluation/NAME.json and data/predictions/NAME.jsonl.
+
+    Every second answer is the teacher's; 3 of 4 most likely tokens are; KL is 1/4 nat and the calibration error 1/8.
+    """
+    rng = np.random.default_rng([sum(map(ord, name)), seed])
     rows = [
-        {
-            "id": key,
-            "level": level,
-            "subject": subject,
-            "output": "so \u2028 it is",
-            "answer": None,
-            "correct": bool(rng.random() < np.clip(skill + 0.08 * (3 - level), 0, 1)),
-            "teacher_correct": True,
-            "agrees": False,
-            "timed_out": False,
-        }
-        for key, level, subject in problems
+        Prediction(
+            id=key,
+            level=level,
+            subject=subject,
+            output="so \u2028 it is",
+            answer=None,
+            correct=bool(rng.random() < np.clip(skill + 0.08 * (3 - level), 0, 1)),
+            teacher_correct=True,
+            agrees=i % 2 == 0,
+            timed_out=False,
+            tokens=8,
+            kl=2.0,
+            top1_matches=6,
+            calibration_gaps=[0.75, 0.0, -0.25],
+        )
+        for i, (key, level, subject) in enumerate(problems)
     ]
-    write(f"data/predictions/{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    write(
-        f"metrics/runs/{name}.json",
-        json.dumps(
-            {
-                "name": name,
-                "method": method,
-                "seed": seed,
-                "problems": len(rows),
-                "accuracy": sum(row["correct"] for row in rows) / len(rows),
-                "accuracy_by_level": {},
-                "accuracy_by_subject": {},
-                "agreement": 0.5,
-                "top1_agreement": 0.75,
-                "kl_per_token": 0.25,
-                "calibration_error": 0.125,
-                "grading_timeouts": 0,
-            }
-        ),
-    )
+    write_rows(PREDICTIONS / f"{name}.jsonl", rows)
+    write_record(EVALUATION_METRICS / f"{name}.json", EvaluationRecord(name, len(rows), "transformers", PROVENANCE))
 
 
 def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) -> None:
     """metrics/training/METHOD-SEED.json and the two logs."""
     name = f"{method}-{seed}"
-    write(
-        f"metrics/training/{name}.json",
-        json.dumps(
-            {
-                "method": method,
-                "seed": seed,
-                "steps": STEPS,
-                "examples": EXAMPLES,
-                "tokens": 90 * EXAMPLES + seed,
-                "training_seconds": 100.0 + seed,
-                "peak_memory_bytes": 2**29,
-                "grading_timeouts": 0,
-                "budget": {"steps": STEPS},
-            }
-        ),
+    record = TrainingRecord(
+        method=method,
+        seed=seed,
+        steps=STEPS,
+        examples=EXAMPLES,
+        tokens=90 * EXAMPLES + seed,
+        processes=1,
+        micro_batch_tokens=None,
+        training_seconds=100.0 + seed,
+        peak_memory_bytes=2**29,
+        grading_timeouts=0,
+        provenance=PROVENANCE,
     )
-    for file, table in (("learning_curve", learning_curve(skill, seed)), ("arm_log", arm_log(method, seed, arms))):
-        write(f"plots/runs/{name}/{file}.csv", table.to_csv(index=False))
+    write_record(TRAINING_METRICS / f"{name}.json", record)
+    write_csv(RUNS / name / LEARNING_CURVE, CurvePoint, curve_points(skill, seed))
+    write_csv(RUNS / name / ARM_LOG, ArmStep, arm_steps(method, seed, arms))
 
 
 def learning_curve(skill: float, seed: int) -> pd.DataFrame:
+    """The rows of `curve_points`, as they are read."""
+    return pd.DataFrame(list(curve_points(skill, seed)))
+
+
+def curve_points(skill: float, seed: int) -> Iterator[CurvePoint]:
     """A curve that rises towards `skill`; the first row has no loss."""
     steps = np.array(VALIDATE_AT)
     noise = np.random.default_rng([seed, 1]).normal(0, 0.01, len(steps))
-    accuracy = np.clip(0.1 + (skill - 0.1) * (1 - np.exp(-3 * steps / STEPS)) + noise, 0, 1)
-    loss = [np.nan, *np.linspace(2, 0.5, len(steps) - 1)]
-    return pd.DataFrame(
-        {
-            "step": steps,
-            "examples": steps * BATCH,
-            "tokens": steps * BATCH * 90,
-            "validation_accuracy": accuracy.round(4),
-            "loss": loss,
-        }
-    )
+    accuracy = np.clip(0.1 + (skill - 0.1) * (1 - np.exp(-3 * steps / STEPS)) + noise, 0, 1).round(4)
+    losses = [None, *np.linspace(2, 0.5, len(steps) - 1).tolist()]
+    for step, validation_accuracy, loss in zip(VALIDATE_AT, accuracy.tolist(), losses, strict=True):
+        yield CurvePoint(step, step * BATCH, step * BATCH * 90, validation_accuracy, loss)
 
 
 def arm_log(method: str, seed: int, arms: Sequence[str]) -> pd.DataFrame:
+    """The rows of `arm_steps`, as they are read."""
+    return pd.DataFrame(list(arm_steps(method, seed, arms)))
+
+
+def arm_steps(method: str, seed: int, arms: Sequence[str]) -> Iterator[ArmStep]:
     """Probabilities that move from the first arms to the last; only `rl` has Q-values."""
     rng = np.random.default_rng([seed, 2])
     places = np.linspace(0, 1, len(arms))
-    rows = []
     for step in range(STEPS):
         weights = np.exp(-4 * (places - step / STEPS) ** 2) + 0.1
-        counts = rng.multinomial(BATCH, weights / weights.sum())
-        rows += [
-            {
-                "step": step,
-                "arm": arm,
-                "probability": weight / weights.sum(),
-                "q_value": weight if method == "rl" else np.nan,
-                "reward": np.nan,
-                "count": count,
-            }
-            for arm, weight, count in zip(arms, weights, counts, strict=True)
-        ]
-    return pd.DataFrame(rows)
+        shares = weights / weights.sum()
+        counts = rng.multinomial(BATCH, shares)
+        for arm, weight, share, count in zip(arms, weights.tolist(), shares.tolist(), counts.tolist(), strict=True):
+            yield ArmStep(step, arm, share, weight if method == "rl" else None, None, count)
 
 
 def write(path: str, text: str) -> None:

@@ -1,10 +1,19 @@
 """Checkpoints: exact, atomic, and never those of something else."""
 
+import importlib.util
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from pipeline import checkpoint as checkpoint_module
-from pipeline.checkpoint import Checkpoint, code_digest, load_optimizer_tensors, optimizer_tensors
+from pipeline.checkpoints import checkpoint as checkpoint_module
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.code import code_digest, import_closure, modules_in
+from pipeline.mini.pretraining import load_optimizer_tensors, optimizer_tensors
+from pipeline.registry import names_in
+from tests.conftest import ROOT
 
 TENSORS = {"a": torch.tensor([1.0, float("inf"), -0.0]), "b": torch.arange(6).reshape(2, 3), "empty": torch.zeros(0, 4)}
 
@@ -101,14 +110,91 @@ def test_an_optimizer_goes_on_exactly_as_it_would_have(kind):
     assert torch.equal(whole, second)
 
 
-def test_code_digest_follows_the_code(monkeypatch, tmp_path):
-    (tmp_path / "pipeline/distillation").mkdir(parents=True)
-    monkeypatch.setattr(checkpoint_module, "__file__", str(tmp_path / "pipeline/checkpoint.py"))
-    (tmp_path / "pipeline/distillation/a.py").write_text("x = 1\n")
-    before = code_digest()
-    assert before == code_digest()
-    (tmp_path / "pipeline/distillation/a.py").write_text("x = 2\n")
-    assert code_digest() != before
+MADE_UP = {
+    "pipeline/__init__.py": "",
+    "pipeline/start.py": "import os\nimport pipeline.a.deep as d\nfrom pipeline.b import thing, module\n",
+    "pipeline/a/__init__.py": "from pipeline import of_a_package\n",
+    "pipeline/a/deep.py": "def late():\n    from pipeline.only_late import x\n",
+    "pipeline/a/other.py": "",
+    "pipeline/b/__init__.py": "thing = 1\n",
+    "pipeline/b/module.py": "import pipeline.start\n",  # round in a circle
+    "pipeline/b/thing_else.py": "",
+    "pipeline/of_a_package.py": "",
+    "pipeline/only_late.py": "from elsewhere.pipeline import unrelated\n",
+    "pipeline/unrelated.py": "from pipeline.start import everything\n",
+}
+
+
+def test_the_closure_of_a_module_is_what_it_imports_and_what_that_imports(tmp_path):
+    for name, text in MADE_UP.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    closure = {f.relative_to(tmp_path).as_posix() for f in import_closure(["pipeline.start"], tmp_path)}
+    outside = {"pipeline/a/other.py", "pipeline/b/thing_else.py", "pipeline/unrelated.py"}
+    assert closure == set(MADE_UP) - outside
+    both = import_closure(["pipeline.a.other", "pipeline.b.thing_else"], tmp_path)
+    assert {f.relative_to(tmp_path).as_posix() for f in both} == {
+        *("pipeline/__init__.py", "pipeline/a/__init__.py", "pipeline/of_a_package.py", "pipeline/a/other.py"),
+        *("pipeline/b/__init__.py", "pipeline/b/thing_else.py"),
+    }
+    assert modules_in("pipeline.b", tmp_path) == ["pipeline.b", "pipeline.b.module", "pipeline.b.thing_else"]
+
+
+@pytest.mark.parametrize("module", ["pipeline.prepare", "pipeline.train"])
+def test_the_closure_is_what_python_loads(module):
+    code = (
+        f"import sys, {module}\n"
+        "print(*(m.__file__ for name, m in sys.modules.items() if name.split('.')[0] == 'pipeline'), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == set(map(str, import_closure([module])))
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of the package, and its own `code_digest`."""
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = importlib.util.spec_from_file_location("copied_code", tmp_path / "pipeline/checkpoints/code.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return tmp_path, module.code_digest
+
+
+def test_the_code_digest_depends_on_every_file_of_the_closure_and_on_no_other(copied):
+    folder, digest = copied
+    before = digest("pipeline.prepare")
+    assert before == code_digest("pipeline.prepare")  # wherever the project lies
+    inside = import_closure(["pipeline.prepare"], folder)
+    outside = set(folder.glob("pipeline/**/*.py")) - inside
+    assert len(inside) > 10
+    assert len(outside) > 10
+    for file in outside:
+        file.write_text("raise SystemExit")
+    (folder / "pipeline/common/new.py").write_text("")
+    assert digest("pipeline.prepare") == before
+    seen = {before}
+    for file in inside:
+        text = file.read_text()
+        file.write_text(text + "# changed\n")
+        seen.add(digest("pipeline.prepare"))
+        file.write_text(text)
+    assert len(seen) == 1 + len(inside)
+    assert digest("pipeline.prepare") == before
+
+
+def test_the_code_digest_follows_a_file_that_moves(copied):
+    folder, digest = copied
+    before = digest("pipeline.registry")
+    shutil.move(folder / "pipeline/registry.py", folder / "pipeline/registry2.py")
+    assert digest("pipeline.registry2") != before
+
+
+@pytest.mark.parametrize("method", names_in("pipeline.curricula"))
+def test_a_run_depends_on_all_of_its_own_curriculum_and_on_no_others(method):
+    closure = import_closure(["pipeline.train", *modules_in(f"pipeline.curricula.{method}")])
+    folders = {f.relative_to(ROOT / "pipeline/curricula").parts[0]: f for f in closure if "curricula" in f.parts}
+    assert set(folders) == {"__init__.py", method}
+    assert set((ROOT / "pipeline/curricula" / method).glob("**/*.py")) <= closure
 
 
 def test_a_finished_run_deletes_checkpoints_of_earlier_params_but_not_of_other_runs(tmp_path):

@@ -1,22 +1,26 @@
-"""Each curriculum against its closed form."""
+"""Each curriculum against its closed form, and what their registry accepts."""
 
 import json
 import sys
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import yaml
 
+from pipeline.arms.grouping import ArmSet
+from pipeline.arms.protocols import adaptive, load_state_of, state_of
+from pipeline.arms.signals import StepSignals
 from pipeline.common.errors import ParamsError
-from pipeline.common.params import checked
-from pipeline.curricula import adaptive, easy_to_hard, hard_to_easy, rl, traditional
+from pipeline.common.params import checked, settings
+from pipeline.curricula import build_curriculum, easy_to_hard, hard_to_easy, params_class, rl, traditional
 from pipeline.curricula import random as random_curriculum
-from pipeline.distillation.step import StepSignals
+from pipeline.curricula.rl.rewards import build_reward
 from pipeline.registry import find, names_in
-from pipeline.train import curriculum_module
-from pipeline.training.arms import ArmSet
+from tests.conftest import ROOT
 
+CURRICULA, REWARDS = names_in("pipeline.curricula"), names_in("pipeline.curricula.rl.rewards")
+SECTIONS = yaml.safe_load((ROOT / "params.yaml").read_text())["curricula"]
 LEVELS = ArmSet(tuple(f"level {n}" for n in range(1, 6)), (1, 2, 3, 4, 5), tuple(np.array([n]) for n in range(5)))
 RL = {
     "arms": "level",
@@ -25,12 +29,7 @@ RL = {
     "epsilon": 0.1,
     "standardize": False,
     "reward": "confidence_gap",
-    "rewards": {
-        "confidence_gap": {},
-        "knowledge_transfer": {},
-        "random_reward": {},
-        "multi_objective": {"weights": {"confidence_gap": 1.0, "knowledge_transfer": 2.0}},
-    },
+    "rewards": {name: {} for name in REWARDS} | SECTIONS["rl"]["rewards"],
 }
 
 
@@ -46,17 +45,21 @@ def build_rl(seed=0, **changes):
     return rl.build(checked({**RL, **changes}, rl.Params, "params.yaml: curricula.rl"), LEVELS, seed)
 
 
-def test_every_curriculum_has_the_registrys_form():
-    for name in names_in("pipeline.curricula"):
-        module = find("pipeline.curricula", name, "curriculum")
-        assert callable(module.build)
-        assert "arms" in module.Params.__dataclass_fields__
+@pytest.mark.parametrize("name", CURRICULA)
+def test_every_curriculum_gives_a_distribution_over_its_arms_all_through_a_run(name):
+    kind = params_class(name)
+    curriculum = build_curriculum(name, checked(SECTIONS[name], kind, name), LEVELS, 0)
+    for progress in np.linspace(0, 0.99, 12):
+        share_A = curriculum.probabilities(progress)
+        assert share_A.shape == (5,)
+        assert (share_A >= 0).all()
+        assert share_A.sum() == pytest.approx(1)
 
 
 def test_unknown_curriculum_is_named_with_those_there_are():
-    known = ", ".join(names_in("pipeline.curricula"))
+    known = ", ".join(CURRICULA)
     with pytest.raises(ParamsError, match=f"unknown curriculum 'no_such_curriculum'; pipeline/curricula has {known}"):
-        find("pipeline.curricula", "no_such_curriculum", "curriculum")
+        params_class("no_such_curriculum")
 
 
 def test_only_arms_in_the_batch_move_and_they_move_by_the_td_rule():
@@ -101,19 +104,55 @@ def test_standardised_rewards_have_mean_zero_and_deviation_one_over_the_run():
         assert seen[-1] == pytest.approx((raw[-1] - np.mean(raw)) / np.std(raw) if step else 0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("reward", names_in("pipeline.rewards"))
-def test_a_restored_rl_goes_on_exactly_as_the_first_would_have(reward):
-    first = build_rl(seed=5, reward=reward, standardize=True)
+def random_steps(count):
+    """Steps with signals of all sorts, the same at every call."""
     rng = np.random.default_rng(2)
-    steps = [signals(i, rng.integers(5, size=6), rng.uniform(0, 0.9, 6), rng.uniform(0, 2, 6)) for i in range(40)]
+    for i in range(count):
+        yield signals(i, rng.integers(5, size=6), rng.uniform(0, 0.9, 6), rng.uniform(0, 2, 6))
+
+
+def through_json(state):
+    return json.loads(json.dumps(state, allow_nan=False))
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_restored_reward_goes_on_exactly_as_the_first_would_have(name):
+    first, second = (build_reward(name, RL["rewards"], 5) for _ in range(2))
+    steps = list(random_steps(40))
+    given = [first(s) for s in steps[:17]]
+    load_state_of(second, through_json(state_of(first)))
+    for s in steps[17:]:
+        given.append(first(s))
+        assert second(s) == given[-1]
+    assert any(given)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_restored_rl_goes_on_exactly_as_the_first_would_have(reward):
+    first, second = (build_rl(seed=5, reward=reward, standardize=True) for _ in range(2))
+    steps = list(random_steps(40))
+    given = [first.update(s) for s in steps[:17]]
+    second.load_state(through_json(first.state()))
+    for s in steps[17:]:
+        given.append(first.update(s))
+        assert second.update(s) == given[-1]
+    assert first.q_values_A.tolist() == second.q_values_A.tolist()
+    assert any(given)
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_every_curriculum_that_learns_goes_on_from_its_state(name):
+    params = checked(SECTIONS[name], params_class(name), name)
+    first, second = (adaptive(build_curriculum(name, params, LEVELS, 5)) for _ in range(2))
+    if first is None:
+        return
+    steps = list(random_steps(40))
     for s in steps[:17]:
         first.update(s)
-    second = build_rl(seed=5, reward=reward, standardize=True)
-    second.load_state(json.loads(json.dumps(first.state())))
+    second.load_state(through_json(first.state()))
     for s in steps[17:]:
+        assert first.probabilities(0.5).tolist() == second.probabilities(0.5).tolist()
         assert first.update(s) == second.update(s)
-    assert first.q_values_A.tolist() == second.q_values_A.tolist()
-    assert first.q_values_A.any()
 
 
 def progression(module, width):
@@ -172,7 +211,7 @@ def test_a_learner_that_could_not_resume_is_refused():
     [
         ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
         ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
-        ({"reward": "applause"}, "unknown reward 'applause'; pipeline/rewards has confidence_gap"),
+        ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/curricula/rl/rewards has {', '.join(REWARDS)}"),
         ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
         ({"arms": "all"}, "curricula.rl.arms: input should be 'level', 'subject' or 'level_subject'"),
         ({"speed": 3}, "curricula.rl.speed: "),
@@ -187,29 +226,116 @@ def test_wrong_settings_end_in_one_sentence(change, sentence):
         build_rl(**change)
 
 
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """Writes files of a registry `pkg`, by their paths in it, and leaves nothing of it behind."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**files):
+        for path, text in {"__init__": "", **files}.items():
+            file = tmp_path / "pkg" / f"{path}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+
+    yield write
+    for name in [name for name in sys.modules if name.split(".")[0] == "pkg"]:
+        del sys.modules[name]
+
+
+def test_names_are_the_files_and_packages_without_an_underscore(registry):
+    registry(**{"b": "", "a/__init__": "", "a/helper": "", "_c": "", "_d/__init__": "", "no_package/e": ""})
+    assert names_in("pkg") == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("class Params: pass\n", "half.py lacks build; pkg/__init__.py says what it must define"),
-        ("", "half.py lacks Params and build; pkg/__init__.py"),
+        ("class Params: pass\n", "pkg/half lacks build; pkg/__init__.py says what it must define"),
+        ("", "pkg/half lacks Params and build; pkg/__init__.py"),
+        ("def build(): ...\n", "pkg/half lacks Params; pkg/__init__.py"),
     ],
 )
-def test_an_incomplete_file_in_a_registry_is_refused_by_name(tmp_path, monkeypatch, text, sentence):
-    (tmp_path / "pkg").mkdir()
-    (tmp_path / "pkg/__init__.py").touch()
-    (tmp_path / "pkg/half.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "pkg", raising=False)
-    monkeypatch.delitem(sys.modules, "pkg.half", raising=False)
+@pytest.mark.parametrize("path", ["half", "half/__init__"])
+def test_an_incomplete_file_in_a_registry_is_refused_by_name(registry, path, text, sentence):
+    registry(**{path: text})
     with pytest.raises(ParamsError, match=sentence):
-        find("pkg", "half", "thing")
+        find("pkg", "half", ["build"], "thing")
+
+
+IMPORTS = """
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.common.params import settings
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@settings
+class Inner:
+    size: int
+
+"""
+PLAIN = """
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    size: int
+
+"""
+BUILD = """
+
+def build(params): ...
+"""
+ACCEPTED = {
+    "the decorator": "@settings\nclass Params:\n    size: int",
+    "the decorator, without fields": "@settings\nclass Params:\n    'None.'",
+    "the decorator, all the way down": "@settings\nclass Params:\n    inner: Inner\n    more: dict[str, Inner | None]",
+    "as strict by hand": "@dataclass(frozen=True, config=STRICT)\nclass Params:\n    size: int",
+    "another's": "Params = Inner",
+}
+REFUSED = {
+    "a class": "class Params:\n    size: int",
+    "a dataclass": "@dataclasses.dataclass(frozen=True)\nclass Params:\n    size: int",
+    "pydantic's as it comes": "@dataclass(frozen=True)\nclass Params:\n    size: int",
+    "not frozen": "@dataclass(config=STRICT)\nclass Params:\n    size: int",
+    "not strict": "@dataclass(frozen=True, config=ConfigDict(extra='forbid'))\nclass Params:\n    size: int",
+    "with unknown keys": "@dataclass(frozen=True, config=ConfigDict(strict=True))\nclass Params:\n    size: int",
+    "a model": "class Params(BaseModel):\n    model_config = STRICT\n    size: int",
+    "a subclass without the decorator": "class Params(Inner):\n    weight: float",
+    "no class": "Params = 5",
+    "a dataclass inside": PLAIN + "@settings\nclass Params:\n    inner: Plain",
+    "a dataclass inside a list": PLAIN + "@settings\nclass Params:\n    inner: list[Plain] | None",
+    "a dataclass with limits": PLAIN + "@settings\nclass Params:\n    inner: Annotated[Plain, Field()]",
+    "a dataclass two classes down": PLAIN
+    + "@settings\nclass Middle:\n    inner: Plain\n\n\n@settings\nclass Params:\n    middle: dict[str, Middle]",
+}
+
+
+@pytest.mark.parametrize("params", ACCEPTED.values(), ids=ACCEPTED)
+def test_strict_params_are_accepted(registry, params):
+    registry(thing=IMPORTS + params + BUILD)
+    assert find("pkg", "thing", ["build"], "thing").Params
+
+
+@pytest.mark.parametrize("params", REFUSED.values(), ids=REFUSED)
+def test_params_that_would_accept_anything_are_refused(registry, params):
+    registry(thing=IMPORTS + params + BUILD)
+    with pytest.raises(
+        ParamsError, match=r"^pkg/thing: Params would accept .* decorate it with @settings from pipeline"
+    ):
+        find("pkg", "thing", ["build"], "thing")
 
 
 def test_a_curriculum_without_arms_is_refused(monkeypatch):
-    @dataclass
+    @settings
     class Params:
         width: float
 
     monkeypatch.setattr(random_curriculum, "Params", Params)
-    with pytest.raises(ParamsError, match=r"pipeline/curricula/random.py: Params lacks the field arms"):
-        curriculum_module("random")
+    with pytest.raises(ParamsError, match=r"pipeline/curricula/random: Params lacks the field arms"):
+        params_class("random")

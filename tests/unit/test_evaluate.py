@@ -1,40 +1,228 @@
-"""The numbers of an evaluation against closed forms."""
+"""An evaluation: the numbers of each problem and the metrics made of them, against their definitions."""
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline.evaluate import accuracies, expected_calibration_error
+from pipeline.analysis.metrics import METRICS, decimals, expected_calibration_error, measure, over_seeds, percent, whole
+from pipeline.capture.capture import capture_batch
+from pipeline.common.errors import ResultsError
+from pipeline.common.paths import PREDICTIONS
+from pipeline.evaluation import fidelity as fidelity_module
+from pipeline.evaluation.answers import graded
+from pipeline.evaluation.fidelity import Fidelity, calibration_gaps, measure_fidelity
+from pipeline.logit_store.schemes import TopK
+from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.problems.grading import Grader
+from pipeline.problems.record import Problem
+from pipeline.results.files import write_rows
+from pipeline.results.rows import Prediction
+
+ROW = Prediction(
+    id="p",
+    level=1,
+    subject="Algebra",
+    output="\\boxed{1}",
+    answer="1",
+    correct=True,
+    teacher_correct=True,
+    agrees=True,
+    timed_out=False,
+    tokens=4,
+    kl=2.0,
+    top1_matches=3,
+    calibration_gaps=[0.0, 0.0],
+)
+
+
+def calibration_error(confidence_N, hit_N, bins):
+    """Of one problem with these tokens."""
+    gaps = calibration_gaps(np.array(confidence_N), np.array(hit_N), bins)
+    return expected_calibration_error([replace(ROW, tokens=len(hit_N), calibration_gaps=gaps.tolist())])
 
 
 def test_calibration_error_of_a_perfectly_calibrated_model_is_zero():
-    confidence = np.repeat([0.25, 0.75], 4)
-    hit = np.array([1, 0, 0, 0, 1, 1, 1, 0])
-    assert expected_calibration_error(confidence, hit, 15) == pytest.approx(0)
+    assert calibration_error(np.repeat([0.25, 0.75], 4), [1, 0, 0, 0, 1, 1, 1, 0], 15) == pytest.approx(0)
 
 
 def test_calibration_error_weighs_bins_by_their_size():
     # three tokens at 0.9 of which one hits, one token at 0.3 that hits: (|1 - 2.7| + |1 - 0.3|) / 4
-    confidence = np.array([0.9, 0.9, 0.9, 0.3])
-    assert expected_calibration_error(confidence, np.array([1, 0, 0, 1]), 10) == pytest.approx((1.7 + 0.7) / 4)
+    assert calibration_error([0.9, 0.9, 0.9, 0.3], [1, 0, 0, 1], 10) == pytest.approx((1.7 + 0.7) / 4)
 
 
 def test_certainty_falls_into_the_last_bin():
-    assert expected_calibration_error(np.array([1.0, 1.0]), np.array([1, 0]), 5) == pytest.approx(0.5)
+    assert calibration_gaps(np.array([1.0, 1.0]), np.array([1, 0]), 5).tolist() == [0, 0, 0, 0, -1]
+    assert calibration_error([1.0, 1.0], [1, 0], 5) == pytest.approx(0.5)
 
 
-def test_accuracies_by_level_and_subject_are_shares_of_their_own_problems():
+def test_gaps_of_a_bin_are_its_hits_minus_its_confidence():
+    gaps = calibration_gaps(np.array([0.1, 0.6, 0.7, 0.2]), np.array([True, False, True, False]), 4)
+    assert gaps == pytest.approx([0.9 - 0.2, 0, 1 - 1.3, 0])
+    assert calibration_gaps(np.empty(0), np.empty(0), 3).tolist() == [0, 0, 0]
+
+
+def guo_equation_3(confidence_N, hit_N, bins):
+    """The sum over bins of their share of tokens times |accuracy - mean confidence|."""
+    error = 0.0
+    for b in range(bins):
+        inside = [i for i, c in enumerate(confidence_N) if math.floor(c * bins) == b or (c == 1 and b == bins - 1)]
+        if inside:
+            accuracy, confidence = np.mean(hit_N[inside]), np.mean(confidence_N[inside])
+            error += len(inside) / len(hit_N) * abs(accuracy - confidence)
+    return error
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    problems=st.lists(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=12), min_size=1, max_size=6).filter(
+        any
+    ),
+    bins=st.integers(1, 20),
+)
+def test_calibration_error_is_that_of_all_tokens_together(problems, bins):
+    columns = [np.array(tokens, dtype=float).reshape(-1, 2).T for tokens in problems]
     rows = [
-        {"level": level, "subject": subject, "correct": correct, "agrees": agrees, "timed_out": False}
-        for level, subject, correct, agrees in [
-            (1, "Algebra", True, True),
-            (1, "Geometry", False, True),
-            (5, "Algebra", False, False),
-            (1, "Algebra", True, True),
-        ]
+        replace(ROW, tokens=len(hit_N), calibration_gaps=calibration_gaps(confidence_N, hit_N, bins).tolist())
+        for confidence_N, hit_N in columns
     ]
-    found = accuracies(rows)
-    assert found["accuracy"] == 0.5
-    assert found["accuracy_by_level"] == {"1": pytest.approx(2 / 3), "5": 0}
-    assert found["accuracy_by_subject"] == {"Algebra": pytest.approx(2 / 3), "Geometry": 0}
-    assert found["agreement"] == 0.75
-    assert (found["problems"], found["grading_timeouts"]) == (4, 0)
+    assert expected_calibration_error(rows) == pytest.approx(guo_equation_3(*np.concatenate(columns, 1), bins))
+
+
+def test_metrics_are_shares_of_problems_and_means_over_tokens():
+    rows = [
+        replace(ROW, tokens=2, kl=3.0, top1_matches=2, calibration_gaps=[0.5, -1.0]),
+        replace(ROW, correct=False, tokens=6, kl=1.0, top1_matches=0, calibration_gaps=[0.5, 0.5]),
+        replace(ROW, correct=False, agrees=False, timed_out=True, tokens=0, kl=0.0, top1_matches=0),  # too long
+    ]
+    expected = {
+        "accuracy": 1 / 3,
+        "agreement": 2 / 3,
+        "top1_agreement": 2 / 8,
+        "kl_per_token": 4 / 8,
+        "calibration_error": (1.0 + 0.5) / 8,
+        "grading_timeouts": 1,
+    }
+    found = measure(rows)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert list(found) == [metric.name for metric in METRICS]
+
+
+def test_seeds_are_averaged_and_their_timeouts_added_up():
+    found = over_seeds([{metric.name: value for metric in METRICS} for value in (1.0, 2.0, 6.0)])
+    assert list(found) == [metric.name for metric in METRICS]
+    assert (found["accuracy"], found["kl_per_token"], found["grading_timeouts"]) == (3.0, 3.0, 9.0)
+
+
+def test_numbers_are_shown_without_a_minus_before_zero():
+    assert [percent(0.6131), decimals(0.12344), decimals(-0.00004), whole(1234.0)] == [
+        *("61.3%", "0.1234", "0.0000", "1,234")
+    ]
+
+
+PROBLEMS = [
+    Problem("short", "Compute $1+1$.", "It is $\\boxed{2}$", 1, "Algebra", "2"),
+    Problem("too long", "x" * 80, "$\\boxed{3}$", 1, "Algebra", "3"),
+    Problem("cut", "Compute $3+4$.", "so " * 30 + "$\\boxed{7}$", 2, "Algebra", "7"),
+    Problem("last", "Solve $x+3=5$ for $x$ now.", "$\\boxed{2}$", 3, "Algebra", "2"),
+]
+BINS = 7
+
+
+@pytest.fixture
+def case(tiny_model, encoder, tmp_path):
+    """A model, an encoder and a store of another model's logits on PROBLEMS."""
+    asked = encoder(max_tokens=64)
+    encoded = asked.encode_all(PROBLEMS).encoded
+    rows = capture_batch(tiny_model(seed=1, layers=2).eval(), encoded, TopK(5), [1.0], 102)
+    write_shard(tmp_path / "work/shard-00000", rows)
+    identity = {"scheme": "top_k", "temperatures": [1.0]}
+    finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], identity, "test", [])
+    model = tiny_model(seed=2)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(30)  # so that confidences spread over the bins
+    return model.eval(), asked, LogitStore(tmp_path / "store", {})
+
+
+def by_definition(model, example, store):
+    """Of one problem alone, in float64: KL over the teacher's top k and the rest, and the most likely tokens."""
+    ids = torch.from_numpy(np.concatenate([example.prompt_ids, example.completion_ids]))[None].long()
+    with torch.no_grad():
+        logits_NV = model(input_ids=ids).logits[0, len(example.prompt_ids) - 1 : -1].double()
+    q_NV = logits_NV.softmax(1)
+    teacher = store.targets([example], 1.0)
+    p_NO = torch.cat([teacher.log_probs_NK, teacher.log_tail_N[:, None]], 1).double().exp()
+    q_NK = q_NV.gather(1, teacher.token_ids_NK)
+    q_NO = torch.cat([q_NK, 1 - q_NK.sum(1, keepdim=True)], 1)
+    confidence_N, token_N = q_NV.max(1)
+    gaps = [0.0] * BINS
+    for confidence, token, reference in zip(confidence_N.tolist(), token_N.tolist(), ids[0, -len(q_NV) :], strict=True):
+        gaps[min(BINS - 1, int(confidence * BINS))] += (token == int(reference)) - confidence
+    return Fidelity(
+        len(q_NV),
+        pytest.approx((p_NO * (p_NO / q_NO).log()).sum().item(), rel=1e-4),
+        int((token_N == teacher.token_ids_NK[:, 0]).sum()),
+        pytest.approx(gaps, abs=1e-4),
+    )
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 70, 4096])
+def test_fidelity_is_that_of_each_problem_alone_in_the_order_given(case, monkeypatch, tokens_at_once):
+    model, asked, store = case
+    monkeypatch.setattr(fidelity_module, "FIDELITY_TOKENS", tokens_at_once)
+    found = dict(zip([p.id for p in PROBLEMS], measure_fidelity(model, asked, PROBLEMS, store, BINS), strict=True))
+    assert found.pop("too long") == Fidelity(0, 0.0, 0, [0.0] * BINS)
+    examples = asked.encode_all(PROBLEMS).encoded
+    assert found == {e.id: by_definition(model, e, store) for e in examples}
+    assert all(f.kl > 0.1 for f in found.values())
+    assert len({bin_ for f in found.values() for bin_, gap in enumerate(f.calibration_gaps) if gap}) > 2
+
+
+def test_a_model_has_no_divergence_from_itself(case, tiny_model):
+    _, asked, store = case
+    found = measure_fidelity(tiny_model(seed=1, layers=2).eval(), asked, PROBLEMS, store, BINS)
+    assert sum(f.top1_matches for f in found) == sum(f.tokens for f in found) > 0
+    assert [f.kl for f in found] == pytest.approx([0] * 4, abs=1e-3)  # logits are kept in 16 bits
+
+
+OUTPUTS = ["\\boxed{2}", "\\boxed{9}", "none", "\\boxed{5}"]
+SEEN = [Fidelity(i, i / 2, i, [float(i)]) for i in range(4)]
+
+
+@pytest.fixture
+def grader(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Grader(seconds=20.0, workers=1) as grader:
+        yield grader
+
+
+def test_the_teacher_agrees_with_itself_wherever_it_answers(grader):
+    rows = graded("teacher", PROBLEMS, OUTPUTS, SEEN, grader)
+    assert [r.correct for r in rows] == [True, False, False, False]
+    assert [r.teacher_correct for r in rows] == [True, False, False, False]
+    assert [r.agrees for r in rows] == [True, True, False, True]
+    assert [(r.id, r.level, r.subject, r.output) for r in rows] == [
+        (p.id, p.level, p.subject, output) for p, output in zip(PROBLEMS, OUTPUTS, strict=True)
+    ]
+    assert [Fidelity(r.tokens, r.kl, r.top1_matches, r.calibration_gaps) for r in rows] == SEEN
+
+
+def test_a_student_agrees_where_it_gives_the_teachers_answer_right_or_wrong(grader):
+    write_rows(PREDICTIONS / "teacher.jsonl", graded("teacher", PROBLEMS, OUTPUTS, SEEN, grader))
+    rows = graded("rl-0", PROBLEMS, ["\\boxed{2.0}", "\\boxed{9}", "\\boxed{7}", "\\boxed{2}"], SEEN, grader)
+    assert [r.answer for r in rows] == ["2.0", "9", "7", "2"]
+    assert [r.correct for r in rows] == [True, False, True, True]
+    assert [r.teacher_correct for r in rows] == [True, False, False, False]
+    assert [r.agrees for r in rows] == [True, True, False, False]
+
+
+def test_a_student_needs_the_teachers_answers_to_the_same_problems(grader):
+    with pytest.raises(ResultsError, match=r"teacher.jsonl is missing; run `dvc repro evaluate_teacher` first"):
+        graded("rl-0", PROBLEMS, OUTPUTS, SEEN, grader)
+    write_rows(PREDICTIONS / "teacher.jsonl", graded("teacher", PROBLEMS[::-1], OUTPUTS, SEEN, grader))
+    with pytest.raises(ResultsError, match=r"teacher.jsonl is for other problems than data/prepared/test.jsonl"):
+        graded("rl-0", PROBLEMS, OUTPUTS, SEEN, grader)

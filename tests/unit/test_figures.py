@@ -1,23 +1,26 @@
+"""The pictures: drawn from the results alone, the same every time."""
+
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
-from report_inputs import ARMS, REPORT, arm_log, learning_curve, write_inputs
+from report_inputs import ARMS, REPORT, arm_log, write_inputs
 
 from pipeline.analysis.charts import group_of, grouped, probabilities, spread
-from pipeline.analysis.figures import (
+from pipeline.analysis.comparison_picture import (
     STYLES,
     comprehensive_comparison,
     curriculum_to_show,
     mean_probabilities,
     method_styles,
 )
-from pipeline.analysis.results import read_results
+from pipeline.analysis.reading import read_results
+from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.summary import summarise
-from pipeline.training.run_picture import draw_run
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +69,32 @@ def test_the_picture_depends_on_the_results():
     assert compare({"rl": 0.5, "traditional": 0.4}, [0]) != compare({"rl": 0.7, "traditional": 0.4}, [0])
 
 
+def only_run(seed, arms):
+    """A run whose method has arms of this kind."""
+    write_inputs({"rl": 0.5}, [seed], {"rl": arms})
+    return read_results(["rl"], [seed]).runs["rl"][0]
+
+
 @pytest.mark.parametrize("kind", ARMS)
-def test_a_run_is_drawn_whatever_its_arms(kind):
-    for name in ("first.png", "again.png"):
-        draw_run(learning_curve(0.5, 0), arm_log("rl", 0, ARMS[kind]), "rl-0", Path(name))
-    assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
-    assert pixels(Path("first.png").read_bytes()).shape[1] == 1500
-    assert not list(Path().glob(".*.tmp"))
+def test_a_run_is_drawn_the_same_every_time_whatever_its_arms(kind):
+    png = run_picture(only_run(0, kind))
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert run_picture(only_run(0, kind)) == png
+    assert b"Software" not in png
+    image_HWC = pixels(png)
+    assert image_HWC.shape[1] == 1500
+    assert np.ptp(image_HWC[..., :3]) > 0.9
+
+
+def test_a_runs_picture_depends_on_its_curve_its_arms_and_its_name():
+    run = only_run(0, "level")
+    others = [
+        replace(run, record=replace(run.record, seed=1)),
+        replace(run, learning_curve=run.learning_curve.assign(validation_accuracy=0.5)),
+        replace(run, learning_curve=run.learning_curve.assign(loss=0.5)),
+        replace(run, arm_log=run.arm_log.assign(probability=0.2)),
+    ]
+    assert len({run_picture(r) for r in [run, *others]}) == 5
 
 
 def test_methods_keep_their_colours_and_new_ones_get_others():
@@ -115,6 +137,14 @@ def test_grouped_probabilities_add_up():
 def test_the_curriculum_shown_is_rl_or_another_with_several_arms(arms, shown):
     write_inputs(dict.fromkeys(arms, 0.4), [0], arms)
     assert curriculum_to_show(read_results(list(arms), [0])) == shown
+
+
+def test_a_curriculum_that_learns_is_shown_before_one_that_does_not():
+    write_inputs({"a": 0.4, "mine": 0.4, "rl": 0.4}, [0], {"rl": "all"})
+    results = read_results(["a", "mine", "rl"], [0])
+    assert curriculum_to_show(results) == "a"
+    results.runs["mine"][0].arm_log["q_value"] = 0.5
+    assert curriculum_to_show(results) == "mine"
 
 
 def test_draws_are_averaged_over_seeds_and_placed_by_examples():

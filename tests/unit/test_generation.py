@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from pipeline.common.errors import ModelError
-from pipeline.common.params import GenerationParams
 from pipeline.language_models import generation
 from pipeline.language_models.generation import ENDED_SHARE, Sampling, generate_answers
-from pipeline.sources.mini_math import LEVELS, TASKS, generate_distinct
+from pipeline.language_models.settings import GenerationParams
+from pipeline.mini.problems import LEVELS, TASKS, generate_distinct
 from tests.conftest import ROOT
 
 

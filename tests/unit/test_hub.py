@@ -1,15 +1,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.common.errors import DataError
-from pipeline.common.params import HubSource
-from pipeline.sources.hub import read_hub
+from pipeline.common.errors import DataError, ParamsError
+from pipeline.preparation.settings import DataParams
+from pipeline.sources.hub import Params, read
 
-SOURCE = HubSource("someone/problems", "v1")
+SOURCE = Params("someone/problems", "v1")
+ALL = DataParams(source="hub", train_size=None, validation_size=1, test_size=None, seed=0)
 
 
 def row(text):
@@ -38,15 +40,25 @@ def hub(monkeypatch):
     return SimpleNamespace(contents=contents, calls=calls, module=stand_in)
 
 
+def from_train(splits):
+    """Id and text of every problem that came out of the dataset's train split, in the order of their ids."""
+    return sorted((p.id, p.problem) for p in [*splits["train"], *splits["validation"]])
+
+
 def test_all_configs_are_concatenated_at_the_revision(hub):
-    train, test = read_hub(SOURCE)
-    assert [(p.id, p.problem) for p in train.problems] == [
+    prepared = read(SOURCE, ALL)
+    assert from_train(prepared.splits) == [
         ("train/algebra/0.json", "a0"),
         ("train/algebra/1.json", "a1"),
         ("train/geometry/0.json", "g0"),
     ]
-    assert [p.problem for p in test.problems] == ["t0", "t1"]
-    assert train.dropped["also_in_test"] == 1
+    assert len(prepared.splits["validation"]) == 1
+    assert [(p.id, p.problem) for p in prepared.splits["test"]] == [
+        ("test/algebra/0.json", "t0"),
+        ("test/geometry/0.json", "t1"),
+    ]
+    assert prepared.dropped["train"]["also_in_test"] == 1
+    assert prepared.dropped["test"]["also_in_test"] == 0
     assert hub.calls == [
         ("someone/problems", {"revision": "v1"}),
         ("someone/problems", "algebra", {"revision": "v1"}),
@@ -54,22 +66,29 @@ def test_all_configs_are_concatenated_at_the_revision(hub):
     ]
 
 
-def test_a_dataset_without_test_split_says_so_and_one_without_train_is_an_error(hub):
+def test_without_a_test_split_test_problems_are_held_out_of_train(hub):
     for splits in hub.contents.values():
         del splits["test"]
-    train, test = read_hub(SOURCE)
-    assert test is None
-    assert len(train.problems) == 4
+    with pytest.raises(ParamsError, match=r"data.test_size is null and the source has no test split"):
+        read(SOURCE, ALL)
+    prepared = read(SOURCE, replace(ALL, test_size=2))
+    assert [len(prepared.splits[split]) for split in ("train", "validation", "test")] == [1, 1, 2]
+    everything = sorted([*from_train(prepared.splits), *((p.id, p.problem) for p in prepared.splits["test"])])
+    assert [text for _, text in everything] == ["a0", "a1", "g0", "t0"]
+    assert set(prepared.dropped) == {"train"}
+
+
+def test_a_dataset_without_train_split_is_an_error(hub):
     for splits in hub.contents.values():
         del splits["train"]
     with pytest.raises(DataError, match="someone/problems on the hub has no train split"):
-        read_hub(SOURCE)
+        read(SOURCE, ALL)
 
 
 def test_a_malformed_row_is_named(hub):
     del hub.contents["geometry"]["train"][1]["level"]
     with pytest.raises(DataError, match="someone/problems, config geometry, split train, row 1: field 'level' is miss"):
-        read_hub(SOURCE)
+        read(SOURCE, ALL)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +101,7 @@ def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
 
     hub.module.load_dataset = fail
     with pytest.raises(DataError) as caught:
-        read_hub(SOURCE)
+        read(SOURCE, ALL)
     message = str(caught.value)
     assert message.startswith("dataset someone/problems (revision v1) cannot be loaded from the hub (")
     assert "data.source=path" in message
@@ -92,7 +111,8 @@ def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
 def test_the_real_library_offline_ends_in_the_same_sentence(tmp_path):
     script = (
         "from pipeline.sources.hub import *\n"
-        "try: read_hub(HubSource('EleutherAI/hendrycks_math', 'main'))\n"
+        "data = DataParams('hub', None, 1, None, 0)\n"
+        "try: read(Params('EleutherAI/hendrycks_math', 'main'), data)\n"
         "except DataError as error: print(error)"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_DATASETS_CACHE": str(tmp_path)}

@@ -7,9 +7,10 @@ from transformers import AutoTokenizer, GenerationConfig
 from pipeline.common.errors import ModelError
 from pipeline.language_models.loading import (
     keep_layers,
+    load_encoder,
     load_model,
+    model_commit,
     model_identity,
-    require_same_vocabulary,
     save_student,
     tokenizer_digest,
     vocabulary_size,
@@ -61,7 +62,7 @@ def test_decoding_settings_a_model_ships_with_do_not_reach_greedy_answers(tiny_m
 def test_a_student_without_a_config_is_refused(tokenizer, tmp_path, models):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"a model folder with a config\.json"):
-        require_same_vocabulary(models(student=str(tmp_path), teacher=str(ROOT / "models/mini/teacher")))
+        load_encoder(models(student=str(tmp_path), teacher=str(ROOT / "models/mini/teacher")))
 
 
 def test_a_local_models_identity_follows_its_weights(tiny_model, tmp_path, models):
@@ -69,10 +70,11 @@ def test_a_local_models_identity_follows_its_weights(tiny_model, tmp_path, model
     first = model_identity(models(teacher=str(tmp_path)), "teacher")
     tiny_model(seed=2).save_pretrained(tmp_path)
     assert model_identity(models(teacher=str(tmp_path)), "teacher") != first
+    assert model_commit(models(teacher=str(tmp_path)), "teacher") is None
 
 
 def test_a_tokenizers_digest_follows_its_rules_and_its_chat_template(tokenizer):
-    from pipeline.mini_models import build_tokenizer
+    from pipeline.mini.models import build_tokenizer
 
     other = build_tokenizer()
     assert tokenizer_digest(other) == tokenizer_digest(tokenizer)
@@ -95,13 +97,15 @@ def test_embeddings_padded_to_different_sizes_share_the_smaller_one(tiny_model, 
     for teacher, student in ((small, large), (large, small)):
         pair = models(teacher=teacher, student=student)
         assert vocabulary_size(pair) == 104
-        assert len(require_same_vocabulary(pair)) == 102
+        shared = load_encoder(pair)
+        assert len(shared.tokenizer) == 102
+        assert shared.models == pair
 
 
 def test_a_vocabulary_that_an_output_layer_does_not_cover_is_refused(tiny_model, tokenizer, tmp_path, models):
     folder = with_rows(tiny_model, tokenizer, tmp_path / "short", 101)
     with pytest.raises(ModelError, match=r"token 101 of the shared vocabulary has no output logit: .* have 101 in com"):
-        require_same_vocabulary(models(student=folder))
+        load_encoder(models(student=folder))
 
 
 def test_a_model_that_does_more_to_its_logits_is_refused(tokenizer, tmp_path, models):
@@ -141,8 +145,42 @@ def test_a_hub_models_commit_is_part_of_its_identity(monkeypatch, models):
         "files": None,
     }
     pinned = models(teacher="org/big", teacher_revision="abc")
-    assert model_identity(pinned, "teacher")["commit"] == "abc"
-    assert seen == [("org/big", None), ("org/big", "abc")]
+    assert model_identity(pinned, "teacher")["commit"] == model_commit(pinned, "teacher") == "abc"
+    assert seen == [("org/big", None), ("org/big", "abc"), ("org/big", "abc")]
+
+
+def test_a_hub_that_names_no_commit_is_refused_with_a_remedy(monkeypatch, models):
+    from types import SimpleNamespace
+
+    from pipeline.language_models import loading
+
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: SimpleNamespace())
+    with pytest.raises(ModelError, match=r"names no commit for the teacher 'org/big'; set models.teacher_revision"):
+        model_commit(models(teacher="org/big"), "teacher")
+
+
+def test_results_are_stamped_with_the_installed_versions_and_both_models_commits(monkeypatch, models):
+    from importlib.metadata import version
+    from types import SimpleNamespace
+
+    from pipeline.language_models import loading
+    from pipeline.language_models.provenance import provenance_of
+
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: SimpleNamespace(_commit_hash="c0ffee"))
+    found = provenance_of(models(teacher="org/big", student=str(ROOT / "models/mini/student")))
+    assert found.commits == {"teacher": "c0ffee", "student": None}
+    assert {"torch", "transformers"} <= set(found.versions)
+    assert found.versions == {name: version(name) for name in found.versions}
+
+
+def test_teacher_and_student_must_share_their_vocabulary(tiny_model, tmp_path, models):
+    from pipeline.mini.models import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["more"])
+    folder = with_rows(tiny_model, tokenizer, tmp_path, 103)
+    with pytest.raises(ModelError, match=r"\(102 tokens\) and student .* \(103 tokens\) have different vocabularies"):
+        load_encoder(models(teacher=str(ROOT / "models/mini/teacher"), student=folder))
 
 
 def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_completions(
@@ -159,7 +197,7 @@ def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_
 
 
 def test_a_saved_students_tokenizer_is_the_same_and_everyone_may_read_the_folder(tiny_model, tmp_path):
-    from pipeline.mini_models import build_tokenizer
+    from pipeline.mini.models import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

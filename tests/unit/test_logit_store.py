@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from pipeline.common.errors import TeacherLogitsError
-from pipeline.distillation.logit_store import (
-    CapturedProblem,
-    LogitStore,
-    finish_store,
-    write_shard,
-)
-from pipeline.distillation.schemes import top_k_rows
-from pipeline.language_models.prompts import EncodedProblem
+from pipeline.language_models.prompts import EncodedProblem, Encoder
+from pipeline.logit_store.schemes import top_k_rows
+from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, store_identity, write_shard
+from pipeline.mini.models import build_tokenizer
+from tests.conftest import ROOT
 
 IDENTITY = {"teacher": "big", "tokenizer": "t0", "scheme": "top_k", "temperatures": [1.0, 3.0]}
 
@@ -108,6 +105,28 @@ def _truncate(path):
 def test_another_identity_is_refused_by_name(folder):
     with pytest.raises(TeacherLogitsError, match="captured with tokenizer = 't0', but this run needs 't1'"):
         LogitStore(folder, {"teacher": "big", "tokenizer": "t1"})
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "Q: {problem}\n"}, {"chat_template": True}, {"max_tokens": 99}, {"dtype": "bfloat16"}]
+)
+def test_another_way_to_ask_is_another_identity(monkeypatch, encoder, change):
+    monkeypatch.chdir(ROOT)
+    expected = store_identity(encoder())
+    assert expected == store_identity(encoder(device="cuda", threads=7, student_layers=1))
+    assert store_identity(encoder(**change)) == expected | change
+
+
+def test_another_teacher_or_tokenizer_is_another_identity(monkeypatch, tiny_model, encoder, tmp_path):
+    monkeypatch.chdir(ROOT)
+    expected = store_identity(encoder())
+    tiny_model().save_pretrained(tmp_path)
+    other = store_identity(encoder(teacher=str(tmp_path)))
+    assert {key for key in expected if other[key] != expected[key]} == {"teacher"}
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["more"])
+    other = store_identity(Encoder(tokenizer, encoder().models))
+    assert {key for key in expected if other[key] != expected[key]} == {"tokenizer"}
 
 
 def test_a_problem_it_does_not_hold_is_refused(folder):

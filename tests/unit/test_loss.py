@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.distillation import loss as loss_module
-from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss, divergence_and_slope
-from pipeline.distillation.schemes import TopK
+from pipeline.distillation.loss import LossSettings, distillation_loss, divergence_and_slope
+from pipeline.logit_store.schemes import TopK
+from pipeline.logit_store.targets import TeacherTargets
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 

@@ -5,9 +5,9 @@ from statistics import mean
 
 import pytest
 
+from pipeline.mini.problems import LEVELS, TASKS, generate, generate_distinct, pool_of
+from pipeline.preparation.records import SUBJECTS
 from pipeline.problems.boxed import last_boxed
-from pipeline.sources.mini_math import LEVELS, TASKS, generate, generate_distinct, pool_of
-from pipeline.sources.reading import SUBJECTS
 
 CELLS = [(subject, level) for subject in TASKS for level in LEVELS]
 

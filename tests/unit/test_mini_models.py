@@ -7,10 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.common.errors import DataError
-from pipeline.language_models.prompts import encode
-from pipeline.mini_models import MiniShape, build_model
+from pipeline.mini.models import MiniShape, build_model
+from pipeline.mini.problems import LEVELS, TASKS, generate
 from pipeline.problems.record import Problem
-from pipeline.sources.mini_math import LEVELS, TASKS, generate
 
 
 def test_a_character_is_a_token_and_a_latex_command_is_one(tokenizer):
@@ -64,6 +63,6 @@ def test_auto_classes_load_the_same_tokenizer_and_model_from_the_folder(tokenize
 @pytest.mark.parametrize(
     ("problem", "solution", "lost"), [("2 ÷ 3", "$\\boxed{6}$", "'÷'"), ("2 * 3", "é\\boxed{6}", "'é'")]
 )
-def test_characters_without_a_token_are_refused_by_name(tokenizer, models, problem, solution, lost):
+def test_characters_without_a_token_are_refused_by_name(encoder, problem, solution, lost):
     with pytest.raises(DataError, match=f"problem 'p1' has characters this tokenizer cannot write .{lost}"):
-        encode(Problem("p1", problem, solution, 1, "Algebra", "6"), tokenizer, models())
+        encoder().encode(Problem("p1", problem, solution, 1, "Algebra", "6"))

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from pipeline.analysis.settings import ReportParams
 from pipeline.common.errors import ParamsError
 from pipeline.common.files import digest_of, read_jsonl, replacing_file, replacing_folder, write_json, write_jsonl
-from pipeline.common.params import ParamsFile, ReportParams
+from pipeline.common.params import ParamsFile
 from pipeline.common.seeding import derive, numpy_rng, python_rng
 from tests.conftest import ROOT
 

@@ -72,7 +72,7 @@ def metrics():
 def test_mini_math_is_prepared_and_counted(workplace):
     prepare.main()
     assert files() == OUTPUTS
-    data = prepare.read_params(ParamsFile()).data
+    data = prepare.read_params(ParamsFile()).source.data
     found = metrics()
     assert (found["scale"], found["source"]) == ("mini", "mini_math")
     assert {s: found["splits"][s]["problems"] for s in SPLITS} == {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pipeline import pretrain
-from pipeline.checkpoint import Checkpoint
-from pipeline.common.params import MiniModelParams
-from pipeline.sources.mini_math import pool_of
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.mini import pretraining
+from pipeline.mini.problems import pool_of
+from pipeline.mini.settings import MiniModelParams
 
 TINY = MiniModelParams(
     hidden_size=16,
@@ -26,7 +26,7 @@ def weights(model):
 
 
 def test_a_killed_pretraining_goes_on_exactly(tmp_path, tokenizer, monkeypatch):
-    whole = pretrain.train("teacher", TINY, 0, tokenizer, Checkpoint("whole", {}, tmp_path))
+    whole = pretraining.train("teacher", TINY, 0, tokenizer, Checkpoint("whole", {}, tmp_path))
 
     class Killed(Exception):
         pass
@@ -37,31 +37,31 @@ def test_a_killed_pretraining_goes_on_exactly(tmp_path, tokenizer, monkeypatch):
         dies.calls += 1
         return original(*args)
 
-    dies.calls, original = 0, pretrain.accumulate_gradients
-    monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 3)
-    monkeypatch.setattr(pretrain, "accumulate_gradients", dies)
+    dies.calls, original = 0, pretraining.accumulate_gradients
+    monkeypatch.setattr(pretraining, "CHECKPOINT_STEPS", 3)
+    monkeypatch.setattr(pretraining, "accumulate_gradients", dies)
     checkpoint = Checkpoint("killed", {}, tmp_path)
     with pytest.raises(Killed):
-        pretrain.train("teacher", TINY, 0, tokenizer, checkpoint)
-    monkeypatch.setattr(pretrain, "accumulate_gradients", original)
-    resumed = pretrain.train("teacher", TINY, 0, tokenizer, checkpoint)
+        pretraining.train("teacher", TINY, 0, tokenizer, checkpoint)
+    monkeypatch.setattr(pretraining, "accumulate_gradients", original)
+    resumed = pretraining.train("teacher", TINY, 0, tokenizer, checkpoint)
     assert torch.equal(weights(whole), weights(resumed))
 
 
 def test_the_gradient_is_the_mean_over_tokens_whatever_the_chunks(tokenizer, tiny_model, monkeypatch):
-    examples = pretrain.draw_examples(TINY, 0, "student", 0, tokenizer)
+    examples = pretraining.draw_examples(TINY, 0, "student", 0, tokenizer)
     model = tiny_model()
-    whole = pretrain.accumulate_gradients(model, examples, tokenizer.pad_token_id)
+    whole = pretraining.accumulate_gradients(model, examples, tokenizer.pad_token_id)
     expected = torch.cat([p.grad.flatten().clone() for p in model.parameters()])
     model.zero_grad()
-    monkeypatch.setattr(pretrain, "CHUNK", 3)
-    assert pretrain.accumulate_gradients(model, examples, tokenizer.pad_token_id) == pytest.approx(whole, rel=1e-5)
+    monkeypatch.setattr(pretraining, "CHUNK", 3)
+    assert pretraining.accumulate_gradients(model, examples, tokenizer.pad_token_id) == pytest.approx(whole, rel=1e-5)
     found = torch.cat([p.grad.flatten() for p in model.parameters()])
     assert (found - expected).norm() / expected.norm() < 1e-5
 
 
 def test_statements_are_withheld_by_share_and_problems_come_from_the_pretraining_pool(tokenizer):
-    examples = [e for step in range(20) for e in pretrain.draw_examples(TINY, 0, "student", step, tokenizer)]
+    examples = [e for step in range(20) for e in pretraining.draw_examples(TINY, 0, "student", step, tokenizer)]
     shown = [tokenizer.decode(prompt).removesuffix("\n") for prompt, _ in examples if prompt]
     assert 0.4 < len(shown) / len(examples) < 0.6
     assert {pool_of(problem) for problem in shown} == {"pretraining"}
@@ -69,7 +69,7 @@ def test_statements_are_withheld_by_share_and_problems_come_from_the_pretraining
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero():
-    assert pretrain.learning_rate_factor(0, 1000) == pytest.approx(0.01)
-    assert pretrain.learning_rate_factor(300, 1000) == 1.0
-    assert pretrain.learning_rate_factor(750, 1000) == pytest.approx(0.5)
-    assert pretrain.learning_rate_factor(999, 1000) == pytest.approx(0.002)
+    assert pretraining.learning_rate_factor(0, 1000) == pytest.approx(0.01)
+    assert pretraining.learning_rate_factor(300, 1000) == 1.0
+    assert pretraining.learning_rate_factor(750, 1000) == pytest.approx(0.5)
+    assert pretraining.learning_rate_factor(999, 1000) == pytest.approx(0.002)

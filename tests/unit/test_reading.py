@@ -4,8 +4,7 @@ import json
 import pytest
 
 from pipeline.common.errors import DataError
-from pipeline.problems.record import Problem
-from pipeline.sources.reading import (
+from pipeline.preparation.records import (
     SUBJECTS,
     RawRecord,
     drop_test_problems,
@@ -16,6 +15,7 @@ from pipeline.sources.reading import (
     select,
     to_problem,
 )
+from pipeline.problems.record import Problem
 
 GOOD = {"problem": "What is $1+1$?\n", "solution": "It is $\\boxed{2}$.\n\n", "level": "Level 3", "type": "Algebra"}
 

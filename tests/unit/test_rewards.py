@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.distillation.step import StepSignals
-from pipeline.rewards import build_reward
+from pipeline.arms.signals import StepSignals
+from pipeline.curricula.rl.rewards import build_reward
 
 SETTINGS = {
     "confidence_gap": {},

@@ -1,22 +1,27 @@
 """A run's step: what happens when memory or numbers give out, and that saving memory changes nothing."""
 
-import contextlib
+import copy
+import os
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.arms.grouping import ArmSet
+from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import TrainingError
-from pipeline.common.params import TrainingParams, checked
-from pipeline.curricula.random import Params, build
-from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
-from pipeline.distillation.schemes import TopK
+from pipeline.common.interrupts import Interrupted, interruptible
+from pipeline.common.params import checked
+from pipeline.curricula import random, rl
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.teacher_logits import capture
+from pipeline.logit_store.schemes import TopK
+from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.training import run as run_module
-from pipeline.training.arms import ArmSet
-from pipeline.training.run import Run
+from pipeline.training.run import Run, Step, TrainingSet
+from pipeline.training.settings import TrainingParams
 
 TRAINING = {
     "batch_size": 6,
@@ -46,7 +51,7 @@ def store(tmp_path, tiny_model, capture_params):
     params = capture_params(top_k=8, temperatures=[1.0], batch_size=4, shard_size=8)
     write_shard(
         tmp_path / "work/shard-00000",
-        capture(tiny_model(seed=1).eval(), ENCODED, TopK(params.top_k), params.temperatures, 102),
+        capture_batch(tiny_model(seed=1).eval(), ENCODED, TopK(params.top_k), params.temperatures, 102),
     )
     finish_store(
         tmp_path / "store", [tmp_path / "work/shard-00000"], {"scheme": "top_k", "temperatures": [1.0]}, "train", []
@@ -54,21 +59,30 @@ def store(tmp_path, tiny_model, capture_params):
     return LogitStore(tmp_path / "store", {})
 
 
-def start(student, **training):
-    arms = ArmSet(("even", "odd"), (None, None), (np.arange(0, 8, 2), np.arange(1, 8, 2)))
-    settings = checked(TRAINING | training, TrainingParams, "training")
-    return Run(student.eval(), build(Params(arms="subject"), arms, 0), arms, 0, settings, 4)
+ARMS = ArmSet(("even", "odd"), (None, None), (np.arange(0, 8, 2), np.arange(1, 8, 2)))
 
 
-def take_steps(run, store, steps=4):
-    return [run.step(ENCODED, store, contextlib.nullcontext())[0] for _ in range(steps)]
+@pytest.fixture
+def start(store):
+    """Starts a run of four steps."""
+
+    def started(student, **training):
+        settings = checked(TRAINING | training, TrainingParams, "training")
+        curriculum = random.build(random.Params(arms="subject"), ARMS, 0)
+        return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store), settings, 0)
+
+    return started
+
+
+def take_steps(run, steps=4):
+    return [run.step().loss for _ in range(steps)]
 
 
 def weights(run):
     return torch.cat([p.detach().flatten() for p in run.student.parameters()])
 
 
-def test_gradient_checkpointing_changes_no_bit(store, tiny_model, monkeypatch):
+def test_gradient_checkpointing_changes_no_bit(start, tiny_model, monkeypatch):
     plain, frugal = start(tiny_model(layers=3)), start(tiny_model(layers=3), gradient_checkpointing=True)
     recomputed = []
     for layer in frugal.student.base_model.layers:
@@ -76,14 +90,14 @@ def test_gradient_checkpointing_changes_no_bit(store, tiny_model, monkeypatch):
         monkeypatch.setattr(
             layer, "_gradient_checkpointing_func", lambda *a, o=original, **k: recomputed.append(1) or o(*a, **k)
         )
-    assert take_steps(plain, store) == take_steps(frugal, store)
+    assert take_steps(plain) == take_steps(frugal)
     assert torch.equal(weights(plain), weights(frugal))
     assert len(recomputed) == 4 * 3
 
 
-def test_checkpointed_layers_do_not_switch_dropout_on(store, tiny_model):
+def test_checkpointed_layers_do_not_switch_dropout_on(start, tiny_model):
     run = start(tiny_model(layers=2), gradient_checkpointing=True)
-    take_steps(run, store, 1)
+    take_steps(run, 1)
     training = [type(m) for m in run.student.modules() if m.training]
     assert len(training) == 2
     assert all(issubclass(kind, GradientCheckpointingLayer) for kind in training)
@@ -104,13 +118,13 @@ class SmallMemory:
         return result
 
 
-def test_out_of_memory_halves_the_micro_batch_and_goes_on(store, tiny_model, monkeypatch, capsys):
+def test_out_of_memory_halves_the_micro_batch_and_goes_on(start, tiny_model, monkeypatch, capsys):
     expected = start(tiny_model())
-    losses = take_steps(expected, store)
+    losses = take_steps(expected)
     memory = SmallMemory(60)
     monkeypatch.setattr(run_module, "accumulate_gradients", memory)
     run = start(tiny_model())
-    assert take_steps(run, store) == pytest.approx(losses, rel=1e-5)
+    assert take_steps(run) == pytest.approx(losses, rel=1e-5)
     assert torch.allclose(weights(run), weights(expected), atol=1e-5)
     assert memory.failures == 2
     lines = capsys.readouterr().err.splitlines()
@@ -120,19 +134,19 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(store, tiny_model, mon
     assert run.state()[1]["micro_batch_tokens"] == run.micro_batch_tokens  # a resumed run goes on with the same cut
 
 
-def test_an_example_that_does_not_fit_alone_stops_the_run(store, tiny_model, monkeypatch):
+def test_an_example_that_does_not_fit_alone_stops_the_run(start, tiny_model, monkeypatch):
     monkeypatch.setattr(run_module, "accumulate_gradients", SmallMemory(3))
     with pytest.raises(TrainingError, match=r"step 0: the memory does not suffice for one example of \d+ tokens"):
-        take_steps(start(tiny_model()), store, 1)
+        take_steps(start(tiny_model()), 1)
 
 
-def test_a_loss_that_is_not_a_number_stops_and_names_the_problem(store, tiny_model):
+def test_a_loss_that_is_not_a_number_stops_and_names_the_problem(start, tiny_model):
     run = start(tiny_model())
     faulty = ENCODED[7].completion_ids[-2]  # a token that few problems are trained from
     with torch.no_grad():
         run.student.get_input_embeddings().weight[faulty] = torch.nan
     with pytest.raises(TrainingError, match=r"step \d: the loss is nan on problems \[.*\]; lower training.learning"):
-        take_steps(run, store)
+        take_steps(run)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,7 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_problem(store, tiny_mod
     ],
     ids=["Python", "torch on a CPU", "CUDA", "cuBLAS"],
 )
-def test_memory_that_runs_out_elsewhere_halves_the_micro_batch_too(store, tiny_model, monkeypatch, capsys, error):
+def test_memory_that_runs_out_elsewhere_halves_the_micro_batch_too(start, tiny_model, monkeypatch, capsys, error):
     original, failed = run_module.accumulate_gradients, []
 
     def fail_once(*arguments):
@@ -155,14 +169,144 @@ def test_memory_that_runs_out_elsewhere_halves_the_micro_batch_too(store, tiny_m
         return original(*arguments)
 
     monkeypatch.setattr(run_module, "accumulate_gradients", fail_once)
-    take_steps(start(tiny_model()), store, 1)
+    take_steps(start(tiny_model()), 1)
     assert capsys.readouterr().err.startswith("out of memory at step 0: going on with micro-batches of at most")
 
 
-def test_other_runtime_errors_are_not_taken_for_memory(store, tiny_model, monkeypatch):
+def test_other_runtime_errors_are_not_taken_for_memory(start, tiny_model, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(run_module, "accumulate_gradients", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        take_steps(start(tiny_model()), store, 1)
+        take_steps(start(tiny_model()), 1)
+
+
+def test_a_run_is_as_long_as_its_budget(start, tiny_model):
+    assert start(tiny_model()).steps == 4
+    assert start(tiny_model(), batch_size=2, epochs=3, steps_per_epoch=None).steps == 3 * 8 // 2
+
+
+def test_a_step_says_its_loss_and_every_token_it_was_trained_on(start, tiny_model):
+    run = start(tiny_model())
+    step = run.step()
+    assert isinstance(step, Step)
+    assert step.tokens == run.log.tokens
+    # of each of six examples, prompts and completions of (2 + i) + (3 + 2 * i) tokens
+    assert step.tokens == 6 * 5 + 3 * sum(i * n for i, n in enumerate(dealt(run)))
+
+
+def dealt(run):
+    """How often each problem was dealt in the first step, from the same draw."""
+    draw = run._sampler.draw(0, np.full(2, 0.5), 6, np.zeros(2, dtype=np.int64))
+    return np.bincount(draw.problem_B, minlength=8)
+
+
+@pytest.fixture
+def start_learning(store):
+    """Starts a run whose curriculum learns, so that a step changes all that a checkpoint can hold."""
+    rewards = {
+        "confidence_gap": {},
+        "knowledge_transfer": {},
+        "multi_objective": {"weights": {"confidence_gap": 0.5, "knowledge_transfer": 0.5}},
+    }
+    params = rl.Params(
+        arms="subject", alpha=0.5, tau=1.0, epsilon=0.1, standardize=True, reward="multi_objective", rewards=rewards
+    )
+
+    def started(student):
+        curriculum = rl.build(params, ARMS, 0)
+        settings = checked(TRAINING, TrainingParams, "training")
+        return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store), settings, 0)
+
+    return started
+
+
+def snapshot(run):
+    tensors, state = run.state()
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}, copy.deepcopy(state)
+
+
+def assert_same_state(found, expected):
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=0, equal_nan=True)  # NaN: an arm without reward
+    assert found[1] == expected[1]
+
+
+def stop(seen, student):
+    raise Interrupted(signal.SIGTERM)
+
+
+def fail(seen, student):
+    raise RuntimeError("shapes do not match")
+
+
+def lose_the_loss(seen, student):
+    return replace(seen, loss=float("nan"))
+
+
+def lose_a_gradient(seen, student):
+    next(student.parameters()).grad[0, 0] = torch.inf
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("happens", "raised"),
+    [(stop, Interrupted), (fail, RuntimeError), (lose_the_loss, TrainingError), (lose_a_gradient, TrainingError)],
+)
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_step_that_fails_changes_nothing_and_can_be_taken_again(
+    start_learning, tiny_model, monkeypatch, happens, raised, steps_before
+):
+    undisturbed, run = start_learning(tiny_model()), start_learning(tiny_model())
+    take_steps(undisturbed, steps_before)
+    take_steps(run, steps_before)
+    before = snapshot(run)
+    original = run_module.accumulate_gradients
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "accumulate_gradients", lambda student, *a: happens(original(student, *a), student))
+        with pytest.raises(raised):
+            run.step()
+    assert_same_state(snapshot(run), before)
+    assert take_steps(run, 4 - steps_before) == take_steps(undisturbed, 4 - steps_before)
+    assert_same_state(snapshot(run), snapshot(undisturbed))
+
+
+def test_the_states_that_are_compared_differ_after_a_step_in_everything_but_its_time(start_learning, tiny_model):
+    """Or the test above would see nothing."""
+    run = start_learning(tiny_model())
+    take_steps(run, 2)
+    before = snapshot(run)
+    run.step()
+    after = snapshot(run)
+    still = {
+        name
+        for name, tensor in before[0].items()
+        if tensor.shape == after[0][name].shape and tensor.equal(after[0][name])
+    }
+    assert still == set()
+    unchanged = {key for key in before[1] if before[1][key] == after[1][key]}
+    assert unchanged == {"training_seconds", "grading_timeouts", "micro_batch_tokens"}
+
+
+def test_a_signal_inside_the_change_waits_for_its_end(start_learning, tiny_model, monkeypatch):
+    undisturbed, run = start_learning(tiny_model()), start_learning(tiny_model())
+    take_steps(undisturbed, 2)
+    take_steps(run, 1)
+    original = run.learner.update
+
+    def interrupted(signals):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(signals)
+
+    monkeypatch.setattr(run.learner, "update", interrupted)
+    with pytest.raises(Interrupted), interruptible():
+        run.step()
+    assert_same_state(snapshot(run), snapshot(undisturbed))
+
+
+def test_a_run_that_takes_up_a_state_goes_on_as_the_first_would_have(start_learning, tiny_model):
+    first, second = start_learning(tiny_model()), start_learning(tiny_model(seed=3))
+    take_steps(first, 2)
+    second.load_state(*snapshot(first))
+    assert take_steps(first, 2) == take_steps(second, 2)
+    assert_same_state(snapshot(second), snapshot(first))

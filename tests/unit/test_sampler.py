@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from pipeline.arms.grouping import ArmSet, group_into_arms
 from pipeline.common.errors import DataError, ParamsError, TrainingError
 from pipeline.problems.record import Problem
-from pipeline.training.arms import ArmSet, group_into_arms
-from pipeline.training.sampler import Sampler
+from pipeline.training.batch_sampler import BatchSampler
 
 
 def problems(counts):
@@ -32,12 +32,19 @@ def test_arms_share_out_all_problems(kind, names, sizes, levels):
     assert sorted(np.concatenate(arms.members).tolist()) == list(range(12))
 
 
+def draws(sampler, steps, probabilities_A, batch_size, dealt_A=None):
+    """One draw after the other, each told what was dealt before it."""
+    dealt_A = np.zeros(len(probabilities_A), dtype=np.int64) if dealt_A is None else dealt_A
+    for step in steps:
+        draw = sampler.draw(step, probabilities_A, batch_size, dealt_A)
+        dealt_A = draw.dealt_A
+        yield draw
+
+
 def test_a_problem_comes_back_only_after_its_whole_arm_was_dealt():
     arms = group_into_arms(SOME, "level_subject")
-    sampler = Sampler(arms, seed=7)
     dealt = {arm: [] for arm in range(3)}
-    for step in range(200):
-        draw = sampler.draw(step, np.array([0.2, 0.3, 0.5]), 4)
+    for draw in draws(BatchSampler(arms, seed=7), range(200), np.array([0.2, 0.3, 0.5]), 4):
         for arm, problem in zip(draw.arm_B, draw.problem_B, strict=True):
             assert problem in arms.members[arm]
             dealt[int(arm)].append(int(problem))
@@ -49,38 +56,58 @@ def test_a_problem_comes_back_only_after_its_whole_arm_was_dealt():
 
 
 def test_draws_follow_the_probabilities():
-    sampler = Sampler(group_into_arms(SOME, "level_subject"), seed=1)
+    sampler = BatchSampler(group_into_arms(SOME, "level_subject"), seed=1)
     wanted = np.array([0.6, 0.3, 0.1])
-    counts = sum(np.bincount(sampler.draw(step, wanted, 32).arm_B, minlength=3) for step in range(400))
+    counts = sum(np.bincount(draw.arm_B, minlength=3) for draw in draws(sampler, range(400), wanted, 32))
     # five standard deviations of a binomial share over 12,800 draws
     assert np.abs(counts / counts.sum() - wanted).max() < 5 * np.sqrt(0.25 / 12800)
 
 
-def test_a_restored_sampler_goes_on_exactly_as_the_first_would_have():
+def test_a_new_sampler_goes_on_exactly_as_the_first_would_have():
     arms = group_into_arms(SOME, "level")
     uniform = np.full(2, 0.5)
-    first = Sampler(arms, seed=3)
-    for step in range(11):
-        first.draw(step, uniform, 5)
-    second = Sampler(arms, seed=3)
-    second.load_state(first.state())
-    for step in range(11, 40):
-        assert first.draw(step, uniform, 5).problem_B.tolist() == second.draw(step, uniform, 5).problem_B.tolist()
+    first = list(draws(BatchSampler(arms, seed=3), range(40), uniform, 5))
+    second = list(draws(BatchSampler(arms, seed=3), range(11, 40), uniform, 5, first[10].dealt_A))
+    assert [d.problem_B.tolist() for d in second] == [d.problem_B.tolist() for d in first[11:]]
+    assert second[-1].dealt_A.tolist() == first[-1].dealt_A.tolist()
+
+
+def test_a_draw_depends_on_what_it_is_given_alone_and_changes_none_of_it():
+    arms, probabilities_A = group_into_arms(SOME, "level_subject"), np.array([0.2, 0.3, 0.5])
+    sampler = BatchSampler(arms, seed=7)
+    dealt_A = np.array([4, 3, 8])  # each arm in the middle of a round, and 6 examples take some into the next
+    for given in (dealt_A, probabilities_A, *arms.members):
+        given.setflags(write=False)
+    first = sampler.draw(5, probabilities_A, 6, dealt_A)
+    again = sampler.draw(5, probabilities_A, 6, dealt_A)
+    for number in range(20):  # other rounds of the same arms
+        sampler.draw(number, probabilities_A, 6, dealt_A + 5 * number)
+    later = sampler.draw(5, probabilities_A, 6, dealt_A)
+    fresh = BatchSampler(arms, seed=7).draw(5, probabilities_A, 6, dealt_A)
+    for draw in (again, later, fresh):
+        for name in ("arm_B", "problem_B", "dealt_A"):
+            assert getattr(draw, name).tolist() == getattr(first, name).tolist()
+    assert dealt_A.tolist() == [4, 3, 8]
+    assert (first.dealt_A - dealt_A).tolist() == np.bincount(first.arm_B, minlength=3).tolist()
+    assert (first.dealt_A // [5, 4, 3] > dealt_A // [5, 4, 3]).any()  # a deck was shuffled anew on the way
 
 
 def test_seeds_order_problems_differently():
     arms = group_into_arms(SOME, "all")
-    orders = {tuple(Sampler(arms, seed).draw(0, np.ones(1), 12).problem_B.tolist()) for seed in range(5)}
+    orders = {
+        tuple(BatchSampler(arms, seed).draw(0, np.ones(1), 12, np.zeros(1, dtype=np.int64)).problem_B.tolist())
+        for seed in range(5)
+    }
     assert len(orders) == 5
 
 
 @pytest.mark.parametrize("bad", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1.0], [1.0]])
 def test_probabilities_that_are_no_distribution_stop_the_run(bad):
-    sampler = Sampler(group_into_arms(SOME, "level"), seed=0)
+    sampler = BatchSampler(group_into_arms(SOME, "level"), seed=0)
     with pytest.raises(
         TrainingError, match=r"step 4: the curriculum's probabilities .* are not a distribution over its 2"
     ):
-        sampler.draw(4, np.array(bad), 2)
+        sampler.draw(4, np.array(bad), 2, np.zeros(2, dtype=np.int64))
 
 
 def test_an_empty_arm_is_refused_by_name():

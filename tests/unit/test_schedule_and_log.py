@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.common.params import TrainingParams, checked
+from pipeline.common.params import checked
 from pipeline.training.run_log import RunLog
 from pipeline.training.schedule import budget_of, learning_rate_factor, validation_steps
+from pipeline.training.settings import TrainingParams
 from tests.conftest import ROOT
 
 

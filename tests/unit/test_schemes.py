@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation.logit_store import LogitStore, finish_store, write_shard
-from pipeline.distillation.loss import LossSettings, TeacherTargets, distillation_loss, token_losses
-from pipeline.distillation.schemes import (
-    Sampled,
+from pipeline.capture.capture import capture_batch, scheme_of
+from pipeline.distillation.loss import LossSettings, distillation_loss, token_losses
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store.schemes import (
+    RandomDraws,
     TopK,
     ids_of,
     inverse_cdf,
     largest,
     put_ids,
-    sampled_rows,
+    random_draw_rows,
     top_k_rows,
 )
-from pipeline.language_models.prompts import EncodedProblem
-from pipeline.teacher_logits import capture, scheme_of
+from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.logit_store.targets import TeacherTargets
 
 VOCABULARY, TEMPERATURES = 23, (1.0, 2.0)
 
@@ -26,9 +27,9 @@ def logits_of(tokens, seed, scale=2.0, vocabulary=VOCABULARY):
     return scale * torch.randn(tokens, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def sampled(logits, draws, seed=0, name="p"):
+def drawn_rows(logits, draws, seed=0, name="p"):
     """The rows of one problem whose tokens have these logits."""
-    scheme = Sampled(draws, seed)
+    scheme = RandomDraws(draws, seed)
     labels = torch.zeros(len(logits), dtype=torch.long)
     return scheme.compress(logits.float(), labels, scheme.uniforms(name, len(logits), 2), TEMPERATURES)
 
@@ -44,7 +45,7 @@ def in_float64(targets):
 def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_standard_error(draws, column):
     repeats, temperature = 20_000, TEMPERATURES[column]
     teacher, student = logits_of(1, seed=1), logits_of(1, seed=2).expand(repeats, -1)
-    targets = Sampled.restore(sampled(teacher.expand(repeats, -1), draws), column, temperature)
+    targets = RandomDraws.restore(drawn_rows(teacher.expand(repeats, -1), draws), column, temperature)
     config = LossSettings(temperature, 1.0, "forward_kl", 0.5)
     labels = torch.zeros(repeats, dtype=torch.long)
     _, _, gradients = token_losses(student.clone(), labels, in_float64(targets), config, wants_gradient=True)
@@ -65,7 +66,7 @@ def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_sta
 def test_value_and_gradient_are_those_of_the_empirical_distribution_and_never_nan(draws, scale):
     tokens, temperature = 40, 2.0
     student = logits_of(tokens, seed=4, scale=scale)
-    targets = Sampled.restore(sampled(logits_of(tokens, seed=3, scale=scale), draws), 1, temperature)
+    targets = RandomDraws.restore(drawn_rows(logits_of(tokens, seed=3, scale=scale), draws), 1, temperature)
     hidden = student.float().requires_grad_()
     labels = torch.zeros(tokens, dtype=torch.long)
     loss, signals = distillation_loss(
@@ -86,7 +87,7 @@ def test_value_and_gradient_are_those_of_the_empirical_distribution_and_never_na
 @pytest.mark.parametrize(("draws", "dtype"), [(5, np.uint8), (255, np.uint8), (256, np.uint16)])
 def test_rows_hold_each_drawn_token_once_then_the_likeliest_of_the_others(draws, dtype):
     logits = logits_of(200, seed=5)
-    rows = sampled(logits, draws)
+    rows = drawn_rows(logits, draws)
     assert rows["counts"].dtype == dtype
     assert (rows["counts"].sum(-1) == draws).all()
     for row, p in zip(rows, torch.softmax(logits, 1).numpy(), strict=True):
@@ -98,12 +99,12 @@ def test_rows_hold_each_drawn_token_once_then_the_likeliest_of_the_others(draws,
 
 def test_the_reference_tokens_log_probability_is_exact():
     logits = logits_of(30, seed=6)
-    targets = Sampled.restore(sampled(logits, 4), 1, 2.0)
+    targets = RandomDraws.restore(drawn_rows(logits, 4), 1, 2.0)
     assert torch.allclose(targets.log_prob_N.double(), torch.log_softmax(logits, 1)[:, 0], atol=1e-5)
 
 
 def test_draws_follow_the_temperature_of_their_column():
-    rows = sampled(logits_of(1, seed=7).expand(4000, -1), 50)
+    rows = drawn_rows(logits_of(1, seed=7).expand(4000, -1), 50)
     for column, temperature in enumerate(TEMPERATURES):
         shares = np.zeros(VOCABULARY)
         np.add.at(shares, rows["token_ids"][:, column], rows["counts"][:, column])
@@ -127,36 +128,36 @@ def draws_of(teacher, batches, scheme):
     return {
         c.id: c.rows_N["token_ids"].tobytes() + c.rows_N["counts"].tobytes()
         for batch in batches
-        for c in capture(teacher, batch, scheme, TEMPERATURES, 102)
+        for c in capture_batch(teacher, batch, scheme, TEMPERATURES, 102)
     }
 
 
 def test_draws_depend_on_seed_and_problem_and_not_on_batches_order_or_chunks(tiny_model, monkeypatch):
-    teacher, scheme = tiny_model(seed=1).eval(), Sampled(20, 0)
+    teacher, scheme = tiny_model(seed=1).eval(), RandomDraws(20, 0)
     expected = draws_of(teacher, [PROBLEMS], scheme)
     assert draws_of(teacher, [[p] for p in reversed(PROBLEMS)], scheme) == expected
-    monkeypatch.setattr("pipeline.teacher_logits.CHUNK_ELEMENTS", 102 * 5)
+    monkeypatch.setattr("pipeline.capture.capture.CHUNK_ELEMENTS", 102 * 5)
     assert draws_of(teacher, [PROBLEMS[3:], PROBLEMS[:3]], scheme) == expected
-    assert draws_of(teacher, [PROBLEMS], Sampled(20, 1)) != expected
+    assert draws_of(teacher, [PROBLEMS], RandomDraws(20, 1)) != expected
     renamed = EncodedProblem("other", PROBLEMS[2].prompt_ids, PROBLEMS[2].completion_ids, cut=False)
     assert draws_of(teacher, [[renamed]], scheme)["other"] != expected["p2"]
 
 
-def test_a_sampled_store_gives_back_what_was_captured(tiny_model, tmp_path):
-    scheme = Sampled(20, 0)
-    captured = capture(tiny_model(seed=1).eval(), PROBLEMS, scheme, TEMPERATURES, 102)
+def test_a_store_of_draws_gives_back_what_was_captured(tiny_model, tmp_path):
+    scheme = RandomDraws(20, 0)
+    captured = capture_batch(tiny_model(seed=1).eval(), PROBLEMS, scheme, TEMPERATURES, 102)
     write_shard(tmp_path / "work/shard-00000", captured)
     identity = scheme.identity() | {"temperatures": [*TEMPERATURES]}
     finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], identity, "train", [])
-    targets = LogitStore(tmp_path / "store", {"scheme": "sampled", "draws": 20}).targets([PROBLEMS[4]], 2.0)
-    expected = Sampled.restore(captured[4].rows_N, 1, 2.0)
+    targets = LogitStore(tmp_path / "store", {"scheme": "random_draws", "draws": 20}).targets([PROBLEMS[4]], 2.0)
+    expected = RandomDraws.restore(captured[4].rows_N, 1, 2.0)
     for name in ("token_ids_NK", "log_probs_NK", "log_tail_N", "log_prob_N"):
         assert torch.equal(getattr(targets, name), getattr(expected, name))
 
 
-def test_only_train_is_sampled_because_measuring_needs_exact_tails(capture_params):
-    params = capture_params(scheme="sampled", draws=9, top_k=5)
-    assert [scheme_of(s, params) for s in ("train", "validation", "test")] == [Sampled(9, 0), TopK(5), TopK(5)]
+def test_draws_are_kept_of_train_alone_because_measuring_needs_exact_tails(capture_params):
+    params = capture_params(scheme="random_draws", draws=9, top_k=5)
+    assert [scheme_of(s, params) for s in ("train", "validation", "test")] == [RandomDraws(9, 0), TopK(5), TopK(5)]
     assert scheme_of("train", capture_params(top_k=5)) == TopK(5)
 
 
@@ -173,7 +174,7 @@ def test_token_ids_take_no_more_bits_than_the_vocabulary_needs_and_come_back(voc
     put_ids(rows_N, ids_NK)
     assert torch.equal(ids_of(rows_N), ids_NK)
     ids_NTK = torch.stack([ids_NK, ids_NK.flip(0)], dim=1)
-    rows_N = np.zeros(51, sampled_rows(k, 9, 2, vocabulary))
+    rows_N = np.zeros(51, random_draw_rows(k, 9, 2, vocabulary))
     put_ids(rows_N, ids_NTK)
     assert torch.equal(ids_of(rows_N), ids_NTK)
 
@@ -199,8 +200,8 @@ def test_the_largest_are_found_wherever_they_are(vocabulary, k):
 
 def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
     logits = logits_of(9, seed=3).float()
-    scheme, labels = Sampled(12, 0), torch.zeros(9, dtype=torch.int64)
+    scheme, labels = RandomDraws(12, 0), torch.zeros(9, dtype=torch.int64)
     uniforms = scheme.uniforms("a problem", 9, 2)
     whole = scheme.compress(logits, labels, uniforms, [1.0, 2.0])
-    monkeypatch.setattr("pipeline.distillation.schemes.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    monkeypatch.setattr("pipeline.logit_store.schemes.QUARTER_ELEMENTS", 2 * VOCABULARY)
     assert scheme.compress(logits, labels, uniforms, [1.0, 2.0]).tobytes() == whole.tobytes()

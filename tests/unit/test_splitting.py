@@ -4,13 +4,14 @@ from dataclasses import replace
 import pytest
 
 from pipeline.common.errors import DataError, ParamsError
-from pipeline.common.params import DataParams, HubSource, PathSource
+from pipeline.mini.problems import pool_of
+from pipeline.preparation.records import DROP_REASONS, SourceSplit, normalised
+from pipeline.preparation.settings import DataParams
+from pipeline.preparation.splitting import check, proportional, split_source, take
 from pipeline.problems.record import Problem
-from pipeline.sources.mini_math import pool_of
-from pipeline.sources.reading import DROP_REASONS, SourceSplit, normalised
-from pipeline.sources.splitting import check, generate_splits, proportional, split_source, take
+from pipeline.sources import mini_math
 
-DATA = DataParams("mini_math", PathSource(None, None), HubSource("n", "main"), 350, 70, 105, 0)
+DATA = DataParams("mini_math", 350, 70, 105, 0)
 
 
 def problems(count, name="train"):
@@ -34,6 +35,10 @@ def source(count, name="train"):
 
 def data(train, validation, test, seed=0):
     return replace(DATA, source="path", train_size=train, validation_size=validation, test_size=test, seed=seed)
+
+
+def generated(**changes):
+    return mini_math.read(mini_math.Params(), replace(DATA, **changes))
 
 
 def cells(items):
@@ -118,7 +123,7 @@ def test_repeated_ids_and_texts_over_splits_are_errors():
 
 
 def test_mini_math_splits_fill_every_cell_alike_with_problems_of_the_study():
-    prepared = generate_splits(DATA)
+    prepared = generated()
     assert sizes(prepared) == {"train": 350, "validation": 70, "test": 105}
     for split, per_cell in (("train", 10), ("validation", 2), ("test", 3)):
         assert len(cells(prepared.splits[split])) == 35
@@ -132,11 +137,11 @@ def test_mini_math_splits_fill_every_cell_alike_with_problems_of_the_study():
 
 
 def test_mini_math_splits_follow_the_seed_and_a_larger_train_split_keeps_the_others():
-    assert generate_splits(DATA) == generate_splits(DATA)
-    assert generate_splits(replace(DATA, seed=1)).splits["test"] != generate_splits(DATA).splits["test"]
-    larger = generate_splits(replace(DATA, train_size=700))
-    assert larger.splits["test"] == generate_splits(DATA).splits["test"]
-    assert larger.splits["validation"] == generate_splits(DATA).splits["validation"]
+    assert generated() == generated()
+    assert generated(seed=1).splits["test"] != generated().splits["test"]
+    larger = generated(train_size=700)
+    assert larger.splits["test"] == generated().splits["test"]
+    assert larger.splits["validation"] == generated().splits["validation"]
 
 
 @pytest.mark.parametrize(
@@ -151,5 +156,5 @@ def test_mini_math_splits_follow_the_seed_and_a_larger_train_split_keeps_the_oth
 )
 def test_mini_math_sizes_that_cannot_be(changes, words):
     with pytest.raises(ParamsError) as caught:
-        generate_splits(replace(DATA, **changes))
+        generated(**changes)
     assert words in str(caught.value)

@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.special import expit
 
 from pipeline.analysis.statistics import (
-    draw_resampling,
+    draw_bootstrap,
     examples_to_reach,
     holm,
     improvement_interval,
@@ -27,8 +27,8 @@ def bernoulli(probability_P, seeds, rng):
     return (rng.random((seeds, np.shape(probability_P)[-1])) < probability_P).astype(float)
 
 
-def differences_of(difference_SP, resampling):
-    return resampled_seed_means(resampled_accuracies(difference_SP, resampling), resampling)
+def differences_of(difference_SP, bootstrap):
+    return resampled_seed_means(resampled_accuracies(difference_SP, bootstrap), bootstrap)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_iqm_is_the_mean_of_the_middle_half():
 
 def test_resamples_keep_the_number_of_problems_in_each_stratum_and_draw_one_seed_fewer():
     level_P = np.repeat([1, 2, 3], [5, 1, 4])
-    resampling = draw_resampling(3, level_P, 200, numpy_rng(0, "test"))
-    assert (resampling.seed_counts_RS.sum(axis=1) == 2).all()  # one fewer than there are
+    bootstrap = draw_bootstrap(3, level_P, 200, numpy_rng(0, "test"))
+    assert (bootstrap.seed_counts_RS.sum(axis=1) == 2).all()  # one fewer than there are
     for level, size in ((1, 5), (2, 1), (3, 4)):
-        assert (resampling.problem_counts_RP[:, level_P == level].sum(axis=1) == size).all()
-    assert len(np.unique(resampling.problem_counts_RP, axis=0)) > 100
+        assert (bootstrap.problem_counts_RP[:, level_P == level].sum(axis=1) == size).all()
+    assert len(np.unique(bootstrap.problem_counts_RP, axis=0)) > 100
 
 
 def test_the_same_seed_gives_the_same_resamples_and_another_gives_others():
-    first, again, other = (draw_resampling(2, np.zeros(9), 50, numpy_rng(seed, "test")) for seed in (0, 0, 1))
+    first, again, other = (draw_bootstrap(2, np.zeros(9), 50, numpy_rng(seed, "test")) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.problem_counts_RP, again.problem_counts_RP)
     assert (first.problem_counts_RP != other.problem_counts_RP).any()
 
@@ -69,9 +69,9 @@ def test_the_same_seed_gives_the_same_resamples_and_another_gives_others():
 def test_resampled_means_equal_means_over_indices_drawn_one_by_one():
     rng = numpy_rng(0, "test")
     correct_SP = bernoulli(np.full(20, 0.5), 3, rng)
-    resampling = draw_resampling(3, np.zeros(20), 10, rng)
-    got_R = differences_of(correct_SP, resampling)
-    for seeds_S, problems_P, got in zip(resampling.seed_counts_RS, resampling.problem_counts_RP, got_R, strict=True):
+    bootstrap = draw_bootstrap(3, np.zeros(20), 10, rng)
+    got_R = differences_of(correct_SP, bootstrap)
+    for seeds_S, problems_P, got in zip(bootstrap.seed_counts_RS, bootstrap.problem_counts_RP, got_R, strict=True):
         chosen_S = np.repeat(np.arange(3), seeds_S.astype(int))
         chosen_P = np.repeat(np.arange(20), problems_P.astype(int))
         assert got == pytest.approx(correct_SP[np.ix_(chosen_S, chosen_P)].mean())
@@ -87,14 +87,14 @@ def test_intervals_of_a_difference_cover_the_truth_as_often_as_they_promise(seed
     for _ in range(trials):
         difficulty_P = rng.normal(0, 1.2, problems)
         x_SP, y_SP = (bernoulli(expit(difficulty_P + rng.normal(0, seed_sd, (seeds, 1))), seeds, rng) for _ in range(2))
-        interval = mean_interval(x_SP - y_SP, draw_resampling(seeds, np.zeros(problems), 300, rng), 0.95)
+        interval = mean_interval(x_SP - y_SP, draw_bootstrap(seeds, np.zeros(problems), 300, rng), 0.95)
         covered += interval.low <= 0 <= interval.high
     assert lowest <= covered / trials <= highest
 
 
 def test_one_seed_gives_the_ordinary_bootstrap_interval_over_problems():
     correct_SP = bernoulli(np.full(400, 0.3), 1, numpy_rng(0, "test"))
-    got = mean_interval(correct_SP, draw_resampling(1, np.zeros(400), 4000, numpy_rng(1, "test")), 0.95)
+    got = mean_interval(correct_SP, draw_bootstrap(1, np.zeros(400), 4000, numpy_rng(1, "test")), 0.95)
     error = np.sqrt(got.mean * (1 - got.mean) / 400)
     assert got.low == pytest.approx(got.mean - 1.96 * error, abs=0.004)
     assert got.high == pytest.approx(got.mean + 1.96 * error, abs=0.004)
@@ -102,16 +102,16 @@ def test_one_seed_gives_the_ordinary_bootstrap_interval_over_problems():
 
 def test_a_chosen_group_of_problems_counts_alone():
     correct_SP = np.array([[1.0] * 6 + [0.0] * 6])
-    resampling = draw_resampling(1, np.zeros(12), 100, numpy_rng(0, "test"))
-    got = mean_interval(correct_SP, resampling, 0.9, np.arange(12) < 6)
+    bootstrap = draw_bootstrap(1, np.zeros(12), 100, numpy_rng(0, "test"))
+    got = mean_interval(correct_SP, bootstrap, 0.9, np.arange(12) < 6)
     assert (got.mean, got.low, got.high) == (1.0, 1.0, 1.0)
 
 
 def test_identical_methods_differ_by_nothing():
     correct_SP = bernoulli(np.full(100, 0.4), 3, numpy_rng(0, "test"))
-    resampling = draw_resampling(3, np.zeros(100), 500, numpy_rng(1, "test"))
-    assert two_sided_p(differences_of(correct_SP - correct_SP, resampling)) == 1.0
-    interval = improvement_interval(correct_SP, correct_SP, resampling, 0.95)
+    bootstrap = draw_bootstrap(3, np.zeros(100), 500, numpy_rng(1, "test"))
+    assert two_sided_p(differences_of(correct_SP - correct_SP, bootstrap)) == 1.0
+    interval = improvement_interval(correct_SP, correct_SP, bootstrap, 0.95)
     assert interval.mean == 0.5
     assert interval.low <= 0.5 <= interval.high
 
@@ -119,10 +119,10 @@ def test_identical_methods_differ_by_nothing():
 def test_a_dominated_method_is_always_improved_upon():
     worse_SP = bernoulli(np.full(100, 0.2), 3, numpy_rng(0, "test"))
     better_SP = np.ones_like(worse_SP)
-    resampling = draw_resampling(3, np.zeros(100), 500, numpy_rng(1, "test"))
-    assert improvement_interval(better_SP, worse_SP, resampling, 0.95).low == 1.0
-    assert improvement_interval(worse_SP, better_SP, resampling, 0.95).high == 0.0
-    assert two_sided_p(differences_of(better_SP - worse_SP, resampling)) == pytest.approx(2 / 501)
+    bootstrap = draw_bootstrap(3, np.zeros(100), 500, numpy_rng(1, "test"))
+    assert improvement_interval(better_SP, worse_SP, bootstrap, 0.95).low == 1.0
+    assert improvement_interval(worse_SP, better_SP, bootstrap, 0.95).high == 0.0
+    assert two_sided_p(differences_of(better_SP - worse_SP, bootstrap)) == pytest.approx(2 / 501)
 
 
 def test_p_value_counts_the_smaller_side_and_adds_one():
@@ -139,16 +139,16 @@ def test_probability_of_improvement_is_mann_whitneys_u_over_nm():
 def test_iqm_interval_repeats_seeds_as_often_as_they_were_drawn():
     level_P = np.repeat([1, 2], 10)
     correct_SP = np.stack([np.zeros(20), np.ones(20)])  # no noise but the seed's: IQM is a function of the draw
-    resampling = draw_resampling(2, level_P, 400, numpy_rng(0, "test"))
-    interval = iqm_interval(correct_SP, level_P, resampling, 0.95)
+    bootstrap = draw_bootstrap(2, level_P, 400, numpy_rng(0, "test"))
+    interval = iqm_interval(correct_SP, level_P, bootstrap, 0.95)
     assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
-    samples_R = [iqm(np.repeat([0.0, 1.0], 2 * counts_S.astype(int))) for counts_S in resampling.seed_counts_RS]
-    assert iqm_interval(correct_SP, level_P, resampling, 0.2).low == pytest.approx(np.quantile(samples_R, 0.4))
+    samples_R = [iqm(np.repeat([0.0, 1.0], 2 * counts_S.astype(int))) for counts_S in bootstrap.seed_counts_RS]
+    assert iqm_interval(correct_SP, level_P, bootstrap, 0.2).low == pytest.approx(np.quantile(samples_R, 0.4))
 
 
 def test_one_seed_has_no_interval_over_seeds():
-    resampling = draw_resampling(1, np.zeros(5), 100, numpy_rng(0, "test"))
-    got = seed_interval(np.array([0.3]), resampling, 0.95)
+    bootstrap = draw_bootstrap(1, np.zeros(5), 100, numpy_rng(0, "test"))
+    got = seed_interval(np.array([0.3]), bootstrap, 0.95)
     assert (got.mean, got.low, got.high) == (0.3, None, None)
 
 
@@ -165,6 +165,6 @@ def test_examples_to_reach_is_the_first_validation_at_the_target_or_censored():
 
 def test_the_spread_over_few_seeds_is_that_of_the_unbiased_variance():
     values_S = np.array([0.2, 0.3, 0.7])
-    resampling = draw_resampling(3, np.zeros(2), 100_000, numpy_rng(0, "test"))
-    found = resampled_seed_means(values_S, resampling).var()
+    bootstrap = draw_bootstrap(3, np.zeros(2), 100_000, numpy_rng(0, "test"))
+    found = resampled_seed_means(values_S, bootstrap).var()
     assert found == pytest.approx(values_S.var(ddof=1) / 3, rel=0.02)

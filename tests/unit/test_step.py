@@ -11,17 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks._runs import Lengths, random_problems
-from pipeline.distillation.logit_store import (
-    LogitStore,
-    finish_store,
-    write_shard,
-)
-from pipeline.distillation.loss import LossSettings, float32_product
-from pipeline.distillation.schemes import TopK
-from pipeline.distillation.step import CALL_TOKENS, accumulate_gradients, micro_batches, pad_examples, predicting_states
+from pipeline.capture.capture import capture_batch
+from pipeline.distillation.gradients import accumulate_gradients
+from pipeline.distillation.loss import LossSettings
+from pipeline.language_models.batches import CALL_TOKENS, micro_batches, pad_examples, predicting_states
+from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.processes import Processes
-from pipeline.teacher_logits import capture
+from pipeline.logit_store.chunks import float32_product
+from pipeline.logit_store.schemes import TopK
+from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 
 SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
 
@@ -44,10 +42,12 @@ def store(tmp_path, tiny_model, capture_params):
     params = capture_params(top_k=8, temperatures=[1.0, 2.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1, layers=2).eval()
     write_shard(
-        tmp_path / "work/shard-00000", capture(teacher, EXAMPLES[:4], TopK(params.top_k), params.temperatures, 102)
+        tmp_path / "work/shard-00000",
+        capture_batch(teacher, EXAMPLES[:4], TopK(params.top_k), params.temperatures, 102),
     )
     write_shard(
-        tmp_path / "work/shard-00001", capture(teacher, EXAMPLES[4:], TopK(params.top_k), params.temperatures, 102)
+        tmp_path / "work/shard-00001",
+        capture_batch(teacher, EXAMPLES[4:], TopK(params.top_k), params.temperatures, 102),
     )
     finish_store(
         tmp_path / "store",
@@ -137,9 +137,9 @@ def test_the_digest_of_tokens_follows_prompt_and_completion():
 def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model, capture_params):
     params = capture_params(top_k=4, temperatures=[1.0], batch_size=4, shard_size=4)
     teacher = tiny_model(seed=1).eval()
-    whole = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
+    whole = capture_batch(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     teacher.resize_token_embeddings(140)
-    padded = capture(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
+    padded = capture_batch(teacher, EXAMPLES[:2], TopK(params.top_k), params.temperatures, 102)
     for a, b in zip(whole, padded, strict=True):
         assert np.array_equal(a.rows_N["token_ids"], b.rows_N["token_ids"])
         assert np.allclose(a.rows_N["log_tails"], b.rows_N["log_tails"], atol=1e-6)
@@ -213,7 +213,7 @@ def definition(student, example, store, config, total_tokens):
 @pytest.fixture(scope="module")
 def exact_case(tmp_path_factory, tokenizer):
     """Stores for several k, a student, and the same student in float64."""
-    from pipeline.mini_models import MiniShape, build_model
+    from pipeline.mini.models import MiniShape, build_model
 
     shape = MiniShape(hidden_size=16, layers=2, heads=2, kv_heads=1, feed_forward_size=24)
     torch.manual_seed(5)
@@ -223,7 +223,7 @@ def exact_case(tmp_path_factory, tokenizer):
     stores = {}
     for k in (1, 5, 40):
         folder = tmp_path_factory.mktemp(f"top-{k}")
-        write_shard(folder / "work", capture(teacher, EXAMPLES, TopK(k), TEMPERATURES, 102))
+        write_shard(folder / "work", capture_batch(teacher, EXAMPLES, TopK(k), TEMPERATURES, 102))
         identity = {"temperatures": TEMPERATURES, "scheme": "top_k"}
         finish_store(folder / "store", [folder / "work"], identity, "train", [])
         stores[k] = LogitStore(folder / "store", {})

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from pipeline import teacher_solutions as module
+from pipeline.capture import solutions as module
+from pipeline.capture.settings import SolutionParams
+from pipeline.capture.solutions import sample_solutions
 from pipeline.common.errors import DataError
-from pipeline.common.params import SamplingParams
+from pipeline.language_models.processes import Processes
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
-from pipeline.processes import Processes
-from pipeline.teacher_solutions import sample_solutions
 
-SAMPLING = SamplingParams(attempts=3, temperature=0.7, max_new_tokens=96, batch_size=12, seed=0)
+SOLUTIONS = SolutionParams(attempts=3, temperature=0.7, max_new_tokens=96, batch_size=12, seed=0)
 
 
 def problem(number, level=1):
@@ -39,11 +39,11 @@ class Teacher:
 
 
 @pytest.fixture
-def sample(tmp_path, tokenizer, models, monkeypatch):
-    def run(problems, script, sampling=SAMPLING, folder="work"):
+def sample(tmp_path, tokenizer, encoder, monkeypatch):
+    def run(problems, script, params=SOLUTIONS, folder="work"):
         teacher = Teacher(tokenizer, script)
         monkeypatch.setattr(module, "generate_completions", teacher)
-        found = sample_solutions(problems, lambda: None, tokenizer, models(), sampling, tmp_path / folder, Processes())
+        found = sample_solutions(problems, lambda: None, encoder(), params, tmp_path / folder, Processes())
         return found, teacher
 
     return run
@@ -58,7 +58,7 @@ def test_the_first_correct_solution_is_kept_and_a_solved_problem_is_not_asked_ag
     found, teacher = sample(problems, lambda attempt, n: right(n) if attempt >= n % 3 else "No idea.")
     assert [p.id for p in found.problems] == [p.id for p in problems]
     assert all(p.solution == right(n) and p.answer == str(n + 1) for n, p in enumerate(found.problems))
-    assert len(teacher.asked) == found.sampled == 30 + 20 + 10
+    assert len(teacher.asked) == found.attempts == 30 + 20 + 10
     assert len(set(teacher.seeds)) == len(teacher.seeds) == 3 + 2 + 1  # every batch has a seed of its own
 
 
@@ -107,14 +107,14 @@ def test_a_killed_capture_repeats_no_finished_batch_and_ends_the_same(sample, tm
     assert files[0] == files[1]
 
 
-def test_two_processes_share_the_batches(sample, tmp_path, tokenizer, models, monkeypatch):
+def test_two_processes_share_the_batches(sample, tmp_path, tokenizer, encoder, monkeypatch):
     problems = [problem(n) for n in range(30)]
     expected, _ = sample(problems, lambda _, n: right(n))
     for rank in (1, 0):  # one after the other; the files of the first are there when the second reads them
         teacher = Teacher(tokenizer, lambda _, n: right(n))
         monkeypatch.setattr(module, "generate_completions", teacher)
         monkeypatch.setattr(Processes, "wait", lambda self: None)
-        call = (problems, lambda: None, tokenizer, models(), SAMPLING, tmp_path / "shared", Processes(rank, 2))
+        call = (problems, lambda: None, encoder(), SOLUTIONS, tmp_path / "shared", Processes(rank, 2))
         if rank == 1:
             with pytest.raises(FileNotFoundError):
                 sample_solutions(*call)
@@ -124,7 +124,7 @@ def test_two_processes_share_the_batches(sample, tmp_path, tokenizer, models, mo
             assert len(teacher.asked) == 18
 
 
-def test_the_mini_teacher_solves_most_problems_in_its_own_words(project, stage_problems, tokenizer, models):
+def test_the_mini_teacher_solves_most_problems_in_its_own_words(project, stage_problems, encoder):
     from transformers import AutoModelForCausalLM
 
     teacher = AutoModelForCausalLM.from_pretrained("models/mini/teacher").eval()
@@ -133,9 +133,8 @@ def test_the_mini_teacher_solves_most_problems_in_its_own_words(project, stage_p
         sample_solutions(
             stage_problems,
             lambda: asked.append(1) or teacher,
-            tokenizer,
-            models(),
-            SamplingParams(attempts=2, temperature=0.7, max_new_tokens=96, batch_size=35, seed=seed),
+            encoder(),
+            SolutionParams(attempts=2, temperature=0.7, max_new_tokens=96, batch_size=35, seed=seed),
             project / f"work-{number}",
             Processes(),
         )

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,11 +11,13 @@ from transformers import AutoModelForCausalLM
 
 from pipeline import evaluate
 from pipeline.common.errors import ModelError, ParamsError
-from pipeline.common.params import EvaluationParams, GenerationParams, ModelsParams, ParamsFile
+from pipeline.evaluation.answers import answer
+from pipeline.evaluation.settings import EvaluationParams
+from pipeline.evaluation.vllm_engine import generate_with_vllm, require_vllm
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import keep_layers, ready
+from pipeline.language_models.settings import GenerationParams
 from pipeline.problems.record import Problem
-from pipeline.vllm_engine import generate_with_vllm, require_vllm
 from tests.conftest import ROOT
 
 GENERATION = GenerationParams(batch_size=4, max_new_tokens=40)
@@ -33,16 +34,11 @@ def one_thread():
 
 
 @pytest.fixture
-def models():
-    return ParamsFile(ROOT / "params.yaml").section("scales.mini.models", ModelsParams)
-
-
-@pytest.fixture
 def student(models):
     """A student whose weights are in no folder: a teacher that lost a layer."""
     model = AutoModelForCausalLM.from_pretrained(ROOT / "models/mini/teacher")
     keep_layers(model, 3)
-    return ready(model, models)
+    return ready(model, models())
 
 
 @pytest.fixture
@@ -89,19 +85,16 @@ def vllm(monkeypatch):
     return calls
 
 
-def test_the_answers_are_those_of_transformers_from_the_weights_in_memory(
-    vllm, student, tokenizer, prompts, models, tmp_path
-):
-    expected = generate_answers(student, tokenizer, prompts, GENERATION)
-    assert generate_with_vllm(student, tokenizer, prompts, models, GENERATION, tmp_path / "model") == expected
+def test_the_answers_are_those_of_transformers_from_the_weights_in_memory(vllm, student, encoder, prompts, tmp_path):
+    expected = generate_answers(student, encoder().tokenizer, prompts, GENERATION)
+    assert generate_with_vllm(student, encoder(), prompts, GENERATION, tmp_path / "model") == expected
     assert len(set(expected)) > 1
 
 
 def test_vllm_is_asked_for_greedy_tokens_in_the_precision_of_the_params(
-    vllm, student, tokenizer, prompts, models, tmp_path
+    vllm, student, encoder, tokenizer, prompts, tmp_path
 ):
-    models = replace(models, dtype="bfloat16")
-    generate_with_vllm(student, tokenizer, prompts, models, GENERATION, tmp_path / "model")
+    generate_with_vllm(student, encoder(dtype="bfloat16"), prompts, GENERATION, tmp_path / "model")
     assert vllm.engine == {
         "model": str(tmp_path / "model"),
         "dtype": "bfloat16",
@@ -121,7 +114,7 @@ def test_vllm_is_asked_for_greedy_tokens_in_the_precision_of_the_params(
 
 
 @pytest.mark.parametrize("failure", [None, RuntimeError("no room")])
-def test_nothing_is_left_behind(failure, vllm, student, tokenizer, prompts, models, tmp_path):
+def test_nothing_is_left_behind(failure, vllm, student, encoder, prompts, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors.index.json").write_text("of a killed process")
@@ -129,10 +122,10 @@ def test_nothing_is_left_behind(failure, vllm, student, tokenizer, prompts, mode
     torch.use_deterministic_algorithms(mode=True)
     try:
         if failure is None:
-            generate_with_vllm(student, tokenizer, prompts, models, GENERATION, folder)
+            generate_with_vllm(student, encoder(), prompts, GENERATION, folder)
         else:
             with pytest.raises(RuntimeError, match="no room"):
-                generate_with_vllm(student, tokenizer, prompts, models, GENERATION, folder)
+                generate_with_vllm(student, encoder(), prompts, GENERATION, folder)
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(mode=False)
@@ -142,14 +135,12 @@ def test_nothing_is_left_behind(failure, vllm, student, tokenizer, prompts, mode
     assert not folder.exists()
 
 
-def test_evaluation_takes_the_engine_of_the_params(vllm, student, tokenizer, models, project):
+def test_evaluation_takes_the_engine_of_the_params(vllm, student, encoder, project):
     problems = [Problem(str(i), text, "$\\boxed{1}$", 1, "Algebra", "1") for i, text in enumerate(TEXTS)]
-    file = ParamsFile(ROOT / "params.yaml")
-    params = replace(evaluate.read_params(file), models=models, generation=GENERATION)
-    expected = evaluate.answer("rl-0", student, tokenizer, problems, params)
+    engines = [EvaluationParams(engine=name, calibration_bins=15) for name in ("transformers", "vllm")]
+    expected = answer("rl-0", student, encoder(), problems, engines[0], GENERATION)
     assert vllm.engine is None
-    params = replace(params, evaluation=EvaluationParams(engine="vllm", calibration_bins=15))
-    assert evaluate.answer("rl-0", student, tokenizer, problems, params) == expected
+    assert answer("rl-0", student, encoder(), problems, engines[1], GENERATION) == expected
     assert vllm.engine["model"] == "checkpoints/vllm-rl-0"
 
 
@@ -166,10 +157,10 @@ def test_without_a_gpu_vllm_is_refused_before_anything_is_read(project, monkeypa
 
 
 def test_a_missing_vllm_says_how_to_get_it(vllm, models, monkeypatch):
-    require_vllm(replace(models, device="cuda"))
+    require_vllm(models(device="cuda"))
     with pytest.raises(ParamsError, match=r"needs a GPU, but models\.device is cpu"):
-        require_vllm(models)
+        require_vllm(models())
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ModelError, match=r"not installed; run `pip install -r requirements-vllm\.txt`"):
-        require_vllm(replace(models, device="cuda"))
+        require_vllm(models(device="cuda"))
     assert (ROOT / "requirements-vllm.txt").exists()

@@ -1,0 +1,76 @@
+"""What a curriculum is, one that learns, and a reward that it learns from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from pipeline.arms.signals import StepSignals
+
+
+class Curriculum(Protocol):
+    """Says how likely each arm is to be drawn."""
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        """A distribution [A] over the arms; `progress` is the share of the steps already done, from 0 to below 1."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Something that changes over a run, so that a checkpoint must hold it."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes over a run, as a JSON value that `load_state` takes back exactly."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `state` returned."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveCurriculum(Curriculum, Stateful, Protocol):
+    """A curriculum that learns from the steps it caused; what makes it one is that it has `update`."""
+
+    q_values_A: np.ndarray  # what it holds of each arm, for the arm log
+
+    def update(self, signals: StepSignals) -> dict[int, float]:
+        """Learns from one step; returns the reward of each arm that earned one."""
+        ...
+
+
+class Reward(Protocol):
+    """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well."""
+
+    def __call__(self, signals: StepSignals) -> dict[int, float]:
+        """The reward of each arm that earned one in this step; an arm may earn none."""
+        ...
+
+
+def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
+    """The curriculum as one that learns, None if it does not.
+
+    Raises:
+        TypeError: it has `update` but lacks something else that learning needs, so it would not learn or not resume.
+    """
+    if not hasattr(curriculum, "update"):
+        return None
+    if not isinstance(curriculum, AdaptiveCurriculum):
+        missing = [name for name in ("q_values_A", "state", "load_state") if not hasattr(curriculum, name)]
+        raise TypeError(
+            f"{type(curriculum).__name__} has update but lacks {', '.join(missing)}; see AdaptiveCurriculum"
+        )
+    return curriculum
+
+
+def state_of(part: object) -> dict[str, Any] | None:
+    """The state of a part that has one, else None."""
+    return part.state() if isinstance(part, Stateful) else None
+
+
+def load_state_of(part: object, state: dict[str, Any] | None) -> None:
+    """Puts back what `state_of` returned."""
+    if state is not None and isinstance(part, Stateful):
+        part.load_state(state)

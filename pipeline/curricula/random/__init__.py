@@ -1,0 +1,32 @@
+"""random: uniform over arms, whatever they hold. The control for an adaptive curriculum's arms."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from pipeline.arms.grouping import ArmSet
+from pipeline.common.params import settings
+
+
+@settings
+class Params:
+    """The arms that are drawn with equal probability."""
+
+    arms: Literal["level", "subject", "level_subject"]
+
+
+def build(params: Params, arms: ArmSet, seed: int) -> Random:
+    return Random(len(arms))
+
+
+class Random:
+    """The same probability for every arm."""
+
+    def __init__(self, arms: int) -> None:
+        self._arms = arms
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        """1 / A for each arm."""
+        return np.full(self._arms, 1 / self._arms)

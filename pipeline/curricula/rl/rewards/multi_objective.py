@@ -1,0 +1,64 @@
+"""multi_objective: a weighted sum of other rewards, each standardised by its own running mean and deviation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.arms.protocols import Reward, load_state_of, state_of
+from pipeline.arms.signals import StepSignals
+from pipeline.common.errors import ParamsError
+from pipeline.common.params import settings
+from pipeline.curricula.rl.rewards import build_reward
+from pipeline.curricula.rl.rewards._standardize import RunningStandardizer
+
+
+@settings
+class Params:
+    """The weight of each reward that is summed, by its name."""
+
+    weights: Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+
+
+def build(params: Params, all_settings: dict[str, Any], seed: int) -> MultiObjective:
+    """The reward with all its parts.
+
+    Raises:
+        ParamsError: a weight names no reward, or multi_objective itself.
+    """
+    if "multi_objective" in params.weights:
+        raise ParamsError(
+            "params.yaml: curricula.rl.rewards.multi_objective.weights must not name multi_objective itself"
+        )
+    return MultiObjective(
+        {name: (weight, build_reward(name, all_settings, seed)) for name, weight in params.weights.items()}
+    )
+
+
+class MultiObjective:
+    """Sum over rewards of weight x standardised reward; an arm that a part gave nothing gets nothing from it."""
+
+    def __init__(self, parts: dict[str, tuple[float, Reward]]) -> None:
+        self._parts = parts
+        self._standardizers = {name: RunningStandardizer() for name in parts}
+
+    def __call__(self, signals: StepSignals) -> dict[int, float]:
+        """The reward of every arm that some part rewarded."""
+        total: dict[int, float] = {}
+        for name, (weight, reward) in self._parts.items():
+            for arm, value in self._standardizers[name](reward(signals)).items():
+                total[arm] = total.get(arm, 0.0) + weight * value
+        return total
+
+    def state(self) -> dict[str, Any]:
+        """The state of every part and of its standardisation."""
+        return {
+            name: {"reward": state_of(reward), "standardizer": self._standardizers[name].state()}
+            for name, (_, reward) in self._parts.items()
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, (_, reward) in self._parts.items():
+            load_state_of(reward, state[name]["reward"])
+            self._standardizers[name].load_state(state[name]["standardizer"])

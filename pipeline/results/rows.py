@@ -1,0 +1,104 @@
+"""The rows of every result file: of a run's logs and cost, and of an evaluated model's predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of the learning curve: data/runs/METHOD-SEED/learning_curve.csv.
+
+    examples, tokens: what the student was trained on so far, prompts included and padding not. loss: mean since the
+    point before, in nats per completion token; None at the first.
+    """
+
+    step: int
+    examples: int
+    tokens: int
+    validation_accuracy: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class ArmStep:
+    """One arm in one step: data/runs/METHOD-SEED/arm_log.csv.
+
+    probability: of drawing it, before the step. q_value: after the step, None where the curriculum has none. reward:
+    None where the arm earned none. count: how many of the step's examples were drawn from it.
+    """
+
+    step: int
+    arm: str
+    probability: float
+    q_value: float | None
+    reward: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a result was made with, besides params and code: runs of different ones are not compared.
+
+    versions: of the libraries that decide its bits. commits: the hub's commit of teacher and student, None for a local
+    folder, whose files DVC knows.
+    """
+
+    versions: dict[str, str]
+    commits: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a run was and what it cost: metrics/training/METHOD-SEED.json.
+
+    tokens: trained on, prompts included and padding not. micro_batch_tokens: the limit at the end of the run; it falls
+    where memory runs out. grading_timeouts: answers to validation problems that took too long to grade.
+    """
+
+    method: str
+    seed: int
+    steps: int
+    examples: int
+    tokens: int
+    processes: int
+    micro_batch_tokens: int | None
+    training_seconds: float
+    peak_memory_bytes: int
+    grading_timeouts: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's answer to one test problem, and its logits on the reference solution: data/predictions/NAME.jsonl.
+
+    answer: the content of the output's last box, None where there is none. agrees: whether the answer is the teacher's,
+    right or wrong. The last four are sums over the solution's tokens, at temperature 1, 0 where the problem is too long
+    for the model. kl: KL(teacher || model) in nats. top1_matches: tokens where both find the same one most likely.
+    calibration_gaps: in each bin of confidence (of the model's most likely token), hits minus confidence.
+    """
+
+    id: str
+    level: int
+    subject: str
+    output: str
+    answer: str | None
+    correct: bool
+    teacher_correct: bool
+    agrees: bool
+    timed_out: bool
+    tokens: int
+    kl: float
+    top1_matches: int
+    calibration_gaps: list[float]
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """Who answered the test problems, and how: metrics/evaluation/NAME.json."""
+
+    name: str
+    problems: int
+    engine: str
+    provenance: Provenance

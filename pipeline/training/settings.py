@@ -1,0 +1,30 @@
+"""The optimisation: the section `training`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.common.params import NonNegativeFloat, Positive, PositiveFloat, Share, settings
+
+
+@settings
+class TrainingParams:
+    """The optimisation, the same for every method: the budget is epochs x steps per epoch x batch size."""
+
+    batch_size: Positive
+    micro_batch_tokens: Positive | None
+    gradient_checkpointing: bool
+    learning_rate: PositiveFloat
+    warmup_share: Share
+    weight_decay: NonNegativeFloat
+    gradient_clip: PositiveFloat
+    epochs: Positive
+    steps_per_epoch: Positive | None
+    temperature: PositiveFloat
+    distillation_weight: Share
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"]
+    jsd_beta: Annotated[float, Field(gt=0, lt=1)]
+    validations: Positive
+    checkpoint_steps: Positive

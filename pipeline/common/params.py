@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 
 from pipeline.common.errors import ParamsError
@@ -46,15 +46,16 @@ def is_strict(section: Any) -> bool:
     return (
         config.get("extra") == "forbid"
         and config.get("strict") is True
-        and all(map(is_strict, _dataclasses_in(typing.get_type_hints(section).values())))
+        and all(map(is_strict, _sections_in(typing.get_type_hints(section).values())))
     )
 
 
-def _dataclasses_in(types: typing.Iterable[Any]) -> typing.Iterator[Any]:
+def _sections_in(types: typing.Iterable[Any]) -> typing.Iterator[Any]:
+    """The dataclasses and models in types: what has a strictness of its own; other types share their section's."""
     for kind in types:
-        if dataclasses.is_dataclass(kind):
+        if dataclasses.is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, BaseModel)):
             yield kind
-        yield from _dataclasses_in(typing.get_args(kind))
+        yield from _sections_in(typing.get_args(kind))
 
 
 def checked(value: Any, kind: type[T], where: str) -> T:

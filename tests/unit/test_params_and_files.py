@@ -1,14 +1,20 @@
 """params.yaml, seeds, and files that are whole or not there."""
 
+import dataclasses
+import importlib
 import json
 
 import pytest
+from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from pipeline.analysis.settings import ReportParams
+from pipeline.checkpoints.code import modules_in
 from pipeline.common.errors import ParamsError
 from pipeline.common.files import digest_of, read_jsonl, replacing_file, replacing_folder, write_json, write_jsonl
-from pipeline.common.params import ParamsFile
+from pipeline.common.params import ParamsFile, Positive, Share, checked, is_strict, settings
 from pipeline.common.seeding import derive, numpy_rng, python_rng
+from pipeline.curricula.rl import Params
 from tests.conftest import ROOT
 
 
@@ -46,6 +52,92 @@ def test_wrong_params_are_one_sentence_that_names_file_and_key(tmp_path, text, s
         ParamsFile(tmp_path / "params.yaml").section("report", ReportParams)
     assert "params.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@settings
+class Window:
+    """A section inside a section."""
+
+    width: float
+    shares: list[Share]
+
+
+@settings
+class Plan:
+    """A section as the stages have them."""
+
+    steps: Positive
+    note: str | None
+    windows: dict[str, Window]
+
+
+PLAN = {"steps": 3, "note": None, "windows": {"a": {"width": 2, "shares": [0.5, 1]}}}
+
+
+def test_a_section_is_a_frozen_dataclass_all_the_way_down():
+    plan = checked(PLAN, Plan, "params.yaml: plan")
+    assert plan == Plan(steps=3, note=None, windows={"a": Window(width=2.0, shares=[0.5, 1.0])})
+    assert dataclasses.asdict(plan) == PLAN
+    for section, name in ((plan, "steps"), (plan.windows["a"], "width")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(section, name, 1)
+
+
+def changed(**changes):
+    return PLAN | changes
+
+
+def window(**changes):
+    return changed(windows={"a": {"width": 2, "shares": [0.5]} | changes})
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (changed(speed=1), r"^plan.speed: unexpected keyword argument \(it is 1\)$"),
+        (window(speed=1), r"^plan.windows.a.speed: unexpected keyword argument \(it is 1\)$"),
+        ({"steps": 3, "windows": {}}, "^plan.note: field required$"),
+        (changed(steps="3"), r"^plan.steps: .* valid integer \(it is '3'\)$"),
+        (changed(steps=3.0), r"^plan.steps: .* valid integer \(it is 3.0\)$"),
+        (changed(steps=True), r"^plan.steps: .* valid integer \(it is True\)$"),
+        (changed(steps=0), r"^plan.steps: .* greater than 0 \(it is 0\)$"),
+        (changed(note=3), r"^plan.note: .* valid string \(it is 3\)$"),
+        (window(width="2"), r"^plan.windows.a.width: .* valid number \(it is '2'\)$"),
+        (window(width=True), r"^plan.windows.a.width: .* valid number \(it is True\)$"),
+        (window(shares=[0.5, 1.5]), r"^plan.windows.a.shares.1: .* less than or equal to 1 \(it is 1.5\)$"),
+        (window(shares=0.5), r"^plan.windows.a.shares: .* valid array \(it is 0.5\)$"),
+    ],
+)
+def test_a_section_refuses_what_it_does_not_name_and_values_of_other_types(value, sentence):
+    with pytest.raises(ParamsError, match=sentence):
+        checked(value, Plan, "plan")
+
+
+class Lenient(BaseModel):
+    """Takes "3" for a number and keys that it does not know."""
+
+    size: int
+
+
+class Careful(BaseModel):
+    """As strict as a section, but no dataclass: its values could not be compared, copied and fingerprinted alike."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    size: int
+
+
+@pytest.mark.parametrize("inner", [Lenient, Careful, list[Lenient], dict[str, Lenient | None]])
+def test_a_section_with_a_model_inside_is_not_strict(inner):
+    section = settings(type("Section", (), {"__annotations__": {"inner": inner}}))
+    assert not is_strict(section)
+    assert is_strict(settings(type("Section", (), {"__annotations__": {"inner": list[Window] | None}})))
+
+
+def test_every_section_of_the_project_is_strict():
+    modules = [importlib.import_module(name) for name in modules_in("pipeline")]
+    sections = {kind for module in modules for kind in vars(module).values() if is_pydantic_dataclass(kind)}
+    assert {ReportParams, Params} <= sections
+    assert [section for section in sections if not is_strict(section)] == []
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-05", "+1e-5", ".1e-4", "0.00001"])

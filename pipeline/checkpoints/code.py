@@ -20,9 +20,17 @@ def code_digest(*modules: str) -> str:
 
 
 def import_closure(modules: Iterable[str], root: Path = ROOT) -> set[Path]:
-    """Every file of the project that is read when `modules`, such as "pipeline.train", are imported."""
+    """Every file of the project that is read when `modules`, such as "pipeline.train", are imported.
+
+    Imports are absolute throughout the project, which the linter sees to.
+
+    Raises:
+        ModuleNotFoundError: one of `modules` is none of the project's.
+    """
     found: set[Path] = set()
     waiting = list(modules)
+    if missing := [name for name in waiting if module_file(name, root) is None]:
+        raise ModuleNotFoundError(f"{', '.join(missing)}: no such module below {root}")
     while waiting:
         name = waiting.pop()
         if "." in name:

@@ -59,7 +59,7 @@ def test_every_part_has_its_layer():
 def test_packages_import_downwards_only(file):
     own = file.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
     for part, _ in imported_parts(file):
-        if part != own and own != "__init__":
+        if own not in (part, "__init__"):
             assert LAYER[part] < LAYER[own], f"{file} imports {part}, which stands beside or above {own}"
 
 

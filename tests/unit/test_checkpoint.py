@@ -202,3 +202,8 @@ def test_a_finished_run_deletes_checkpoints_of_earlier_params_but_not_of_other_r
         Checkpoint(name, identity, tmp_path).save(TENSORS, {})
     Checkpoint("train-rl-1", {"tau": 2}, tmp_path).delete()
     assert [f.name[:12] for f in tmp_path.iterdir()] == ["train-rl-10-"]
+
+
+def test_a_module_that_is_not_there_has_no_digest():
+    with pytest.raises(ModuleNotFoundError, match=r"pipeline\.trian: no such module"):
+        code_digest("pipeline.trian")

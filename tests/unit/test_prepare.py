@@ -14,6 +14,7 @@ from pipeline import prepare
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
 from pipeline.problems.record import SPLITS, read_problems
+from pipeline.sources import mini_math
 
 ROOT = Path(__file__).parents[2]
 OUTPUTS = [
@@ -175,7 +176,41 @@ def spoil_source(workplace):
     return "data.path.train is null"
 
 
-@pytest.mark.parametrize("spoil", [spoil_line, spoil_gold, spoil_size, spoil_path, spoil_source])
+def spoil_source_name(workplace):
+    set_data(source="web")
+    return "unknown source 'web'; pipeline/sources has hub, mini_math, path"
+
+
+def spoil_source_key(workplace):
+    use_files(write_records(workplace / "a.jsonl", *[{}] * 5), None, test_size=1)
+    set_data(path={"train": "a.jsonl", "tset": None})
+    return "params.yaml: scales.mini.data.path.test: field required"
+
+
+def spoil_another_sources_key(workplace):
+    set_data(hub={"name": "someone/problems", "revision": 7})
+    return "params.yaml: scales.mini.data.hub.revision: input should be a valid string (it is 7)"
+
+
+def spoil_key_of_all_sources(workplace):
+    set_data(seeed=1)
+    return "params.yaml: scales.mini.data.seeed: "
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_line,
+        spoil_gold,
+        spoil_size,
+        spoil_path,
+        spoil_source,
+        spoil_source_name,
+        spoil_source_key,
+        spoil_another_sources_key,
+        spoil_key_of_all_sources,
+    ],
+)
 @pytest.mark.parametrize("prepared_before", [True, False])
 def test_bad_input_is_one_sentence_and_leaves_the_outputs_as_they_were(workplace, capsys, spoil, prepared_before):
     if prepared_before:
@@ -189,6 +224,15 @@ def test_bad_input_is_one_sentence_and_leaves_the_outputs_as_they_were(workplace
     assert message.startswith("error: ")
     assert words in message
     assert {name: file_digest(Path(name)) for name in files()} == before
+
+
+def test_a_source_that_is_not_used_need_not_be_in_params(workplace):
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    data = params["scales"]["mini"]["data"]
+    del data["hub"], data["path"]
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    source = prepare.read_params(ParamsFile()).source
+    assert (source.data.source, source.params) == ("mini_math", mini_math.Params())
 
 
 def test_a_failure_between_two_files_leaves_the_outputs_as_they_were(workplace, monkeypatch):

@@ -1,6 +1,7 @@
 """A finished project, made up, and the folder that `publish` makes of it; pushing goes to a stand-in for the hub."""
 
 import contextlib
+import copy
 import io
 import json
 import re
@@ -14,6 +15,7 @@ import yaml
 from dvc.repo import Repo
 from huggingface_hub import ModelCard, metadata_load
 from report_inputs import PROVENANCE, write_inputs
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pipeline import publish, report
@@ -46,9 +48,18 @@ def finished(tmp_path_factory, tokenizer):
         write_params()
         write_problem_files()
         report.main()
+        tokenizer = with_start_token(tokenizer)
         save_student(build_model(MiniShape(16, 1, 2, 1, 24), tokenizer), tokenizer, Path("models/students/rl-0"))
         tell_dvc("rl-0")
     return project
+
+
+def with_start_token(tokenizer):
+    """A tokenizer that begins a text with a token unless told not to, as many do."""
+    tokenizer = copy.deepcopy(tokenizer)
+    start = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start[0]} $A", special_tokens=[start])
+    return tokenizer
 
 
 def write_params():
@@ -210,6 +221,7 @@ def test_the_cards_code_answers_as_the_test_does(project, run, monkeypatch):
         exec(code, {})  # noqa: S102 - the card's own code
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
     prompt = tokenizer.encode("Compute $3+4$.\n", add_special_tokens=False)
+    assert tokenizer.encode("Compute $3+4$.\n") == [tokenizer.eos_token_id, *prompt]
     [answer] = generate_answers(model, tokenizer, [prompt], GenerationParams(batch_size=1, max_new_tokens=LIMIT))
     assert output.getvalue() == answer + "\n"
 

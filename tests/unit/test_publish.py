@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from dvc.repo import Repo
 from huggingface_hub import ModelCard, metadata_load
@@ -49,9 +50,19 @@ def finished(tmp_path_factory, tokenizer):
         write_problem_files()
         report.main()
         tokenizer = with_start_token(tokenizer)
-        save_student(build_model(MiniShape(16, 1, 2, 1, 24), tokenizer), tokenizer, Path("models/students/rl-0"))
+        save_student(talkative_model(tokenizer), tokenizer, Path("models/students/rl-0"))
         tell_dvc("rl-0")
     return project
+
+
+def talkative_model(tokenizer):
+    """A tiny random model whose answer depends on the whole prompt: small weights would repeat one token."""
+    torch.manual_seed(2)
+    model = build_model(MiniShape(hidden_size=16, layers=1, heads=2, kv_heads=1, feed_forward_size=24), tokenizer)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(10 if weights.dim() > 1 else 1)
+    return model
 
 
 def with_start_token(tokenizer):
@@ -222,7 +233,9 @@ def test_the_cards_code_answers_as_the_test_does(project, run, monkeypatch):
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
     prompt = tokenizer.encode("Compute $3+4$.\n", add_special_tokens=False)
     assert tokenizer.encode("Compute $3+4$.\n") == [tokenizer.eos_token_id, *prompt]
-    [answer] = generate_answers(model, tokenizer, [prompt], GenerationParams(batch_size=1, max_new_tokens=LIMIT))
+    limit = GenerationParams(batch_size=1, max_new_tokens=LIMIT)
+    answer, other = generate_answers(model, tokenizer, [prompt, [tokenizer.eos_token_id, *prompt]], limit)
+    assert answer != other  # or the start token would not matter
     assert output.getvalue() == answer + "\n"
 
 

@@ -80,7 +80,7 @@ METRICS = (
     Metric(
         "grading_timeouts",
         "answers not graded in time",
-        lambda rows: float(sum(r.timed_out for r in rows)),
+        lambda rows: sum(r.timed_out for r in rows),
         whole,
         None,
         over_seeds=sum,

@@ -91,7 +91,7 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
         try:
             rows.append(adapter.validate_json(line))
         except ValidationError as error:
-            raise ResultsError(f"{path}:{number} is not a {kind.__name__} ({_fault(error)}); {AGAIN} again") from error
+            raise ResultsError(f"{path}:{number} is not a valid {kind.__name__} ({_fault(error)}); {AGAIN} again") from error
     return rows
 
 
@@ -109,7 +109,7 @@ def read_record(path: Path, kind: type[T]) -> T:
     try:
         return TypeAdapter(STRICT(kind)).validate_json(_read_text(path))
     except ValidationError as error:
-        raise ResultsError(f"{path} is not a {kind.__name__} ({_fault(error)}); {AGAIN} again") from error
+        raise ResultsError(f"{path} is not a valid {kind.__name__} ({_fault(error)}); {AGAIN} again") from error
 
 
 def _fault(error: ValidationError) -> str:

@@ -87,7 +87,7 @@ class Run:
             student.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
     def step(self) -> Step:
-        """One step, which happens whole or not at all: nothing that a checkpoint holds changes before `_commit`.
+        """One step, which happens whole or not at all: nothing that decides the result changes before `_commit`.
 
         Raises:
             TrainingError: loss or gradient is not finite, or not even one example fits into memory; the message names
@@ -103,7 +103,10 @@ class Run:
             raise TrainingError(f"step {self.steps_done}: {error}") from error
         step = Step(seen.loss, sum(e.length for e in examples))
         with uninterrupted():
-            self._commit(probabilities_A, draw, seen, step)
+            try:
+                self._commit(probabilities_A, draw, seen, step)
+            except TrainingError as error:  # the loop would save a checkpoint of half a step
+                raise RuntimeError(f"step {self.steps_done} broke off while it was committed: {error}") from error
         return step
 
     def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: ExampleSignals, step: Step) -> None:

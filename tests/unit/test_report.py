@@ -261,9 +261,9 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
         (
             "data/predictions/rl-0.jsonl",
             '{"id": "x", "level": 1}\n',
-            "rl-0.jsonl:1 is not a Prediction (subject",
+            "rl-0.jsonl:1 is not a valid Prediction (subject",
         ),
-        ("data/predictions/rl-0.jsonl", "", "rl-0.jsonl:1 is not a Prediction (invalid json"),
+        ("data/predictions/rl-0.jsonl", "", "rl-0.jsonl:1 is not a valid Prediction (invalid json"),
         ("data/runs/rl-0/learning_curve.csv", "step,examples\n0,0\n", "learning_curve.csv has no column tokens"),
         ("data/runs/rl-0/learning_curve.csv", "", "learning_curve.csv is not a CSV file"),
         (

@@ -149,7 +149,7 @@ def test_a_row_with_a_fault_is_refused_by_its_line_and_field(tmp_path, change, s
     lines = [asdict(PREDICTION), asdict(PREDICTION), change(asdict(PREDICTION))]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     message = refusal(read_rows, tmp_path / "a.jsonl", Prediction)
-    assert "a.jsonl:3 is not a Prediction" in message
+    assert "a.jsonl:3 is not a valid Prediction" in message
     assert sentence in message
 
 
@@ -159,13 +159,13 @@ def test_a_broken_line_is_refused_by_its_number(tmp_path, line, number):
     lines = [json.dumps(asdict(PREDICTION))] * 3
     lines[number - 1] = line
     (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
-    assert f"a.jsonl:{number} is not a Prediction" in refusal(read_rows, tmp_path / "a.jsonl", Prediction)
+    assert f"a.jsonl:{number} is not a valid Prediction" in refusal(read_rows, tmp_path / "a.jsonl", Prediction)
 
 
 def test_a_file_that_was_cut_in_the_middle_of_a_line_is_refused(tmp_path):
     write_rows(tmp_path / "a.jsonl", [PREDICTION] * 2)
     (tmp_path / "a.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes()[:-30])
-    assert "a.jsonl:2 is not a Prediction" in refusal(read_rows, tmp_path / "a.jsonl", Prediction)
+    assert "a.jsonl:2 is not a valid Prediction" in refusal(read_rows, tmp_path / "a.jsonl", Prediction)
 
 
 @pytest.mark.parametrize(

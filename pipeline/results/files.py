@@ -91,7 +91,8 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
         try:
             rows.append(adapter.validate_json(line))
         except ValidationError as error:
-            raise ResultsError(f"{path}:{number} is not a valid {kind.__name__} ({_fault(error)}); {AGAIN} again") from error
+            fault = _fault(error)
+            raise ResultsError(f"{path}:{number} is not a valid {kind.__name__} ({fault}); {AGAIN} again") from error
     return rows
 
 

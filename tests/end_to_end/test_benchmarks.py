@@ -9,6 +9,8 @@ import pytest
 from benchmarks._goals import Goal, Spread, spread
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

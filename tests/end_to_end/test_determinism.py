@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import digests
+
+pytestmark = pytest.mark.slow
 
 COMMANDS = [
     ["prepare"],

@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import digests, run_python
 
+pytestmark = pytest.mark.slow
+
 KILL_AFTER_SAVE = """
 import os, signal, sys
 from pipeline.checkpoints import checkpoint
@@ -86,10 +88,7 @@ def test_a_checkpoint_of_other_params_is_not_picked_up(small_project, stage, cap
     ("edited", "resumes"),
     [
         ("analysis/charts.py", True),
-        ("evaluation/fidelity.py", True),
-        ("curricula/rl/rewards/confidence_gap.py", True),
         ("distillation/loss.py", False),
-        ("curricula/traditional/__init__.py", False),
     ],
 )
 def test_a_killed_run_resumes_after_an_edit_of_a_file_that_it_does_not_import(small_project, edited, resumes):

@@ -11,6 +11,8 @@ import yaml
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import SMALL, change_params, digests
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = {f"GIT_{role}_{key}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
 RESULTS = ("models/students/{}", "data/runs/{}")
 

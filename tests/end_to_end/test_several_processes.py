@@ -12,6 +12,8 @@ from tests.conftest import ROOT
 from tests.end_to_end.conftest import digests, run_python
 from tests.end_to_end.test_kill_and_resume import KILL_AFTER_SAVE
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 TRAIN = ("-m", "pipeline.train", "--method", "rl", "--seed", "0")

@@ -149,6 +149,7 @@ def test_a_batch_that_had_to_be_cut_is_remembered_at_once(small_project, expecte
     assert 0 < cut < 1024
 
 
+@pytest.mark.slow
 def test_several_processes_stop_together_with_a_checkpoint(small_project, expected, stage, capfd):
     (small_project / "stop.py").write_text(
         "import os, signal\n"

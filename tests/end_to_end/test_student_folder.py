@@ -19,6 +19,8 @@ from pipeline.publishing.run_params import read_run_params
 from tests.end_to_end.conftest import change_params
 from tests.finished_project import tell_dvc
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["Compute $3+4$.\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
 LIMIT = 60
 

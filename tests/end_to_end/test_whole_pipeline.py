@@ -70,6 +70,7 @@ def test_the_teacher_agrees_with_its_own_cache(small_project, stage):
     assert all(row.agrees == (row.answer is not None) for row in rows)
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_again_give_the_same_bytes(small_project, stage):
     seen = []
     for _ in range(2):

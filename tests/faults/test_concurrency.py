@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.harness import CASES, contents, differences, scratch_copy
 
+pytestmark = pytest.mark.slow
+
 # a call in the middle of each stage, while it holds its lock
 IN_THE_MIDDLE = {
     "prepare": ("pipeline.prepare", "compared_as_text"),

@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.harness import Case, contents, differences, scratch_copy
 
+pytestmark = pytest.mark.slow
+
 CAPTURE = Case("teacher_logits")
 TRAIN = Case("train", ("--method", "rl", "--seed", "0"))
 

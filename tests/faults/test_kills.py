@@ -11,6 +11,8 @@ import pytest
 from tests.faults.harness import CASES, contents, differences, scratch_copy
 from tests.faults.kills import random_moments, trial
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 3
 
 

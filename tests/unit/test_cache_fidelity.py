@@ -116,6 +116,7 @@ def test_students_begin_alike_and_differ_by_their_targets(tiny):
     assert all(0 < row["ece"] < 1 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_neither_dvc_nor_datasets_is_imported():
     code = "import sys, benchmarks.cache_fidelity; print({'dvc', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -94,6 +94,7 @@ def test_hostile_answers_are_wrong_and_do_no_harm(attacks):
     assert not any(grade.correct for grade in grade_beside_honest_ones([box(a) for a in attacks]))
 
 
+@pytest.mark.slow
 def test_bombs_are_wrong_within_the_limit_and_those_that_hit_it_are_counted():
     grades = grade_beside_honest_ones([box(bomb) for bomb in BOMBS])
     assert not any(grade.correct for grade in grades)

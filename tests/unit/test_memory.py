@@ -57,6 +57,7 @@ def run_step(path):
     return peak, peak - before, loss, gradient
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is measured in other units elsewhere")
 def test_a_step_at_a_vocabulary_of_151936_needs_under_a_quarter_of_the_dense_paths_memory():
     fused, fused_rise, loss, gradient = run_step("fused")
@@ -90,6 +91,7 @@ print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is measured in other units elsewhere")
 def test_reading_a_store_does_not_bring_it_into_memory(tmp_path):
     done = subprocess.run(

@@ -252,6 +252,7 @@ def test_a_failure_between_two_files_leaves_the_outputs_as_they_were(workplace, 
     assert os.listdir("data") == ["prepared"]
 
 
+@pytest.mark.slow
 def test_the_whole_of_real_math_is_prepared(workplace):
     if not (folder := os.environ.get("MATH_DIR")):
         pytest.skip("MATH_DIR is not set: it names a folder with train.jsonl.gz and math500.jsonl.gz")

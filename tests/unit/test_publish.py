@@ -288,7 +288,7 @@ def test_a_run_that_the_report_does_not_compare_is_refused(project, failure, nam
 def test_a_report_of_an_earlier_form_is_refused(project, failure):
     path = Path("metrics/all_results_enhanced.json")
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "teacher"}))
-    assert failure() == f"{path} is not a Summary (teacher: field required); run `dvc repro` to make it again"
+    assert failure() == f"{path} is not a valid Summary (teacher: field required); run `dvc repro` to make it again"
 
 
 def change_learning_rate():

@@ -45,7 +45,6 @@ SHORT = {  # a cell of a few seconds: starting it is most of it
     "training": {"epochs": 1, "steps_per_epoch": 3, "validations": 1},
     "generation": {"max_new_tokens": 16},
 }
-FEW = {"data": {"train_size": 70, "validation_size": 35, "test_size": 35}}
 
 
 class Clone:
@@ -122,7 +121,7 @@ def measure_cold(seeds: list[int], tiny: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Clone(Path(folder))
         if tiny:
-            clone.change_params(lambda values: shorten(values, METHODS[:1], seeds, tiny))
+            clone.change_params(lambda values: shorten(values, METHODS[:1], seeds))
         else:
             clone.change_params(lambda values: values.update(seeds=seeds))
         seconds, notes = clone.repro()
@@ -149,15 +148,15 @@ def measure_cold(seeds: list[int], tiny: bool) -> dict[str, Any]:
     }
 
 
-def shorten(values: dict[str, Any], methods: list[str], seeds: list[int], tiny: bool) -> None:
-    """Short trainings, and these cells; `tiny` leaves few problems as well."""
-    for section, change in (SHORT | (FEW if tiny else {})).items():
+def shorten(values: dict[str, Any], methods: list[str], seeds: list[int]) -> None:
+    """Short trainings, and these cells."""
+    for section, change in SHORT.items():
         values["scales"]["mini"][section].update(change)
     values["report"]["resamples"] = 200
     values.update(methods=methods, seeds=seeds)
 
 
-def measure_cells(grids: list[tuple[int, int]], tiny: bool) -> dict[str, Any]:
+def measure_cells(grids: list[tuple[int, int]]) -> dict[str, Any]:
     """Seconds of `dvc repro` that adds one cell to those of ever larger grids, and of one with nothing to do.
 
     Each grid is a number of methods and of seeds. Its last cell, one of rl, runs; the others are copies of an earlier
@@ -169,7 +168,7 @@ def measure_cells(grids: list[tuple[int, int]], tiny: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Clone(Path(folder))
         clone.forget_cells()
-        clone.change_params(lambda values: shorten(values, METHODS[:1], [FIRST_SEED], tiny))
+        clone.change_params(lambda values: shorten(values, METHODS[:1], [FIRST_SEED]))
         clone.repro()  # what all cells need, and the cell that is copied
         for methods, seeds in grids:
             repetitions = 2 if (methods, seeds) in (grids[0], grids[-1]) else 1
@@ -234,8 +233,7 @@ def main() -> None:
         say(f"work {cold['work']:.0f} s, imports {cold['imports']:.0f} s, DVC {cold['dvc']:.0f} s")
         print_rows(("processes", "seconds", "imports"), cold["stages"])
     if args.tiny or args.cells:
-        grids = [(1, 1), (3, 1)] if args.tiny else [(1, 1), (5, 1), (5, 3), (5, 6)]
-        found["cells"] = measure_cells(grids, args.tiny)
+        found["cells"] = measure_cells([(1, 1), (3, 1)] if args.tiny else [(1, 1), (5, 1), (5, 3), (5, 6)])
         print_rows(("seconds", "DVC"), found["cells"]["rows"])
     goals = goals_of(found)
     print_goals(goals)

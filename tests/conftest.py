@@ -76,6 +76,12 @@ def make_project(folder):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values |= {"scale": "mini", "seeds": [0, 1, 2]}
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
+    values["scales"]["mini"]["data"] |= {
+        "source": "mini_math",
+        "train_size": 2100,
+        "validation_size": 210,
+        "test_size": 420,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     (folder / "models").mkdir()
     shutil.copytree(ROOT / "models/mini", folder / "models/mini")

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.registry import names_in
+
 GOOD = {"problem": "What is $1+1$?", "solution": "It is $\\boxed{2}$.", "level": "Level 1", "type": "Algebra"}
 TRAIN = ("train", "--method", "rl", "--seed", "0")
 
@@ -299,7 +301,7 @@ PARAMS = [
         "unknown source",
         setting(".data.source", "web"),
         "prepare",
-        "unknown source 'web'; pipeline/sources has hub, mini_math, path",
+        f"unknown source 'web'; pipeline/sources has {', '.join(names_in('pipeline.sources'))}",
     ),
     broken(
         "negative size", setting(".data.test_size", -35), "prepare", "data.test_size: ", "greater than 0 (it is -35)"

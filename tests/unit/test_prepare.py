@@ -14,6 +14,7 @@ from pipeline import prepare
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
 from pipeline.problems.record import SPLITS, read_problems
+from pipeline.registry import names_in
 from pipeline.sources import mini_math
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def spoil_source(workplace):
 
 def spoil_source_name(workplace):
     set_data(source="web")
-    return "unknown source 'web'; pipeline/sources has hub, mini_math, path"
+    return f"unknown source 'web'; pipeline/sources has {', '.join(names_in('pipeline.sources'))}"
 
 
 def spoil_source_key(workplace):

@@ -95,7 +95,7 @@ def test_results_hold_every_promised_key(quick):
         assert list(method["accuracy_by_level"]) == ["1", "2", "3", "4", "5"]
         assert set(method["accuracy_by_subject"]) == set(SUBJECTS)
         assert (method["seeds"], method["training_seconds"]) == ([0, 1, 2], 101.0)
-        assert method["metrics"] == {"accuracy": method["accuracy"]["mean"]} | MEASURED
+        assert ({"accuracy": method["accuracy"]["mean"]} | MEASURED).items() <= method["metrics"].items()
         assert method["tokens"] == 90 * EXAMPLES + 1
         assert {"examples_to_target", "aulc", "accuracy_iqm"} <= set(method)
     assert list(results["comparisons"]) == ["rl", "random"]
@@ -464,17 +464,15 @@ def test_every_metric_is_that_of_the_predictions(quick):
     results, text = run_report()
     got = json.loads(report.METRICS_BY_RUN.read_text())
     tokens = 60 * 2 + 60 * 10
-    assert got["rl-1"] == pytest.approx(
-        {
-            "accuracy": 12 / 120,
-            "agreement": 30 / 120,
-            "top1_agreement": (60 * 2 + 60 * 1) / tokens,
-            "kl_per_token": 60 * 3 / tokens,
-            "calibration_error": 120 * 0.25 / tokens,
-            "grading_timeouts": 7,
-        },
-        abs=1e-6,
-    )
+    expected = {
+        "accuracy": 12 / 120,
+        "agreement": 30 / 120,
+        "top1_agreement": (60 * 2 + 60 * 1) / tokens,
+        "kl_per_token": 60 * 3 / tokens,
+        "calibration_error": 120 * 0.25 / tokens,
+        "grading_timeouts": 7,
+    }
+    assert {name: got["rl-1"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert list(got) == ["teacher", "untrained_student", "rl-0", "rl-1", "traditional-0", "traditional-1"]
     method = results["methods"]["rl"]["metrics"]
     for name in ("accuracy", "agreement", "top1_agreement", "kl_per_token", "calibration_error"):

@@ -66,8 +66,16 @@ def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
 
 
 def state_of(part: object) -> dict[str, Any] | None:
-    """The state of a part that has one, else None."""
-    return part.state() if isinstance(part, Stateful) else None
+    """The state of a part that has one, else None.
+
+    Raises:
+        TypeError: it defines only one of state and load_state, so that a resumed run would lose what it remembers.
+    """
+    if isinstance(part, Stateful):
+        return part.state()
+    if hasattr(part, "state") or hasattr(part, "load_state"):
+        raise TypeError(f"{type(part).__name__} defines only one of state and load_state; see Stateful")
+    return None
 
 
 def load_state_of(part: object, state: dict[str, Any] | None) -> None:

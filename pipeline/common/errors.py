@@ -53,3 +53,8 @@ class StorageError(PipelineError, OSError):
 
 class BusyError(PipelineError, RuntimeError):
     """Another process is working on the same thing."""
+
+
+def one_line(error: Exception) -> str:
+    """What a library's error says, on one line and cut to 200 characters; its class where it says nothing."""
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__

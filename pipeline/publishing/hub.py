@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from pipeline.common.errors import PublishError
+from pipeline.common.errors import PublishError, one_line
 
 
 def push(folder: Path, repo: str, run: str, *, private: bool) -> str:
@@ -24,9 +24,8 @@ def push(folder: Path, repo: str, run: str, *, private: bool) -> str:
     except PublishError:
         raise
     except Exception as error:  # the library raises anything from ValueError to its HTTP client's own errors
-        reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
         raise PublishError(
-            f"{repo} cannot be pushed ({reason}); {folder} is complete: log in with `hf auth login` if you have not, "
+            f"{repo} cannot be pushed ({one_line(error)}); {folder} is complete: log in with `hf auth login` if you have not, "
             "and run the command again"
         ) from error
     return str(address)

@@ -8,7 +8,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from pipeline.common.errors import ResultsError
+from pipeline.common.errors import ResultsError, one_line
 
 
 def require_up_to_date(run: str) -> None:
@@ -24,7 +24,7 @@ def require_up_to_date(run: str) -> None:
             status = repo.status([f"train@{run}", f"evaluate@{run}", "report"])
     except DvcException as error:
         raise ResultsError(
-            f"DVC cannot tell whether {run} is up to date ({' '.join(str(error).split())}); run `dvc repro` first"
+            f"DVC cannot tell whether {run} is up to date ({one_line(error)}); run `dvc repro` first"
         ) from error
     for stage, changes in status.items():
         for what in _changed(changes):

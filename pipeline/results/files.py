@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from pipeline.common.errors import ResultsError
+from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.files import write_json, write_jsonl, write_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_csv(path: Path, kind: type[Any]) -> pd.DataFrame:
         # only an empty cell is None: a subject may well be called NA, or 7
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ResultsError(f"{path} is not a CSV file ({' '.join(str(error).split())}); {AGAIN} again") from error
+        raise ResultsError(f"{path} is not a CSV file ({one_line(error)}); {AGAIN} again") from error
     for name, of in columns.items():
         if name not in table:
             raise ResultsError(f"{path} has no column {name}; {AGAIN} again")

@@ -10,6 +10,7 @@ A source file defines
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from pipeline.common.params import checked
@@ -32,7 +33,7 @@ class Source:
             DataError: the source cannot be read, is malformed, or holds too little.
             ParamsError: a parameter of the source is missing or does not fit it.
         """
-        prepared: Prepared = find(__name__, self.data.source, ["read"], "source").read(self.params, self.data)
+        prepared: Prepared = _module(self.data.source).read(self.params, self.data)
         return prepared
 
 
@@ -44,9 +45,10 @@ def source_of(section: dict[str, Any], where: str) -> Source:
     """
     of_sources = {name: section[name] for name in names_in(__name__) if name in section}
     data = checked({key: value for key, value in section.items() if key not in of_sources}, DataParams, where)
-    find(__name__, data.source, ["read"], "source")
-    all_params = {
-        name: checked(of_sources.get(name, {}), find(__name__, name, ["read"], "source").Params, f"{where}.{name}")
-        for name in {*of_sources, data.source}
-    }
-    return Source(data, all_params[data.source])
+    of_sources.setdefault(data.source, {})
+    params = {name: checked(of_sources[name], _module(name).Params, f"{where}.{name}") for name in sorted(of_sources)}
+    return Source(data, params[data.source])
+
+
+def _module(name: str) -> ModuleType:
+    return find(__name__, name, ["read"], "source")

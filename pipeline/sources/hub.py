@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, one_line
 from pipeline.common.params import settings
 from pipeline.preparation.records import RawRecord, drop_test_problems, select
 from pipeline.preparation.settings import DataParams
@@ -44,9 +44,8 @@ def _load(params: Params) -> dict[str, Any]:
         names = datasets.get_dataset_config_names(params.name, revision=params.revision)
         return {name: datasets.load_dataset(params.name, name, revision=params.revision) for name in names}
     except Exception as error:  # the library raises anything from ValueError to its HTTP client's own errors
-        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise DataError(
-            f"dataset {params.name} (revision {params.revision}) cannot be loaded from the hub ({reason}); "
+            f"dataset {params.name} (revision {params.revision}) cannot be loaded from the hub ({one_line(error)}); "
             "check data.hub and the network, or use local files with data.source=path and data.path.train"
         ) from error
 

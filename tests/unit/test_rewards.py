@@ -63,3 +63,13 @@ def test_multi_objective_sums_weighted_standardised_parts():
     gaps, falls = [0.4, 0.6, 0.5], [0.6, -0.2]
     expected = 2.0 * (0.5 - np.mean(gaps)) / np.std(gaps) - 1.0 * (-0.2 - np.mean(falls)) / np.std(falls)
     assert third == pytest.approx({0: expected})
+
+
+@pytest.mark.parametrize("only", ["state", "load_state"])
+def test_a_reward_that_could_not_resume_is_refused_before_it_is_used(monkeypatch, only):
+    from pipeline.curricula.rl.rewards import knowledge_transfer
+
+    other = {"state": "load_state", "load_state": "state"}[only]
+    monkeypatch.delattr(knowledge_transfer.KnowledgeTransfer, other)
+    with pytest.raises(TypeError, match="KnowledgeTransfer defines only one of state and load_state"):
+        build_reward("knowledge_transfer", SETTINGS, 0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.arms.protocols import Reward
+from pipeline.arms.protocols import Reward, state_of
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import checked
 from pipeline.registry import find
@@ -24,10 +24,12 @@ def build_reward(name: str, settings: dict[str, Any], seed: int) -> Reward:
 
     Raises:
         ParamsError: there is no such reward, or its settings are missing or wrong.
+        TypeError: it defines only one of state and load_state.
     """
     module = find(__name__, name, ["build"], "reward")
     where = f"params.yaml: curricula.rl.rewards.{name}"
     if name not in settings:
         raise ParamsError(f"{where} is missing; add an entry, `{name}: {{}}` if it has no settings")
     reward: Reward = module.build(checked(settings[name], module.Params, where), settings, seed)
+    state_of(reward)  # refuses one that could not resume, before anything is trained
     return reward

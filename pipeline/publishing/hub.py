@@ -25,7 +25,7 @@ def push(folder: Path, repo: str, run: str, *, private: bool) -> str:
         raise
     except Exception as error:  # the library raises anything from ValueError to its HTTP client's own errors
         raise PublishError(
-            f"{repo} cannot be pushed ({one_line(error)}); {folder} is complete: log in with `hf auth login` if you have not, "
-            "and run the command again"
+            f"{repo} cannot be pushed ({one_line(error)}); {folder} is complete: log in with `hf auth login` if you "
+            "have not, and run the command again"
         ) from error
     return str(address)

@@ -35,6 +35,7 @@ class AdaptiveCurriculum(Curriculum, Stateful, Protocol):
     """A curriculum that learns from the steps it caused; what makes it one is that it has `update`."""
 
     q_values_A: np.ndarray  # what it holds of each arm, for the arm log
+    standard_errors_A: np.ndarray  # of the Q-values; NaN where it does not know
 
     def update(self, signals: StepSignals) -> dict[int, float]:
         """Learns from one step; returns the reward of each arm that earned one."""
@@ -58,7 +59,8 @@ def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
     if not hasattr(curriculum, "update"):
         return None
     if not isinstance(curriculum, AdaptiveCurriculum):
-        missing = [name for name in ("q_values_A", "state", "load_state") if not hasattr(curriculum, name)]
+        needed = ("q_values_A", "standard_errors_A", "state", "load_state")
+        missing = [name for name in needed if not hasattr(curriculum, name)]
         raise TypeError(
             f"{type(curriculum).__name__} has update but lacks {', '.join(missing)}; see AdaptiveCurriculum"
         )

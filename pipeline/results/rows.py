@@ -9,13 +9,16 @@ from dataclasses import dataclass
 class CurvePoint:
     """A point of the learning curve: data/runs/METHOD-SEED/learning_curve.csv.
 
-    examples, tokens: what the student was trained on so far, prompts included and padding not. loss: mean since the
-    point before, in nats per completion token; None at the first.
+    examples, tokens: what the student was trained on so far, prompts included and padding not. compute: training
+    compute so far in tokens, where one forward and backward counts 1 and one forward alone 1/3 (a backward pass costs
+    twice a forward pass; Kaplan et al. 2020, arXiv 2001.08361, section 2.1): `tokens`, and whatever a curriculum
+    computes besides. loss: mean since the point before, in nats per completion token; None at the first.
     """
 
     step: int
     examples: int
     tokens: int
+    compute: float
     validation_accuracy: float
     loss: float | None
 
@@ -24,14 +27,16 @@ class CurvePoint:
 class ArmStep:
     """One arm in one step: data/runs/METHOD-SEED/arm_log.csv.
 
-    probability: of drawing it, before the step. q_value: after the step, None where the curriculum has none. reward:
-    None where the arm earned none. count: how many of the step's examples were drawn from it.
+    probability: of drawing it, before the step. q_value and its standard_error: after the step, None where the
+    curriculum has none. reward: None where the arm earned none. count: how many of the step's examples were drawn from
+    it.
     """
 
     step: int
     arm: str
     probability: float
     q_value: float | None
+    standard_error: float | None
     reward: float | None
     count: int
 

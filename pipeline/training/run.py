@@ -114,7 +114,7 @@ class Run:
         factor = learning_rate_factor(self.steps_done, self.steps, self._training.warmup_share)
         self._optimizer.step(self._training.learning_rate * factor)
         rewards: dict[int, float] = {}
-        q_values_A = None
+        values_2A = None
         if self.learner is not None:
             signals = StepSignals(
                 self.steps_done,
@@ -125,8 +125,8 @@ class Run:
                 seen.divergence_B,
             )
             rewards = self.learner.update(signals)
-            q_values_A = self.learner.q_values_A.copy()
-        self.log.add_step(probabilities_A, q_values_A, rewards, draw.arm_B, step.tokens, step.loss)
+            values_2A = np.stack([self.learner.q_values_A, self.learner.standard_errors_A])
+        self.log.add_step(probabilities_A, values_2A, rewards, draw.arm_B, step.tokens, step.loss)
         self._dealt_A = draw.dealt_A
         self.steps_done += 1
 

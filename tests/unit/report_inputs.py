@@ -123,7 +123,7 @@ def curve_points(skill: float, seed: int) -> Iterator[CurvePoint]:
     accuracy = np.clip(0.1 + (skill - 0.1) * (1 - np.exp(-3 * steps / STEPS)) + noise, 0, 1).round(4)
     losses = [None, *np.linspace(2, 0.5, len(steps) - 1).tolist()]
     for step, validation_accuracy, loss in zip(VALIDATE_AT, accuracy.tolist(), losses, strict=True):
-        yield CurvePoint(step, step * BATCH, step * BATCH * 90, validation_accuracy, loss)
+        yield CurvePoint(step, step * BATCH, step * BATCH * 90, step * BATCH * 90.0, validation_accuracy, loss)
 
 
 def arm_log(method: str, seed: int, arms: Sequence[str]) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def arm_steps(method: str, seed: int, arms: Sequence[str]) -> Iterator[ArmStep]:
         shares = weights / weights.sum()
         counts = rng.multinomial(BATCH, shares)
         for arm, weight, share, count in zip(arms, weights.tolist(), shares.tolist(), counts.tolist(), strict=True):
-            yield ArmStep(step, arm, share, weight if method == "rl" else None, None, count)
+            yield ArmStep(step, arm, share, weight if method == "rl" else None, None, None, count)
 
 
 def write(path: str, text: str) -> None:

@@ -194,7 +194,7 @@ def test_only_rl_learns():
 
 def test_a_learner_that_could_not_resume_is_refused():
     class Forgetful:
-        q_values_A = np.zeros(2)
+        q_values_A = standard_errors_A = np.zeros(2)
 
         def probabilities(self, progress):
             return np.full(2, 0.5)

@@ -268,12 +268,12 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
         ("data/runs/rl-0/learning_curve.csv", "", "learning_curve.csv is not a CSV file"),
         (
             "data/runs/rl-0/learning_curve.csv",
-            "step,examples,tokens,validation_accuracy,loss\n0,0,0,0.1,\n",
+            "step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,0.1,\n",
             "needs at least two rows",
         ),
         (
             "data/runs/rl-0/learning_curve.csv",
-            "step,examples,tokens,validation_accuracy,loss\n0,0,0,,\n8,64,9,0.1,1\n",
+            "step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,,\n8,64,9,9,0.1,1\n",
             "column validation_accuracy must hold a number in every row",
         ),
     ],

@@ -11,7 +11,7 @@ from pipeline.results.files import read_csv, read_record, read_rows, write_csv, 
 from pipeline.results.rows import ArmStep, CurvePoint, EvaluationRecord, Prediction, Provenance, TrainingRecord
 
 PROVENANCE = Provenance({"torch": "2.9.1", "numpy": "2.3.5"}, {"teacher": "12fd25f7", "student": None})
-CURVE = [CurvePoint(0, 0, 0, 0.125, None), CurvePoint(10, 80, 7200, 0.3, 1.75)]
+CURVE = [CurvePoint(0, 0, 0, 0.0, 0.125, None), CurvePoint(10, 80, 7200, 7200.0, 0.3, 1.75)]
 PREDICTION = Prediction(
     id="a/1",
     level=3,
@@ -57,7 +57,7 @@ def refusal(read, path, kind):
 def test_a_csv_comes_back_with_none_for_empty_cells(tmp_path):
     write_csv(tmp_path / "a.csv", CurvePoint, CURVE)
     assert (tmp_path / "a.csv").read_bytes() == (
-        b"step,examples,tokens,validation_accuracy,loss\n0,0,0,0.125,\n10,80,7200,0.3,1.75\n"
+        b"step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,0.125,\n10,80,7200,7200,0.3,1.75\n"
     )
     table = read_csv(tmp_path / "a.csv", CurvePoint)
     rows = [CurvePoint(**row) for row in table.to_dict("records")]
@@ -66,46 +66,46 @@ def test_a_csv_comes_back_with_none_for_empty_cells(tmp_path):
 
 
 def test_numbers_in_a_csv_have_six_significant_digits(tmp_path):
-    write_csv(tmp_path / "a.csv", CurvePoint, [CurvePoint(1_234_567, 0, 0, 1 / 3, 1e-9 / 3)])
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "1234567,0,0,0.333333,3.33333e-10"
+    write_csv(tmp_path / "a.csv", CurvePoint, [CurvePoint(1_234_567, 0, 0, 0.0, 1 / 3, 1e-9 / 3)])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "1234567,0,0,0,0.333333,3.33333e-10"
 
 
 @pytest.mark.parametrize(
     "arm", ["NA", "null", "None", "7", "Algebra, I", 'the "rest"', "代数", "Counting & Probability/5"]
 )
 def test_an_arm_keeps_its_name_whatever_it_is_called(tmp_path, arm):
-    write_csv(tmp_path / "a.csv", ArmStep, [ArmStep(0, arm, 0.5, None, None, 3)])
+    write_csv(tmp_path / "a.csv", ArmStep, [ArmStep(0, arm, 0.5, None, None, None, 3)])
     table = read_csv(tmp_path / "a.csv", ArmStep)
     assert table["arm"].tolist() == [arm]
     assert table[["q_value", "reward"]].isna().all(axis=None)
 
 
 def test_a_column_more_or_another_order_do_not_matter_to_a_csv(tmp_path):
-    (tmp_path / "a.csv").write_text("new,loss,validation_accuracy,tokens,examples,step\nx,2.5,0.3,90,8,1\n")
+    (tmp_path / "a.csv").write_text("new,loss,validation_accuracy,compute,tokens,examples,step\nx,2.5,0.3,95,90,8,1\n")
     table = read_csv(tmp_path / "a.csv", CurvePoint)
-    assert list(table) == ["step", "examples", "tokens", "validation_accuracy", "loss"]
-    assert table.iloc[0].tolist() == [1, 8, 90, 0.3, 2.5]
+    assert list(table) == ["step", "examples", "tokens", "compute", "validation_accuracy", "loss"]
+    assert table.iloc[0].tolist() == [1, 8, 90, 95, 0.3, 2.5]
 
 
-HEADER = "step,arm,probability,q_value,reward,count\n"
+HEADER = "step,arm,probability,q_value,standard_error,reward,count\n"
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("", " is not a CSV file ("),
-        (HEADER + "0,a,0.5,,,1\n" + "0,b,0.5,,,1,7,7\n", " is not a CSV file ("),
-        (HEADER.replace("arm,", "") + "0,0.5,,,1\n", " has no column arm;"),
-        (HEADER.replace(",count", "") + "0,a,0.5,,\n", " has no column count;"),
-        (HEADER + "0,a,0.5,,,1\n1,b,0.\n", ": column count must hold a whole number in every row;"),
-        (HEADER + "0,a,,,,1\n", ": column probability must hold a number in every row;"),
-        (HEADER + "0,a,half,,,1\n", ": column probability must hold a number in every row;"),
-        (HEADER + "0,a,nan,,,1\n", ": column probability must hold a number in every row;"),
-        (HEADER + "0,a,True,,,1\n", ": column probability must hold a number in every row;"),
-        (HEADER + "0,a,0.5,,,1.5\n", ": column count must hold a whole number in every row;"),
-        (HEADER + "0,a,0.5,,,inf\n", ": column count must hold a whole number in every row;"),
-        (HEADER + "0,a,0.5,,none,1\n", ": column reward must hold a number or nothing in every row;"),
-        (HEADER + "0,,0.5,,,1\n", ": column arm must hold a text in every row;"),
+        (HEADER + "0,a,0.5,,,,1\n" + "0,b,0.5,,,,1,7,7\n", " is not a CSV file ("),
+        (HEADER.replace("arm,", "") + "0,0.5,,,,1\n", " has no column arm;"),
+        (HEADER.replace(",count", "") + "0,a,0.5,,,\n", " has no column count;"),
+        (HEADER + "0,a,0.5,,,,1\n1,b,0.\n", ": column count must hold a whole number in every row;"),
+        (HEADER + "0,a,,,,,1\n", ": column probability must hold a number in every row;"),
+        (HEADER + "0,a,half,,,,1\n", ": column probability must hold a number in every row;"),
+        (HEADER + "0,a,nan,,,,1\n", ": column probability must hold a number in every row;"),
+        (HEADER + "0,a,True,,,,1\n", ": column probability must hold a number in every row;"),
+        (HEADER + "0,a,0.5,,,,1.5\n", ": column count must hold a whole number in every row;"),
+        (HEADER + "0,a,0.5,,,,inf\n", ": column count must hold a whole number in every row;"),
+        (HEADER + "0,a,0.5,,,none,1\n", ": column reward must hold a number or nothing in every row;"),
+        (HEADER + "0,,0.5,,,,1\n", ": column arm must hold a text in every row;"),
     ],
 )
 def test_a_csv_with_a_fault_is_refused_by_its_column(tmp_path, text, sentence):

@@ -49,8 +49,14 @@ def test_without_warm_up_the_first_step_is_the_fastest():
 def fill(log, steps):
     for step in steps:
         log.add_step(
-            np.array([0.25, 0.75]), np.array([0.0, 0.5 * step]), {1: -1.5}, np.array([1, 1, 0]), 30, 2.0 + step
+            np.array([0.25, 0.75]),
+            np.array([[0.0, 0.5 * step], [0.1, 0.2]]),
+            {1: -1.5},
+            np.array([1, 1, 0]),
+            30,
+            2.0 + step,
         )
+        log.forward_tokens += 15
         if step % 2:
             log.add_validation(step + 1, step / 10)
 
@@ -64,11 +70,12 @@ def test_the_log_says_what_happened(tmp_path):
     assert curve["step"].tolist() == [0, 2, 4]
     assert curve["examples"].tolist() == [0, 6, 12]
     assert curve["tokens"].tolist() == [0, 60, 120]
+    assert curve["compute"].tolist() == [0, 70, 140]
     assert curve["validation_accuracy"].tolist() == [0.05, 0.1, 0.3]
     assert np.isnan(curve["loss"][0])
     assert curve["loss"][1:].tolist() == [2.5, 4.5]
     arms = pd.read_csv(tmp_path / "arm_log.csv")
-    assert arms[arms["step"] == 3].drop(columns="step").values.tolist()[1] == ["hard", 0.75, 1.5, -1.5, 2]
+    assert arms[arms["step"] == 3].drop(columns="step").values.tolist()[1] == ["hard", 0.75, 1.5, 0.2, -1.5, 2]
     assert arms[arms["arm"] == "easy"]["reward"].isna().all()
     assert arms[arms["arm"] == "easy"]["count"].tolist() == [1] * 4
 

@@ -58,6 +58,7 @@ class SelfEvolvingCurriculum:
         self._reward = reward
         self._standardizer = RunningStandardizer()
         self.q_values_A = np.zeros(arms)
+        self.standard_errors_A = np.full(arms, np.nan)
 
     def probabilities(self, progress: float) -> np.ndarray:
         """The Boltzmann distribution over the Q-values, mixed with the uniform floor."""

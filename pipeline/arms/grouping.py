@@ -19,12 +19,15 @@ class ArmSet:
     """A arms that share out the training problems; no arm is empty.
 
     names: readable, such as "Algebra/3". levels: the difficulty 1..5 of each arm, None where an arm mixes levels.
-    members: the positions of each arm's problems in the training split.
+    members: the positions of each arm's problems in the training split. factors: each arm's values of what groups it,
+    such as ("Algebra", "3"). probe_counts: how many problems of the probe each arm would hold, for oracles alone.
     """
 
     names: tuple[str, ...]
     levels: tuple[int | None, ...]
     members: tuple[np.ndarray, ...]
+    factors: tuple[tuple[str, ...], ...] = ()
+    probe_counts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses an empty arm with a DataError: a curriculum could choose it and there would be nothing to deal."""

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from pipeline.arms.signals import StepSignals
 
 
+@dataclass(frozen=True)
+class ProbeUse:
+    """How a curriculum looks at the probe: for what, and at how many `problems` every `every` steps.
+
+    memory: how much of what earlier looks showed is kept at each look, from 0 (nothing) to below 1.
+    """
+
+    sees: Literal["gradient", "similarity"]
+    problems: int
+    every: int
+    memory: float = 0.0
+
+
 class Curriculum(Protocol):
-    """Says how likely each arm is to be drawn."""
+    """Says how likely each arm is to be drawn.
+
+    One whose `draws` is "systematic" gets its share of each batch to the next whole example; otherwise examples are
+    drawn one by one.
+    """
 
     def probabilities(self, progress: float) -> np.ndarray:
         """A distribution [A] over the arms; `progress` is the share of the steps already done, from 0 to below 1."""
@@ -32,7 +50,10 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class AdaptiveCurriculum(Curriculum, Stateful, Protocol):
-    """A curriculum that learns from the steps it caused; what makes it one is that it has `update`."""
+    """A curriculum that learns from the steps it caused; what makes it one is that it has `update`.
+
+    One that has a `probe`, a ProbeUse, is told what each example promises on the target.
+    """
 
     q_values_A: np.ndarray  # what it holds of each arm, for the arm log
     standard_errors_A: np.ndarray  # of the Q-values; NaN where it does not know
@@ -43,7 +64,11 @@ class AdaptiveCurriculum(Curriculum, Stateful, Protocol):
 
 
 class Reward(Protocol):
-    """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well."""
+    """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well.
+
+    One that looks at the probe has a `probe`, a ProbeUse. One whose rewards share an error that more examples do not
+    reduce, such as that of a look, has a `common_error`, its standard error.
+    """
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of each arm that earned one in this step; an arm may earn none."""
@@ -65,6 +90,22 @@ def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
             f"{type(curriculum).__name__} has update but lacks {', '.join(missing)}; see AdaptiveCurriculum"
         )
     return curriculum
+
+
+def is_systematic(curriculum: Curriculum) -> bool:
+    """Whether a curriculum's draws are systematic."""
+    return getattr(curriculum, "draws", "independent") == "systematic"
+
+
+def probe_use(part: object) -> ProbeUse | None:
+    """How a curriculum, or a reward, looks at the probe: its `probe`; None if it does not."""
+    use: ProbeUse | None = getattr(part, "probe", None)
+    return use
+
+
+def common_error(reward: Reward) -> float:
+    """The standard error that a reward's values of all arms share; 0 if it names none."""
+    return float(getattr(reward, "common_error", 0.0))
 
 
 def state_of(part: object) -> dict[str, Any] | None:

@@ -15,7 +15,10 @@ class StepSignals:
     log-probability of the whole completion at temperature 1 (nats, the student's before this step's update).
     divergence_B: divergence per completion token (nats). On sampled teacher logits it is the KL of the draws' own
     shares from the student, which exceeds the teacher's on average by what the shares lack in entropy: an amount that
-    no student changes, so differences between steps are not biased by it.
+    no student changes, so differences between steps are not biased by it. target_gain_B: what the example's gradient
+    promises on the target, as a multiple of what an example of the target itself does; None for a curriculum that does
+    not look at the probe, NaN while its looks show no direction. target_similarity_2B: the log of how much likelier the
+    example is under the target than under the pool, by either half of the last look; NaN before the first.
     """
 
     step: int
@@ -24,3 +27,5 @@ class StepSignals:
     teacher_log_prob_B: np.ndarray
     student_log_prob_B: np.ndarray
     divergence_B: np.ndarray
+    target_gain_B: np.ndarray | None = None
+    target_similarity_2B: np.ndarray | None = None

@@ -5,11 +5,13 @@ A curriculum's `__init__.py` defines
     Params                      a class of its settings, decorated with `@settings`; it has a field `arms`
     build(params, arms, seed)   -> Curriculum (see pipeline/arms/protocols.py)
 
-Helpers of its own lie in the same folder: cells depend on all of it and on no other curriculum's.
+One that reads more than every run does also defines `inputs(seed)`, a list of files. Helpers of its own lie in the same
+folder: cells depend on all of it and on no other curriculum's.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.arms.grouping import ArmSet
@@ -28,6 +30,13 @@ def params_class(method: str) -> type[Any]:
     if "arms" not in params.__dataclass_fields__:
         raise ParamsError(f"pipeline/curricula/{method}: Params lacks the field arms, which says what an arm is")
     return params
+
+
+def inputs_of(method: str, seed: int) -> list[Path]:
+    """The files that a curriculum's run depends on, besides those that every run does."""
+    module = find(__name__, method, ["build"], "curriculum")
+    files: list[Path] = module.inputs(seed) if hasattr(module, "inputs") else []
+    return files
 
 
 def build_curriculum(method: str, params: Any, arms: ArmSet, seed: int) -> Curriculum:

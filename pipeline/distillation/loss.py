@@ -17,6 +17,7 @@ and g_i = q_i dD/dq_i, G = sum_i g_i:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,13 +47,17 @@ class TokenSignals:
 
     log_prob_N: log-probability of the reference token at temperature 1. top_prob_N: that of the most likely token, as a
     probability. top_token_N: which one that is; None where gradients are wanted, since to find it takes as long as a
-    softmax.
+    softmax. gain_N: the inner product of the token's gradient with respect to lm_head (of its own loss, not divided by
+    the batch's tokens) with a direction; features_KN: the products of its hidden state with K directions; None where
+    there are none.
     """
 
     divergence_N: Tensor
     log_prob_N: Tensor
     top_prob_N: Tensor
     top_token_N: Tensor | None
+    gain_N: Tensor | None = None
+    features_KN: Tensor | None = None
 
 
 def distillation_loss(
@@ -62,16 +67,85 @@ def distillation_loss(
     teacher: TeacherTargets,
     settings: LossSettings,
     total_tokens: int,
+    direction_VH: Tensor | None = None,
 ) -> tuple[Tensor, TokenSignals]:
     """The loss over N tokens of a batch that holds `total_tokens`, and what was seen on the way.
 
     Adding the results of several calls with the same `total_tokens` gives the loss of the whole batch, however it
-    was cut. Gradients flow to `hidden_NH` and `lm_head_VH`.
+    was cut. Gradients flow to `hidden_NH` and `lm_head_VH`. Where they are wanted, each token's gradient is held
+    against `direction_VH` too: one product beside the three that loss and gradients take.
     """
     loss, *signals = _FusedLoss.apply(
-        hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, torch.is_grad_enabled()
+        hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, torch.is_grad_enabled(), direction_VH
     )
     return loss, TokenSignals(*signals)
+
+
+@torch.no_grad()
+def lm_head_gradient(
+    hidden_NH: Tensor,
+    lm_head_VH: Tensor,
+    labels_N: Tensor,
+    teacher: TeacherTargets,
+    settings: LossSettings,
+    direction_VH: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The sum [V, H] over N tokens of their loss's gradient with respect to lm_head, and each one's gain.
+
+    The gradient is that of lm_head as the last layer; where it is tied to the embedding, the embedding's part is not
+    in it. No pass back through the model is needed.
+    """
+    weight_VH = lm_head_VH.to(hidden_NH.dtype)
+    total_VH = torch.zeros_like(lm_head_VH, dtype=torch.float32)
+    gains: list[Tensor] = []
+    direction_VH = direction_VH.to(hidden_NH.dtype)
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        for chunk in _chunks(hidden_NH, weight_VH, labels_N, teacher, settings, wants_gradient=True):
+            assert chunk.gradient_CV is not None  # it was wanted
+            add_product_(total_VH, chunk.gradient_CV.T, chunk.hidden_CH)
+            gains.append(_gain(chunk.gradient_CV, direction_VH, chunk.hidden_CH))
+    return total_VH, torch.cat(gains)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """C tokens of a batch: where they are, and what the loss made of them."""
+
+    rows: slice
+    hidden_CH: Tensor
+    losses_C: Tensor
+    signals: TokenSignals
+    gradient_CV: Tensor | None
+
+
+def _chunks(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    labels_N: Tensor,
+    teacher: TeacherTargets,
+    settings: LossSettings,
+    *,
+    wants_gradient: bool,
+) -> Iterator[_Chunk]:
+    """lm_head and loss, chunk by chunk.
+
+    A chunk's gradient is in the precision of its hidden states, and valid only until the next chunk is asked for.
+    """
+    buffers_2CV = chunk_buffers(hidden_NH, len(weight_VH), settings)
+    for rows in row_slices(len(hidden_NH), buffers_2CV.shape[1]):
+        hidden_CH = hidden_NH[rows]
+        logits_CV, *spare = (buffer[: len(hidden_CH)] for buffer in buffers_2CV)
+        float32_product(hidden_CH, weight_VH.T, out=logits_CV)
+        losses_C, signals, gradient_CV = token_losses(
+            logits_CV, labels_N[rows], _rows(teacher, rows), settings, *spare, wants_gradient=wants_gradient
+        )
+        gradient_CV = None if gradient_CV is None else gradient_CV.to(hidden_CH.dtype)
+        yield _Chunk(rows, hidden_CH, losses_C, signals, gradient_CV)
+
+
+def _gain(gradient_CV: Tensor, direction_VH: Tensor, hidden_CH: Tensor) -> Tensor:
+    """<g h^T, D> of each token, for the gradient g of its logits, its hidden state h and the direction D [V, H]."""
+    return (float32_product(gradient_CV, direction_VH) * hidden_CH).sum(dim=1)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -87,27 +161,24 @@ class _FusedLoss(torch.autograd.Function):
         settings: LossSettings,
         total_tokens: int,
         wants_gradient: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        direction_VH: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         gradients = (torch.empty_like(hidden_NH), torch.zeros_like(lm_head_VH)) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
+        gains: list[Tensor] = []
         weight_VH = lm_head_VH.to(hidden_NH.dtype)  # differs where a float32 student computes in bfloat16
-        buffers_2CV = chunk_buffers(hidden_NH, len(lm_head_VH), settings)
+        direction_VH = None if direction_VH is None else direction_VH.to(hidden_NH.dtype)
         with torch.autocast(hidden_NH.device.type, enabled=False):
-            for rows in row_slices(len(hidden_NH), buffers_2CV.shape[1]):
-                hidden_CH = hidden_NH[rows]
-                logits_CV, *spare = (buffer[: len(hidden_CH)] for buffer in buffers_2CV)
-                float32_product(hidden_CH, weight_VH.T, out=logits_CV)
-                losses_C, signals, gradient_CV = token_losses(
-                    logits_CV, labels_N[rows], _rows(teacher, rows), settings, *spare, wants_gradient=wants_gradient
-                )
-                loss += losses_C.sum(dtype=torch.float64)
-                collected.append(signals)
-                if gradients is not None and gradient_CV is not None:
+            for chunk in _chunks(hidden_NH, weight_VH, labels_N, teacher, settings, wants_gradient=wants_gradient):
+                loss += chunk.losses_C.sum(dtype=torch.float64)
+                collected.append(chunk.signals)
+                if gradients is not None and chunk.gradient_CV is not None:
                     gradient_hidden_NH, gradient_lm_head_VH = gradients
-                    gradient_CV = gradient_CV.to(hidden_CH.dtype)
-                    torch.mm(gradient_CV, weight_VH, out=gradient_hidden_NH[rows])
-                    add_product_(gradient_lm_head_VH, gradient_CV.T, hidden_CH, 1 / total_tokens)
+                    torch.mm(chunk.gradient_CV, weight_VH, out=gradient_hidden_NH[chunk.rows])
+                    add_product_(gradient_lm_head_VH, chunk.gradient_CV.T, chunk.hidden_CH, 1 / total_tokens)
+                    if direction_VH is not None:
+                        gains.append(_gain(chunk.gradient_CV, direction_VH, chunk.hidden_CH))
         if gradients is not None:
             gradient_hidden_NH, gradient_lm_head_VH = gradients
             ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
@@ -116,8 +187,9 @@ class _FusedLoss(torch.autograd.Function):
         )
         top_tokens = [c.top_token_N for c in collected if c.top_token_N is not None]
         top_token_N = torch.cat(top_tokens) if top_tokens else None
-        ctx.mark_non_differentiable(divergence_N, log_prob_N, top_prob_N)
-        return (loss / total_tokens).float(), divergence_N, log_prob_N, top_prob_N, top_token_N
+        gain_N = torch.cat(gains) if gains else None
+        ctx.mark_non_differentiable(divergence_N, log_prob_N, top_prob_N, *([] if gain_N is None else [gain_N]))
+        return (loss / total_tokens).float(), divergence_N, log_prob_N, top_prob_N, top_token_N, gain_N
 
     @staticmethod
     def backward(ctx: Any, gradient_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -126,6 +198,7 @@ class _FusedLoss(torch.autograd.Function):
         return (
             gradient_hidden_NH.mul_(gradient_loss),
             gradient_lm_head_VH.mul_(gradient_loss),
+            None,
             None,
             None,
             None,

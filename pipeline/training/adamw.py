@@ -72,6 +72,15 @@ class AdamW:
         for p in self.parameters:
             p.grad = None
 
+    @torch.no_grad()
+    def preconditioned(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """A gradient of `parameter` as a step scales it, gradient / (sqrt(v) + eps); as it is before the first step."""
+        if not self._steps:
+            return gradient
+        [i] = [i for i, p in enumerate(self.parameters) if p is parameter]
+        second = self._second[i].to(parameter.device) / (1 - BETA2**self._steps)
+        return gradient / second.sqrt_().add_(EPSILON)
+
     def state(self) -> dict[str, Tensor]:
         """Both moments of every parameter and the number of steps, wherever the moments are kept."""
         if self._moments_on_cpu and self.parameters[0].is_cuda:

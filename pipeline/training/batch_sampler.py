@@ -35,8 +35,19 @@ class BatchSampler:
         self._seed = seed
         self._decks: dict[int, tuple[int, np.ndarray]] = {}  # of each arm the round it was shuffled for; a mere cache
 
-    def draw(self, step: int, probabilities_A: np.ndarray, batch_size: int, dealt_A: np.ndarray) -> Draw:
+    def draw(
+        self,
+        step: int,
+        probabilities_A: np.ndarray,
+        batch_size: int,
+        dealt_A: np.ndarray,
+        *,
+        systematic: bool = False,
+    ) -> Draw:
         """The examples of one step, where `dealt_A` problems of each arm have been dealt before.
+
+        Arms are drawn one by one, or systematically: then each gets its share of the batch rounded down or up, by
+        equal steps through the cumulated probabilities from a random start (Madow and Madow 1944).
 
         Raises:
             TrainingError: the probabilities are not a distribution over the arms.
@@ -52,7 +63,12 @@ class BatchSampler:
                 f"over its {len(self._arms)} arms; mend the curriculum"
             )
         rng = numpy_rng(self._seed, "arms", step)
-        arm_B = rng.choice(len(self._arms), size=batch_size, p=probabilities_A / probabilities_A.sum())
+        probabilities_A = probabilities_A / probabilities_A.sum()
+        if systematic:
+            places_B = (rng.random() + np.arange(batch_size)) / batch_size
+            arm_B = np.searchsorted(np.cumsum(probabilities_A)[:-1], places_B, side="right")
+        else:
+            arm_B = rng.choice(len(self._arms), size=batch_size, p=probabilities_A)
         after_A = dealt_A.copy()
         problems = []
         for arm in arm_B.tolist():

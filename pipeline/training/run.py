@@ -15,15 +15,19 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.arms.grouping import ArmSet
-from pipeline.arms.protocols import Curriculum, adaptive
+from pipeline.arms.protocols import Curriculum, adaptive, is_systematic, probe_use
 from pipeline.arms.signals import StepSignals
 from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import uninterrupted
 from pipeline.distillation.gradients import ExampleSignals, accumulate_gradients
 from pipeline.distillation.loss import LossSettings
+from pipeline.distillation.watch import Watch
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
+from pipeline.probe.gradient import GradientProbe
+from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
+from pipeline.probe.similarity import SimilarityProbe
 from pipeline.training.adamw import AdamW, moments_fit
 from pipeline.training.batch_sampler import BatchSampler, Draw
 from pipeline.training.run_log import RunLog
@@ -35,11 +39,15 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FA
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a run learns from: encoded problems, their arms, and the teacher's logits of them."""
+    """What a run learns from: encoded problems, their arms, and the teacher's logits of them.
+
+    probe: what a curriculum may look at; None where there is nothing to look at.
+    """
 
     encoded: Sequence[EncodedProblem]
     arms: ArmSet
     store: LogitStore
+    probe: ProbeSet | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,14 @@ class Step:
 
     loss: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step found out before it changed anything: its examples, and what a look at the probe showed."""
+
+    examples: ExampleSignals
+    look: Look | None
 
 
 class Run:
@@ -83,8 +99,19 @@ class Run:
             training.temperature, training.distillation_weight, training.divergence, training.jsd_beta
         )
         self._optimizer = AdamW(student, training.weight_decay, moments_on_cpu=not moments_fit(student))
+        self._probe = self._probe_of(curriculum, seed)
         if training.gradient_checkpointing:
             student.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+
+    def _probe_of(self, curriculum: Curriculum, seed: int) -> Probe | None:
+        use, problems = probe_use(curriculum), self.problems.probe
+        if use is None:
+            return None
+        if problems is None:
+            raise TrainingError("the curriculum looks at the probe, but the run has none; give TrainingSet one")
+        if use.sees == "gradient":
+            return GradientProbe(problems, use, self._loss_settings, seed, self.student)
+        return SimilarityProbe(problems, use, seed, self.student)
 
     def step(self) -> Step:
         """One step, which happens whole or not at all: nothing that decides the result changes before `_commit`.
@@ -94,14 +121,20 @@ class Run:
                 step and problems.
         """
         probabilities_A = self.curriculum.probabilities(self.steps_done / self.steps)
-        draw = self._sampler.draw(self.steps_done, probabilities_A, self._training.batch_size, self._dealt_A)
+        draw = self._sampler.draw(
+            self.steps_done,
+            probabilities_A,
+            self._training.batch_size,
+            self._dealt_A,
+            systematic=is_systematic(self.curriculum),
+        )
         examples = [self.problems.encoded[i] for i in draw.problem_B]
         try:
             seen = self._gradients(examples)
             self._clip_gradients()
         except TrainingError as error:
             raise TrainingError(f"step {self.steps_done}: {error}") from error
-        step = Step(seen.loss, sum(e.length for e in examples))
+        step = Step(seen.examples.loss, sum(e.length for e in examples))
         with uninterrupted():
             try:
                 self._commit(probabilities_A, draw, seen, step)
@@ -109,28 +142,37 @@ class Run:
                 raise RuntimeError(f"step {self.steps_done} broke off while it was committed: {error}") from error
         return step
 
-    def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: ExampleSignals, step: Step) -> None:
+    def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: Seen, step: Step) -> None:
         """The step's only changes of what a checkpoint holds: student, optimiser, curriculum, log, sampler, count."""
         factor = learning_rate_factor(self.steps_done, self.steps, self._training.warmup_share)
         self._optimizer.step(self._training.learning_rate * factor)
         rewards: dict[int, float] = {}
         values_2A = None
         if self.learner is not None:
-            signals = StepSignals(
-                self.steps_done,
-                draw.arm_B,
-                seen.tokens_B,
-                seen.teacher_log_prob_B,
-                seen.student_log_prob_B,
-                seen.divergence_B,
-            )
-            rewards = self.learner.update(signals)
+            rewards = self.learner.update(self._signals(draw, seen))
             values_2A = np.stack([self.learner.q_values_A, self.learner.standard_errors_A])
+        if self._probe is not None and seen.look is not None:
+            self._probe.commit(seen.look)
+            self.log.forward_tokens += seen.look.tokens
         self.log.add_step(probabilities_A, values_2A, rewards, draw.arm_B, step.tokens, step.loss)
         self._dealt_A = draw.dealt_A
         self.steps_done += 1
 
-    def _gradients(self, examples: Sequence[EncodedProblem]) -> ExampleSignals:
+    def _signals(self, draw: Draw, seen: Seen) -> StepSignals:
+        examples = seen.examples
+        promise = self._probe.promise(examples) if self._probe else Promise()
+        return StepSignals(
+            self.steps_done,
+            draw.arm_B,
+            examples.tokens_B,
+            examples.teacher_log_prob_B,
+            examples.student_log_prob_B,
+            examples.divergence_B,
+            promise.gain_B,
+            promise.similarity_2B,
+        )
+
+    def _gradients(self, examples: Sequence[EncodedProblem]) -> Seen:
         """The batch's gradients in the student's parameters, and its signals, both summed over all processes."""
         self.student.zero_grad(set_to_none=True)  # what a step that failed left there
         if self._training.gradient_checkpointing:
@@ -139,28 +181,37 @@ class Run:
             self.student.zero_grad(set_to_none=True)
             self._halve_micro_batches(examples)
         seen = self._sum_over_processes(seen)
-        if not np.isfinite(seen.loss):
-            faulty = ~np.isfinite(seen.student_log_prob_B + seen.divergence_B)
+        if not np.isfinite(seen.examples.loss):
+            faulty = ~np.isfinite(seen.examples.student_log_prob_B + seen.examples.divergence_B)
             names = [e.id for e, bad in zip(examples, faulty, strict=True) if bad or not faulty.any()]
             raise TrainingError(
-                f"the loss is {seen.loss} on problems {names}; lower training.learning_rate, or look at these "
+                f"the loss is {seen.examples.loss} on problems {names}; lower training.learning_rate, or look at these "
                 "problems' solutions"
             )
+        if seen.look is not None and not seen.look.is_finite():
+            raise TrainingError("what the student makes of the probe is not finite; lower training.learning_rate")
         return seen
 
-    def _try_gradients(self, examples: Sequence[EncodedProblem]) -> ExampleSignals | None:
+    def _try_gradients(self, examples: Sequence[EncodedProblem]) -> Seen | None:
         """The share of this process; None in all of them where the memory of one does not suffice."""
         seen = None
         try:
             with self._precision:
-                seen = accumulate_gradients(
+                # examples are held against what was known before this step: a look counts from the next step on
+                watch = self._probe.watch(self._precondition) if self._probe else Watch()
+                look = None
+                if self._probe and self._probe.due(self.steps_done):
+                    look = self._probe.look(self.student, watch, self.micro_batch_tokens, self._processes)
+                signals = accumulate_gradients(
                     self.student,
                     examples,
                     self.problems.store,
                     self._loss_settings,
                     self.micro_batch_tokens,
                     self._processes,
+                    watch,
                 )
+                seen = Seen(signals, look)
             for p in self._optimizer.parameters:
                 if p.grad is None:  # a process without a share, or a parameter that no loss reaches
                     p.grad = torch.zeros_like(p)
@@ -170,6 +221,9 @@ class Run:
                 raise
             # dealt with by the caller, where the exception no longer keeps its tensors alive
         return None if self._processes.any(seen is None, self.student.device) else seen
+
+    def _precondition(self, gradient_VH: Tensor) -> Tensor:
+        return self._optimizer.preconditioned(self.student.get_output_embeddings().weight, gradient_VH)
 
     def _halve_micro_batches(self, examples: Sequence[EncodedProblem]) -> None:
         longest = max(e.length for e in examples)
@@ -188,16 +242,21 @@ class Run:
                 file=sys.stderr,
             )
 
-    def _sum_over_processes(self, seen: ExampleSignals) -> ExampleSignals:
+    def _sum_over_processes(self, seen: Seen) -> Seen:
         if self._processes.count == 1:
             return seen
         self._processes.sum_(p.grad for p in self._optimizer.parameters if p.grad is not None)
-        arrays = (seen.teacher_log_prob_B, seen.student_log_prob_B, seen.divergence_B)
-        loss, *values = self._processes.sum_values([seen.loss, *np.concatenate(arrays)], self.student.device)
-        teacher_B, student_B, divergence_B = np.array(values).reshape(3, -1)
-        return replace(
-            seen, loss=loss, teacher_log_prob_B=teacher_B, student_log_prob_B=student_B, divergence_B=divergence_B
-        )
+        arrays = {
+            name: value
+            for name, value in vars(seen.examples).items()
+            if isinstance(value, np.ndarray) and name != "tokens_B"  # which every process knows of all examples
+        }
+        flat = [v for array in arrays.values() for v in array.reshape(-1)]
+        loss, *values = self._processes.sum_values([seen.examples.loss, *flat], self.student.device)
+        parts = np.split(np.array(values), np.cumsum([array.size for array in arrays.values()])[:-1])
+        summed = {name: part.reshape(arrays[name].shape) for name, part in zip(arrays, parts, strict=True)}
+        look = seen.look.summed(self._processes) if seen.look else None
+        return Seen(replace(seen.examples, loss=loss, **summed), look)
 
     def _clip_gradients(self) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
@@ -213,7 +272,8 @@ class Run:
         log_tensors, log_state = self.log.state()
         weights = {f"student.{name}": p for name, p in self.student.named_parameters()}
         optimizer = {f"optimizer.{name}": t for name, t in self._optimizer.state().items()}
-        return weights | optimizer | log_tensors, {
+        probe_tensors, probe_state = self._probe.state() if self._probe else ({}, None)
+        return weights | optimizer | log_tensors | probe_tensors, {
             "steps_done": self.steps_done,
             "training_seconds": self.training_seconds,
             "grading_timeouts": self.grading_timeouts,
@@ -221,6 +281,7 @@ class Run:
             "log": log_state,
             "dealt": self._dealt_A.tolist(),
             "curriculum": self.learner.state() if self.learner else None,
+            "probe": probe_state,
         }
 
     @torch.no_grad()
@@ -234,6 +295,8 @@ class Run:
         self._dealt_A = np.array(state["dealt"], dtype=np.int64)
         if self.learner is not None:
             self.learner.load_state(state["curriculum"])
+        if self._probe is not None:
+            self._probe.load_state(tensors, state["probe"])
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
         self.grading_timeouts = state["grading_timeouts"]
         self.micro_batch_tokens = state["micro_batch_tokens"]

@@ -135,7 +135,7 @@ def test_every_scale_has_every_section(scale, tmp_path):
 def test_every_curriculum_and_reward_file_has_an_entry_in_params_yaml():
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(values["curricula"]) == set(names_in("pipeline.curricula"))
-    assert set(values["curricula"]["rl"]["rewards"]) == set(names_in("pipeline.curricula.rl.rewards"))
+    assert set(values["curricula"]["rl"]["rewards"]) == set(names_in("pipeline.bandit.rewards"))
 
 
 def test_every_param_has_a_comment():

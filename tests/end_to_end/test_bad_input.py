@@ -150,8 +150,8 @@ def test_logits_of_other_problems_or_another_prompt_are_refused(small_project, s
 def test_an_unknown_reward_is_named_with_those_there_are(small_project, stage, capsys):
     change_params(setting("curricula", "rl", "reward", value="fame"))
     sentence = refused(stage, capsys, "train", "--method", "rl", "--seed", "0")
-    known = ", ".join(names_in("pipeline.curricula.rl.rewards"))
-    assert f"unknown reward 'fame'; pipeline/curricula/rl/rewards has {known}" in sentence
+    known = ", ".join(names_in("pipeline.bandit.rewards"))
+    assert f"unknown reward 'fame'; pipeline/bandit/rewards has {known}" in sentence
 
 
 def test_an_altered_teacher_makes_its_logits_useless(small_project, stage, capsys):

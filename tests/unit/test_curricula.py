@@ -11,23 +11,34 @@ import yaml
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import adaptive, load_state_of, state_of
 from pipeline.arms.signals import StepSignals
-from pipeline.common.errors import ParamsError
+from pipeline.bandit.rewards import build_reward
+from pipeline.common.errors import ParamsError, ResultsError
 from pipeline.common.params import checked, settings
-from pipeline.curricula import build_curriculum, easy_to_hard, hard_to_easy, params_class, rl, traditional
+from pipeline.curricula import build_curriculum, easy_to_hard, hard_to_easy, params_class, rl, rl_permuted, traditional
 from pipeline.curricula import random as random_curriculum
-from pipeline.curricula.rl.rewards import build_reward
 from pipeline.registry import find, names_in
+from pipeline.replay.schedule import log_of
+from pipeline.results.files import write_csv
+from pipeline.results.rows import ArmStep
 from tests.conftest import ROOT
 
-CURRICULA, REWARDS = names_in("pipeline.curricula"), names_in("pipeline.curricula.rl.rewards")
+CURRICULA, REWARDS = names_in("pipeline.curricula"), names_in("pipeline.bandit.rewards")
 SECTIONS = yaml.safe_load((ROOT / "params.yaml").read_text())["curricula"]
-LEVELS = ArmSet(tuple(f"level {n}" for n in range(1, 6)), (1, 2, 3, 4, 5), tuple(np.array([n]) for n in range(5)))
+LEVELS = ArmSet(
+    tuple(f"level {n}" for n in range(1, 6)),
+    (1, 2, 3, 4, 5),
+    tuple(np.array([n]) for n in range(5)),
+    tuple((str(n),) for n in range(1, 6)),
+    (0, 3, 0, 2, 0),
+)
 RL = {
     "arms": "level",
     "alpha": 0.25,
     "tau": 0.5,
     "epsilon": 0.1,
-    "standardize": False,
+    "warmup": 0.0,
+    "shrink": False,
+    "scale": "none",
     "reward": "confidence_gap",
     "rewards": {name: {} for name in REWARDS} | SECTIONS["rl"]["rewards"],
 }
@@ -38,7 +49,24 @@ def signals(step, arms, gap, divergence=0.5):
     arms, gap = np.array(arms), np.broadcast_to(gap, len(arms)).astype(float)
     divergence = np.broadcast_to(divergence, len(arms)).astype(float)
     tokens = np.full(len(arms), 4)
-    return StepSignals(step, arms, tokens, np.zeros(len(arms)), tokens * np.log(1 - gap), divergence)
+    promises = {"target_gain_B": gap - divergence, "target_similarity_2B": np.stack([gap, divergence])}
+    return StepSignals(step, arms, tokens, np.zeros(len(arms)), tokens * np.log(1 - gap), divergence, **promises)
+
+
+@pytest.fixture(autouse=True)
+def finished_run(tmp_path, monkeypatch):
+    """The run of rl that others replay: 40 steps, in which arm n is drawn in proportion to step + n."""
+    monkeypatch.chdir(tmp_path)
+    share_SA = np.arange(40)[:, None] + np.arange(1, 6)
+    share_SA = share_SA / share_SA.sum(axis=1, keepdims=True)
+    rows = [
+        ArmStep(step, name, share, None, None, None, 0)
+        for step, share_A in enumerate(share_SA)
+        for name, share in zip(LEVELS.names, share_A.tolist(), strict=True)
+    ]
+    for seed in (0, 5):
+        write_csv(log_of("rl", seed), ArmStep, rows)
+    return share_SA
 
 
 def build_rl(seed=0, **changes):
@@ -94,7 +122,7 @@ def test_a_bandit_finds_the_one_arm_that_pays():
 
 
 def test_standardised_rewards_have_mean_zero_and_deviation_one_over_the_run():
-    curriculum = build_rl(standardize=True)
+    curriculum = build_rl(scale="history")
     rng = np.random.default_rng(1)
     raw, seen = [], []
     for step in range(50):
@@ -129,7 +157,7 @@ def test_a_restored_reward_goes_on_exactly_as_the_first_would_have(name):
 
 @pytest.mark.parametrize("reward", REWARDS)
 def test_a_restored_rl_goes_on_exactly_as_the_first_would_have(reward):
-    first, second = (build_rl(seed=5, reward=reward, standardize=True) for _ in range(2))
+    first, second = (build_rl(seed=5, reward=reward, scale="history") for _ in range(2))
     steps = list(random_steps(40))
     given = [first.update(s) for s in steps[:17]]
     second.load_state(through_json(first.state()))
@@ -153,6 +181,110 @@ def test_every_curriculum_that_learns_goes_on_from_its_state(name):
     for s in steps[17:]:
         assert first.probabilities(0.5).tolist() == second.probabilities(0.5).tolist()
         assert first.update(s) == second.update(s)
+
+
+def build(name, seed=0, **changes):
+    return build_curriculum(name, checked(SECTIONS[name] | changes, params_class(name), name), LEVELS, seed)
+
+
+def test_the_oracle_draws_the_arms_of_the_target_alone():
+    assert build("target_only").probabilities(0.3).tolist() == [0, 0.5, 0, 0.5, 0]
+
+
+def test_a_permuted_replay_exchanges_every_arm_and_keeps_the_time(finished_run):
+    replayed = build("rl_permuted")
+    order = [int(np.flatnonzero(finished_run[0] == p)[0]) for p in finished_run[0, rl_permuted.exchanged(5, 0)]]
+    assert sorted(order) == list(range(5))
+    assert all(here != there for here, there in enumerate(order))
+    for step in range(40):
+        assert replayed.probabilities(step / 40) == pytest.approx(finished_run[step, order], rel=1e-5)
+
+
+@pytest.mark.parametrize("arms", [2, 3, 5, 35])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_arm_keeps_its_place(arms, seed):
+    exchanged = rl_permuted.exchanged(arms, seed)
+    assert sorted(exchanged) == list(range(arms))
+    assert (exchanged != np.arange(arms)).all()
+
+
+def test_a_static_mixture_is_that_of_the_finished_run_from_the_start(finished_run):
+    mean, final = build("static_mixture"), build("static_mixture", mixture="final")
+    for progress in (0.0, 0.5, 0.99):
+        assert mean.probabilities(progress) == pytest.approx(finished_run.mean(axis=0), rel=1e-5)
+        assert final.probabilities(progress) == pytest.approx(finished_run[-1], rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [39, 40, 41, 80])
+def test_a_replay_may_be_of_another_length(finished_run, steps):
+    replayed = build("rl_permuted")
+    assert all(replayed.probabilities(step / steps).sum() == pytest.approx(1) for step in range(steps))
+
+
+def test_a_replay_of_other_arms_is_refused():
+    others = ArmSet(("a", "b"), (1, 2), (np.array([0]), np.array([1])))
+    params = checked(SECTIONS["rl_permuted"], params_class("rl_permuted"), "x")
+    with pytest.raises(ResultsError, match="is of other arms than the run that replays it; give both methods the same"):
+        build_curriculum("rl_permuted", params, others, 0)
+
+
+def test_a_replay_needs_its_run():
+    with pytest.raises(ResultsError, match=r"rl-3/arm_log\.csv is missing; run `dvc repro` to make it"):
+        build("static_mixture", seed=3)
+
+
+def test_procurl_prefers_arms_at_half_mastery():
+    curriculum = build("procurl", alpha=1.0, tau=0.1, epsilon=0.0)
+    curriculum.update(signals(0, range(5), [0.0, 0.1, 0.5, 0.9, 0.8]))  # confidences 1, 0.9, 0.5, 0.1, 0.2
+    weights = np.exp(np.array([0.0, 0.09, 0.25, 0.09, 0.16]) / 0.1)
+    assert curriculum.probabilities(0) == pytest.approx(weights / weights.sum())
+
+
+def test_ucb_adds_a_bonus_for_arms_that_were_seldom_drawn():
+    curriculum = build("ucb", alpha=1.0, tau=0.5, epsilon=0.0)
+    curriculum.update(signals(0, [0, 0, 0, 1], 0.5))  # learnability 1/4 on both
+    drawn = np.array([3, 1, 0, 0, 0])
+    bound = np.array([0.25, 0.25, 0, 0, 0]) + np.sqrt(2 * np.log(5) / (drawn + 1))
+    weights = np.exp(bound / 0.5)
+    assert curriculum.probabilities(0) == pytest.approx(weights / weights.sum())
+
+
+def test_ddk_draws_in_proportion_to_the_perplexity_ratio():
+    curriculum = build("ddk", alpha=1.0, epsilon=0.0)
+    curriculum.update(signals(0, [0, 1, 2, 3], [0.0, 0.5, 0.75, 0.2]))
+    ratio = 1 / (1 - np.array([0.0, 0.5, 0.75, 0.2]) ** 1)  # the teacher is certain, so the ratio is 1 / confidence
+    ratio = np.exp(np.log(ratio) / 1)
+    last = np.exp(np.log(ratio).mean())  # of the arm that was not met
+    expected = np.array([*ratio, last])
+    assert curriculum.probabilities(0) == pytest.approx(expected / expected.sum())
+
+
+def test_the_warm_up_is_uniform_and_then_ends():
+    curriculum = build_rl(warmup=0.25)
+    curriculum.update(signals(0, [0, 4], [0.4, 0.8]))
+    assert curriculum.probabilities(0.24).tolist() == [0.2] * 5
+    assert curriculum.probabilities(0.25)[4] > 0.2
+
+
+def test_shrunk_rl_stays_near_uniform_on_noise_and_leaves_it_for_a_signal():
+    largest = {True: [], False: []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        curricula = {shrink: build_rl(alpha=0.05, tau=0.3, shrink=shrink, scale="arms") for shrink in largest}
+        for step in range(150):
+            arms, gap = rng.integers(5, size=8), rng.uniform(0, 0.9, 8)
+            for curriculum in curricula.values():
+                curriculum.update(signals(step, arms, gap))
+        for shrink, curriculum in curricula.items():
+            largest[shrink].append(curriculum.probabilities(0.9).max())
+    assert np.mean(largest[True]) < 0.4
+    assert np.mean(largest[False]) > 0.6
+    signal = build_rl(alpha=0.05, tau=0.3, shrink=True, scale="arms")
+    for step in range(150):
+        arms = rng.integers(5, size=8)
+        signal.update(signals(step, arms, rng.uniform(0, 0.4, 8) + 0.1 * arms))
+    assert signal.probabilities(0.9)[4] > 0.6
+    assert (np.diff(signal.q_values_A) > 0).all()
 
 
 def progression(module, width):
@@ -211,7 +343,7 @@ def test_a_learner_that_could_not_resume_is_refused():
     [
         ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
         ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
-        ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/curricula/rl/rewards has {', '.join(REWARDS)}"),
+        ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/bandit/rewards has {', '.join(REWARDS)}"),
         ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
         ({"arms": "all"}, "curricula.rl.arms: input should be 'level', 'subject' or 'level_subject'"),
         ({"speed": 3}, "curricula.rl.speed: "),

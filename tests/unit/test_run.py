@@ -19,6 +19,7 @@ from pipeline.curricula import random, rl
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.probe.looks import ProbeSet
 from pipeline.training import run as run_module
 from pipeline.training.run import Run, Step, TrainingSet
 from pipeline.training.settings import TrainingParams
@@ -59,7 +60,7 @@ def store(tmp_path, tiny_model, capture_params):
     return LogitStore(tmp_path / "store", {})
 
 
-ARMS = ArmSet(("even", "odd"), (None, None), (np.arange(0, 8, 2), np.arange(1, 8, 2)))
+ARMS = ArmSet(("even", "odd"), (None, None), (np.arange(0, 8, 2), np.arange(1, 8, 2)), (("even",), ("odd",)), (0, 0))
 
 
 @pytest.fixture
@@ -109,8 +110,8 @@ class SmallMemory:
     def __init__(self, tokens):
         self.tokens, self.original, self.failures = tokens, run_module.accumulate_gradients, 0
 
-    def __call__(self, student, examples, store, settings, micro_batch_tokens, processes):
-        result = self.original(student, examples, store, settings, micro_batch_tokens, processes)
+    def __call__(self, student, examples, store, settings, micro_batch_tokens, *others):
+        result = self.original(student, examples, store, settings, micro_batch_tokens, *others)
         largest = min(micro_batch_tokens or 10**9, max(e.length for e in examples) * len(examples))
         if largest > self.tokens:
             self.failures += 1
@@ -202,22 +203,33 @@ def dealt(run):
     return np.bincount(draw.problem_B, minlength=8)
 
 
-@pytest.fixture
-def start_learning(store):
+@pytest.fixture(params=["target_gain", "target_similarity"])
+def start_learning(store, request):
     """Starts a run whose curriculum learns, so that a step changes all that a checkpoint can hold."""
+    look = request.param
     rewards = {
         "confidence_gap": {},
-        "knowledge_transfer": {},
-        "multi_objective": {"weights": {"confidence_gap": 0.5, "knowledge_transfer": 0.5}},
+        "knowledge_transfer": {"window": 4},
+        look: {"problems": 3, "every": 1} | ({"memory": 0.5} if look == "target_gain" else {}),
+        "multi_objective": {"weights": {"confidence_gap": 0.5, "knowledge_transfer": 0.5, look: 0.5}},
     }
     params = rl.Params(
-        arms="subject", alpha=0.5, tau=1.0, epsilon=0.1, standardize=True, reward="multi_objective", rewards=rewards
+        arms="subject",
+        alpha=0.5,
+        tau=1.0,
+        epsilon=0.1,
+        warmup=0.0,
+        shrink=True,
+        scale="history",
+        reward="multi_objective",
+        rewards=rewards,
     )
 
     def started(student):
         curriculum = rl.build(params, ARMS, 0)
         settings = checked(TRAINING, TrainingParams, "training")
-        return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store), settings, 0)
+        probe = ProbeSet(ENCODED[:5], store, ENCODED)
+        return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store, probe), settings, 0)
 
     return started
 

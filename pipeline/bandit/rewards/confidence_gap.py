@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.arms.signals import StepSignals
+from pipeline.bandit.rewards._per_arm import mean_per_arm
 from pipeline.common.params import settings
-from pipeline.curricula.rl.rewards._standardize import mean_per_arm
 
 
 @settings

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.arms.protocols import Reward, load_state_of, state_of
+from pipeline.arms.protocols import ProbeUse, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
+from pipeline.bandit.rewards import build_reward
+from pipeline.bandit.rewards._per_arm import RunningStandardizer
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import settings
-from pipeline.curricula.rl.rewards import build_reward
-from pipeline.curricula.rl.rewards._standardize import RunningStandardizer
 
 
 @settings
@@ -25,22 +25,28 @@ def build(params: Params, all_settings: dict[str, Any], seed: int) -> MultiObjec
     """The reward with all its parts.
 
     Raises:
-        ParamsError: a weight names no reward, or multi_objective itself.
+        ParamsError: a weight names no reward, or multi_objective itself, or two that look at the probe differently.
     """
     if "multi_objective" in params.weights:
         raise ParamsError(
             "params.yaml: curricula.rl.rewards.multi_objective.weights must not name multi_objective itself"
         )
-    return MultiObjective(
-        {name: (weight, build_reward(name, all_settings, seed)) for name, weight in params.weights.items()}
-    )
+    parts = {name: (weight, build_reward(name, all_settings, seed)) for name, weight in params.weights.items()}
+    looking = {name: use for name, (_, reward) in parts.items() if (use := probe_use(reward)) is not None}
+    if len(set(looking.values())) > 1:
+        raise ParamsError(
+            "params.yaml: curricula.rl.rewards.multi_objective.weights names rewards that look at the probe "
+            f"differently, {' and '.join(looking)}; a run has one way to look, so leave out all but one"
+        )
+    return MultiObjective(parts, next(iter(looking.values()), None))
 
 
 class MultiObjective:
     """Sum over rewards of weight x standardised reward; an arm that a part gave nothing gets nothing from it."""
 
-    def __init__(self, parts: dict[str, tuple[float, Reward]]) -> None:
-        self._parts = parts
+    def __init__(self, parts: dict[str, tuple[float, Reward]], probe: ProbeUse | None) -> None:
+        """`probe` is that of the part that looks at it."""
+        self._parts, self.probe = parts, probe
         self._standardizers = {name: RunningStandardizer() for name in parts}
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:

@@ -1,0 +1,102 @@
+"""The adaptive curriculum, after SEC (Self-Evolving Curriculum, Chen et al. 2025, arXiv 2505.14970).
+
+Arms are those of a non-stationary bandit. After a step, each arm in it moves towards its reward, all others stay:
+
+    Q(c) <- Q(c) + alpha (r(c) - Q(c)),  Q_0 = 0
+
+and the next step draws from a Boltzmann distribution with a uniform floor:
+
+    pi(c) = (1 - epsilon) softmax(V / tau)(c) + epsilon / A
+
+To SEC's letter V = Q. With `shrink`, V are posterior means, see shrinkage.py: noise does not move the draws, and arms
+learn from those they share a factor with. `scale` frees tau of the reward's unit: `arms` divides V's deviations from
+their mean by the standard deviation over arms that was observed, noise included; `history` standardises rewards by the
+mean and deviation of all before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.arms.grouping import ArmSet
+from pipeline.arms.protocols import Reward, common_error, load_state_of, probe_use, state_of
+from pipeline.arms.signals import StepSignals
+from pipeline.bandit.policy import boltzmann
+from pipeline.bandit.q_values import QValues
+from pipeline.bandit.rewards import build_reward
+from pipeline.bandit.rewards._per_arm import RunningStandardizer
+from pipeline.bandit.settings import BanditParams
+from pipeline.bandit.shrinkage import Shrunk, shrink
+
+
+def build_curriculum(params: BanditParams, arms: ArmSet, seed: int) -> SelfEvolvingCurriculum:
+    """The curriculum of one run.
+
+    Raises:
+        ParamsError: the reward is unknown or its settings are wrong.
+    """
+    return SelfEvolvingCurriculum(params, arms.factors, build_reward(params.reward, params.rewards, seed))
+
+
+class SelfEvolvingCurriculum:
+    """A bandit over arms with TD(0) Q-values and Boltzmann sampling."""
+
+    def __init__(self, params: BanditParams, factors: Sequence[tuple[str, ...]], reward: Reward) -> None:
+        """`factors` are each arm's, see ArmSet; all start alike."""
+        self._params, self._factors, self._reward = params, factors, reward
+        self._standardizer = RunningStandardizer()
+        self._q = QValues(len(factors), params.alpha)
+        self.probe = probe_use(reward)
+
+    @property
+    def q_values_A(self) -> np.ndarray:  # noqa: N802 - the suffix names the shape
+        """What is held of each arm: to SEC's letter Q, with `shrink` its posterior mean."""
+        return self._shrunk().mean_A if self._params.shrink else self._q.values_A
+
+    @property
+    def standard_errors_A(self) -> np.ndarray:  # noqa: N802
+        """Of the Q-values; NaN where nothing is known."""
+        errors_A = self._shrunk().deviation_A if self._params.shrink else self._q.errors_A
+        return np.where(np.isfinite(errors_A), errors_A, np.nan)
+
+    def _shrunk(self) -> Shrunk:
+        return shrink(self._q.means_A, self._q.errors_A, self._factors, common_error(self._reward))
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        """Uniform during the warm-up, then the Boltzmann distribution with its floor."""
+        arms = len(self._factors)
+        if progress < self._params.warmup:
+            return np.full(arms, 1 / arms)
+        return boltzmann(self._scaled(self.q_values_A), self._params.tau, self._params.epsilon)
+
+    def _scaled(self, values_A: np.ndarray) -> np.ndarray:
+        """Deviations from the mean in observed standard deviations, where `scale` is arms."""
+        if self._params.scale != "arms":
+            return values_A
+        means_A = self._q.means_A
+        spread = float(np.nanstd(means_A)) if np.isfinite(means_A).any() else 0.0
+        return (values_A - values_A.mean()) / spread if spread > 0 else np.zeros(len(values_A))
+
+    def update(self, signals: StepSignals) -> dict[int, float]:
+        """Moves the Q-value of every rewarded arm; returns the rewards as they entered the update."""
+        rewards = self._reward(signals)
+        if self._params.scale == "history":
+            rewards = self._standardizer(rewards)
+        self._q.update(rewards, np.bincount(signals.arm_B, minlength=len(self._factors)))
+        return rewards
+
+    def state(self) -> dict[str, Any]:
+        """Q-values, standardisation and the reward's own state."""
+        return {
+            "q": self._q.state(),
+            "standardizer": self._standardizer.state(),
+            "reward": state_of(self._reward),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._q.load_state(state["q"])
+        self._standardizer.load_state(state["standardizer"])
+        load_state_of(self._reward, state["reward"])

@@ -1,0 +1,17 @@
+"""From what is known of arms to how likely each is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import softmax
+
+
+def boltzmann(values_A: np.ndarray, tau: float, epsilon: float) -> np.ndarray:
+    """(1 - epsilon) softmax(values / tau) + epsilon / A: Boltzmann sampling with a uniform floor."""
+    return with_floor(softmax(values_A / tau), epsilon)
+
+
+def with_floor(probability_A: np.ndarray, epsilon: float) -> np.ndarray:
+    """A distribution over arms, mixed with the uniform one: `epsilon` of it."""
+    mixed_A: np.ndarray = (1 - epsilon) * probability_A + epsilon / len(probability_A)
+    return mixed_A

@@ -1,0 +1,27 @@
+"""What a curriculum that learns from rewards can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.common.params import PositiveFloat, Share, settings
+
+SeveralArms = Literal["level", "subject", "level_subject"]
+Alpha = Annotated[float, Field(gt=0, le=1)]
+
+
+@settings
+class BanditParams:
+    """See params.yaml, `curricula.rl`, for each setting's meaning."""
+
+    arms: SeveralArms
+    alpha: Alpha
+    tau: PositiveFloat
+    epsilon: Share
+    warmup: Share
+    shrink: bool
+    scale: Literal["none", "arms", "history"]
+    reward: str
+    rewards: dict[str, dict[str, Any]]

@@ -1,0 +1,35 @@
+"""stratified: uniform over arms like random, but dealt out evenly, so that chance leaves no arm behind in a batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from pipeline.arms.grouping import ArmSet
+from pipeline.bandit.settings import SeveralArms
+from pipeline.common.params import settings
+
+
+@settings
+class Params:
+    """The arms that are drawn alike."""
+
+    arms: SeveralArms
+
+
+def build(params: Params, arms: ArmSet, seed: int) -> Stratified:
+    return Stratified(len(arms))
+
+
+class Stratified:
+    """The same probability for every arm, drawn systematically."""
+
+    draws: Literal["systematic"] = "systematic"
+
+    def __init__(self, arms: int) -> None:
+        self._arms = arms
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        """1 / A for each arm."""
+        return np.full(self._arms, 1 / self._arms)

@@ -1,0 +1,101 @@
+"""Looking at problems of the probe: who looks, in which order, and what a look returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.common.seeding import numpy_rng
+from pipeline.distillation.gradients import ExampleSignals
+from pipeline.distillation.watch import Watch
+from pipeline.language_models.processes import Processes
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store.store import LogitStore
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """The probe's problems, the teacher's logits of them, and the pool's problems to hold them against."""
+
+    encoded: Sequence[EncodedProblem]
+    store: LogitStore
+    pool: Sequence[EncodedProblem]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Sums over the problems that were looked at, and the tokens that it took.
+
+    Where several processes look together, each has the sums over its share until `summed` adds them up.
+    """
+
+    sums: dict[str, Tensor]
+    tokens: int
+
+    def summed(self, processes: Processes) -> Look:
+        """The sums over all processes."""
+        processes.sum_(self.sums.values())
+        return self
+
+    def is_finite(self) -> bool:
+        """Whether all sums are numbers."""
+        return all(bool(torch.isfinite(value).all()) for value in self.sums.values())
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What each of B examples promises on the target, see StepSignals; None for what is not watched."""
+
+    gain_B: np.ndarray | None = None
+    similarity_2B: np.ndarray | None = None
+
+
+class Probe(Protocol):
+    """What a run knows of its target. Looking changes nothing; `commit` does."""
+
+    def due(self, step: int) -> bool:
+        """Whether this step begins with a look."""
+        ...
+
+    def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
+        """What examples are held against; `precondition` scales a gradient of lm_head as the optimiser does."""
+        ...
+
+    def look(
+        self, student: PreTrainedModel, watch: Watch, micro_batch_tokens: int | None, processes: Processes
+    ) -> Look:
+        """This process's share of a look."""
+        ...
+
+    def commit(self, look: Look) -> None:
+        """Keeps what a look, summed over processes, showed."""
+        ...
+
+    def promise(self, seen: ExampleSignals) -> Promise:
+        """What examples that were held against `watch` promise."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What is known, as tensors and a JSON value."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Puts back what `state` returned."""
+        ...
+
+
+def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
+    """Positions of the problems of a look after `looks` others: `wanted` of them, or all `size` if that is fewer.
+
+    All are seen once before any is seen again.
+    """
+    wanted = min(wanted, size)
+    numbers = range(looks * wanted, (looks + 1) * wanted)
+    orders = {r: numpy_rng(*coordinates, r).permutation(size) for r in {number // size for number in numbers}}
+    return [int(orders[number // size][number % size]) for number in numbers]

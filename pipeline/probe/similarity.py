@@ -1,0 +1,131 @@
+"""How much a problem resembles the target, in the student's own hidden states.
+
+A look takes problems of the probe and as many of the pool. Each problem is the mean of the hidden states that predict
+its completion; Fisher's discriminant between both groups gives every example a score, the log of how much likelier it
+is under the target than under the pool if both are normal with the same covariance (Bishop 2006, eq. 4.65):
+
+    score(x) = (m_T - m_P)' S^-1 (x - (m_T + m_P) / 2)
+
+Representations of the model itself, averaged over positions, were the most reliable way to choose data for a target in
+Ivison et al. 2025 (arXiv 2503.01807), ahead of gradients; a log-ratio of target to pool is what DSIR (Xie et al. 2023,
+arXiv 2302.03169) draws by. Scores are made twice, from two halves of the look: where they part is noise of the look.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.arms.protocols import ProbeUse
+from pipeline.distillation.gradients import ExampleSignals
+from pipeline.distillation.watch import Watch
+from pipeline.language_models.batches import micro_batches, pad_examples, predicting_states
+from pipeline.language_models.processes import Processes
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.probe.looks import Look, ProbeSet, Promise, turn
+
+RIDGE = 0.1  # of the covariance's mean diagonal, added to its diagonal: looks are no larger than the hidden states
+
+
+class SimilarityProbe:
+    """The direction from the pool to the target in the student's hidden states, from each half of the last look.
+
+    directions_2H: zero until there was a look. middles_2: the score of the point between target and pool.
+    """
+
+    def __init__(self, problems: ProbeSet, use: ProbeUse, seed: int, student: PreTrainedModel) -> None:
+        """Nothing is known yet; the order in which problems are looked at follows from `seed`."""
+        self._problems, self._use, self._seed = problems, use, seed
+        hidden = student.get_output_embeddings().weight.shape[1]
+        self.directions_2H = torch.zeros(2, hidden, device=student.device)
+        self.middles_2 = [0.0, 0.0]
+        self._looks = 0
+
+    def due(self, step: int) -> bool:
+        return step % self._use.every == 0
+
+    def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
+        return Watch(hidden_KH=self.directions_2H)
+
+    def look(
+        self, student: PreTrainedModel, watch: Watch, micro_batch_tokens: int | None, processes: Processes
+    ) -> Look:
+        """Sums of features and of their products, of each group: halves of the target, then halves of the pool."""
+        chosen, group_of = self._turn()
+        hidden = self.directions_2H.shape[1]
+        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=student.device)
+        count_4, sum_4H, products_HH = zeros(4), zeros(4, hidden), zeros(hidden, hidden)
+        share = processes.share(list(range(len(chosen))))
+        with torch.no_grad():
+            for part in micro_batches([chosen[i] for i in share], micro_batch_tokens, student.device.type):
+                places = [share[i] for i in part]
+                feature_BH = mean_states(student, [chosen[i] for i in places])
+                groups_B = torch.tensor([group_of[i] for i in places], device=student.device)
+                sum_4H.index_add_(0, groups_B, feature_BH)
+                count_4 += torch.bincount(groups_B, minlength=4)
+                products_HH += feature_BH.T @ feature_BH
+        sums = {"counts": count_4, "features": sum_4H, "products": products_HH}
+        return Look(sums, sum(e.length for e in chosen))
+
+    def _turn(self) -> tuple[list[EncodedProblem], list[int]]:
+        """The problems of the next look, and each one's group: halves of the target, then of the pool.
+
+        Where a look takes the whole probe, each of its problems is in the same half at every look.
+        """
+        chosen, groups = [], []
+        for side, encoded in enumerate((self._problems.encoded, self._problems.pool)):
+            places = sorted(turn(len(encoded), self._use.problems, self._looks, self._seed, "probe", side))
+            chosen += [encoded[i] for i in places]
+            groups += [2 * side + n % 2 for n in range(len(places))]
+        return chosen, groups
+
+    def commit(self, look: Look) -> None:
+        """A new look replaces the last one: the student's hidden states have moved on."""
+        directions_2H, middles_2 = discriminants(
+            *(look.sums[name].cpu() for name in ("features", "products", "counts"))
+        )
+        self.directions_2H = directions_2H.float().to(self.directions_2H.device)
+        self.middles_2 = middles_2.tolist()
+        self._looks += 1
+
+    def promise(self, seen: ExampleSignals) -> Promise:
+        """Each example's log-ratio of target to pool, by either half; NaN before the first look."""
+        assert seen.features_KB is not None  # it was watched
+        if not self._looks:
+            return Promise(similarity_2B=np.full_like(seen.features_KB, np.nan))
+        return Promise(similarity_2B=seen.features_KB - np.array(self.middles_2)[:, None])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {"probe.directions": self.directions_2H}, {"middles": self.middles_2, "looks": self._looks}
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.directions_2H = tensors["probe.directions"].to(self.directions_2H.device)
+        self.middles_2, self._looks = state["middles"], state["looks"]
+
+
+def mean_states(student: PreTrainedModel, examples: Sequence[EncodedProblem]) -> Tensor:
+    """Each example's mean [B, H], in float64, of the hidden states that predict its completion."""
+    hidden_NH = predicting_states(student, pad_examples(examples)).double()
+    return torch.stack([states.mean(dim=0) for states in hidden_NH.split([len(e.completion_ids) for e in examples])])
+
+
+def discriminants(sum_4H: Tensor, products_HH: Tensor, count_4: Tensor) -> tuple[Tensor, Tensor]:
+    """Fisher's discriminants [2, H] of two halves, with a common covariance, and the score of each one's middle.
+
+    The groups are target and pool, each in two halves: (target 1, target 2, pool 1, pool 2).
+    """
+    mean_2H = torch.stack([sum_4H[side : side + 2].sum(0) / count_4[side : side + 2].sum() for side in (0, 2)])
+    size_2 = torch.stack([count_4[:2].sum(), count_4[2:].sum()])
+    within_HH = (products_HH - (size_2[:, None] * mean_2H).T @ mean_2H) / (size_2.sum() - 2)
+    ridge = RIDGE * within_HH.diagonal().mean()
+    within_HH = within_HH + ridge * torch.eye(len(within_HH), dtype=within_HH.dtype)
+    half_4H = sum_4H / count_4[:, None]
+    directions_2H = torch.linalg.solve(within_HH, (half_4H[:2] - half_4H[2:]).T).T
+    middles_2 = (directions_2H * (half_4H[:2] + half_4H[2:]) / 2).sum(dim=1)
+    return directions_2H, middles_2

@@ -1,0 +1,129 @@
+"""Q-values, their errors and shrinkage against closed forms and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.bandit.policy import boltzmann
+from pipeline.bandit.q_values import QValues
+from pipeline.bandit.shrinkage import shrink
+
+COUNTS = np.array([2, 1, 4])
+
+
+def test_q_values_follow_the_letter_of_td_0():
+    q = QValues(3, 0.25)
+    q.update({0: 1.0, 2: -2.0}, COUNTS)
+    q.update({0: 3.0}, COUNTS)
+    assert q.values_A.tolist() == [0.25 + 0.25 * (3 - 0.25), 0.0, -0.5]
+
+
+def test_means_are_free_of_the_start_at_zero():
+    q = QValues(3, 0.25)
+    for reward in (1.0, 3.0, 2.0):
+        q.update({0: reward}, COUNTS)
+    weights = np.array([0.75**2, 0.75, 1.0])
+    assert q.means_A[0] == pytest.approx((weights * [1, 3, 2]).sum() / weights.sum())
+    assert np.isnan(q.means_A[1:]).all()
+    assert np.isinf(q.errors_A[1:]).all()
+
+
+def test_errors_are_those_of_a_weighted_mean():
+    """With rewards of known variance the error is sigma sqrt(sum w^2 / k) / sum w, and sigma is found from them."""
+    rng = np.random.default_rng(0)
+    alpha, counts = 0.1, np.array([1, 2, 4, 8] * 10)
+    q = QValues(40, alpha)
+    for _ in range(400):
+        q.update(dict(enumerate(rng.normal(5, 3 / np.sqrt(counts)).tolist())), counts)
+    assert np.sqrt(q.noise) == pytest.approx(3, rel=0.1)
+    weights = alpha * (1 - alpha) ** np.arange(400)
+    expected = np.sqrt(q.noise * (weights**2).sum() / counts) / weights.sum()
+    assert q.errors_A == pytest.approx(expected)
+
+
+def test_the_errors_hold_what_they_say():
+    """Over many arms the deviations from the truth, in standard errors, have variance 1."""
+    rng = np.random.default_rng(1)
+    truth, counts = rng.normal(0, 1, 2000), np.full(2000, 2)
+    q = QValues(2000, 0.3)
+    for _ in range(25):
+        q.update(dict(enumerate((truth + rng.normal(0, 2 / np.sqrt(2), 2000)).tolist())), counts)
+    assert np.std((q.means_A - truth) / q.errors_A) == pytest.approx(1, abs=0.06)
+
+
+def test_a_state_goes_on_exactly():
+    rng = np.random.default_rng(0)
+    whole, first, second = QValues(3, 0.2), QValues(3, 0.2), QValues(3, 0.2)
+    steps = [{int(a): float(rng.normal()) for a in rng.choice(3, 2, replace=False)} for _ in range(9)]
+    for step in steps:
+        whole.update(step, COUNTS)
+    for step in steps[:4]:
+        first.update(step, COUNTS)
+    second.load_state(first.state())
+    for step in steps[4:]:
+        second.update(step, COUNTS)
+    assert second.state() == whole.state()
+
+
+ONE_FACTOR = [(name,) for name in "abcd"]
+TWO_FACTORS = [(subject, level) for subject in "abc" for level in "12345"]
+
+
+def test_shrinkage_of_one_factor_is_the_posterior_mean_of_the_normal_model():
+    mean, error = np.array([0.0, 1.0, 3.0, 8.0]), np.full(4, 0.5)
+    between = mean.var(ddof=1) - 0.25
+    shrunk = shrink(mean, error, ONE_FACTOR)
+    assert shrunk.mean_A == pytest.approx(3 + (mean - 3) * between / (between + 0.25))
+    assert shrunk.deviation_A == pytest.approx(np.sqrt(0.25 / 4 + between * 0.25 / (between + 0.25)))
+
+
+def test_means_that_part_by_no_more_than_noise_become_one():
+    shrunk = shrink(np.array([0.1, -0.2, 0.0, 0.1]), np.full(4, 0.5), ONE_FACTOR)
+    assert shrunk.mean_A == pytest.approx(np.zeros(4))
+
+
+def test_exact_means_stay_as_they_are():
+    mean = np.arange(15) ** 1.5
+    assert shrink(mean, np.full(15, 1e-9), TWO_FACTORS).mean_A == pytest.approx(mean)
+
+
+def test_an_arm_that_was_never_met_is_like_those_it_shares_factors_with():
+    mean = np.array([float(ord(s)) for s, _ in TWO_FACTORS])
+    mean[3], error = np.nan, np.full(15, 1e-6)
+    error[3] = np.inf
+    assert shrink(mean, error, TWO_FACTORS).mean_A[3] == pytest.approx(ord("a"))
+
+
+def test_a_common_error_does_not_fall_with_the_arms_that_share_it():
+    """Effects no larger than the common error are noise, however well each arm is measured."""
+    mean = np.repeat([0.1, -0.1, 0.0], 5)
+    assert shrink(mean, np.full(15, 1e-3), TWO_FACTORS, common_error=0.2).mean_A == pytest.approx(np.zeros(15))
+    assert np.ptp(shrink(mean, np.full(15, 1e-3), TWO_FACTORS).mean_A) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_nothing_known_is_nothing_told():
+    shrunk = shrink(np.full(4, np.nan), np.full(4, np.inf), ONE_FACTOR)
+    assert shrunk.mean_A.tolist() == [0] * 4
+    assert np.isinf(shrunk.deviation_A).all()
+
+
+def test_shrinking_by_factors_beats_raw_means_where_factors_rule():
+    """Mean squared error over draws of subjects, levels and noise: pooling must be far better than no pooling."""
+    rng = np.random.default_rng(0)
+    raw, pooled = [], []
+    for _ in range(200):
+        truth = np.repeat(rng.normal(0, 1, 3), 5) + np.tile(rng.normal(0, 0.3, 5), 3)
+        mean = truth + rng.normal(0, 1, 15)
+        raw.append(((mean - mean.mean() - truth + truth.mean()) ** 2).mean())
+        found = shrink(mean, np.full(15, 1.0), TWO_FACTORS).mean_A
+        pooled.append(((found - found.mean() - truth + truth.mean()) ** 2).mean())
+    assert np.mean(pooled) < 0.5 * np.mean(raw)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=9), st.floats(0.1, 10), st.floats(0, 1))
+def test_boltzmann_is_a_distribution_with_a_floor(values, tau, epsilon):
+    share_A = boltzmann(np.array(values), tau, epsilon)
+    assert share_A.sum() == pytest.approx(1)
+    assert share_A.min() >= epsilon / len(values) * (1 - 1e-12)
+    assert np.argmax(values) == np.argmax(share_A) or share_A.max() == pytest.approx(share_A[np.argmax(values)])

@@ -1,0 +1,220 @@
+"""What a look at the probe shows, against autograd and NumPy in float64, and that it resumes exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.arms.protocols import ProbeUse
+from pipeline.capture.capture import capture_batch
+from pipeline.distillation.gradients import accumulate_gradients, forward_loss
+from pipeline.distillation.loss import LossSettings
+from pipeline.distillation.watch import Watch
+from pipeline.language_models.batches import pad_examples, predicting_states
+from pipeline.language_models.processes import Processes
+from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store.schemes import TopK
+from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.probe.gradient import GradientProbe
+from pipeline.probe.looks import Look, ProbeSet, turn
+from pipeline.probe.similarity import RIDGE, SimilarityProbe, discriminants, mean_states
+
+SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
+TEMPERATURES = [1.0, 2.0]
+
+
+def example(number):
+    rng = np.random.default_rng(number)
+    prompt, completion = rng.integers(2, 9, 2)
+    return EncodedProblem(
+        f"p{number}", *(rng.integers(3, 90, n).astype(np.int32) for n in (prompt, completion)), cut=False
+    )
+
+
+EXAMPLES = [example(number) for number in range(9)]
+
+
+@pytest.fixture
+def store(tmp_path, tiny_model, capture_params):
+    params = capture_params(top_k=8, temperatures=TEMPERATURES, batch_size=4, shard_size=9)
+    shard = tmp_path / "work/shard-00000"
+    write_shard(shard, capture_batch(tiny_model(seed=1).eval(), EXAMPLES, TopK(params.top_k), params.temperatures, 102))
+    identity = {"scheme": "top_k", "temperatures": TEMPERATURES}
+    finish_store(tmp_path / "store", [shard], identity, "train", [])
+    return LogitStore(tmp_path / "store", {})
+
+
+def head_gradient(student, store, examples):
+    """The gradient of lm_head as the last layer, in float64 through autograd; the sum over the examples' tokens."""
+    student = student.double()
+    hidden_NH = predicting_states(student, pad_examples(examples)).detach()
+    lm_head_VH = student.get_output_embeddings().weight.detach().clone().requires_grad_()
+    targets = store.targets(examples, SETTINGS.temperature)
+    logits = hidden_NH @ lm_head_VH.T
+    q = torch.log_softmax(logits / SETTINGS.temperature, dim=1)
+    head = q.gather(1, targets.token_ids_NK)
+    tail = torch.log1p(-head.exp().sum(1))
+    p, p_tail = targets.log_probs_NK.double().exp(), targets.log_tail_N.double().exp()
+    kl = (p * (p.log() - head)).sum(1) + p_tail * (p_tail.log() - tail)
+    labels = pad_examples(examples).labels_N
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    w, t = SETTINGS.distillation_weight, SETTINGS.temperature
+    ((1 - w) * cross_entropy + w * t**2 * kl).sum().backward()
+    student.float()
+    return lm_head_VH.grad
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [None, 14])
+def test_gains_are_inner_products_of_gradients(store, tiny_model, micro_batch_tokens):
+    student = tiny_model().eval()
+    direction_VH = torch.randn(student.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(0))
+    seen = accumulate_gradients(
+        student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=Watch(lm_head_VH=direction_VH)
+    )
+    for number, e in enumerate(EXAMPLES):
+        expected = (head_gradient(student, store, [e]) * direction_VH.double()).sum().item()
+        assert seen.gain_B[number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [None, 14])
+def test_features_are_means_over_the_completion(store, tiny_model, micro_batch_tokens):
+    student = tiny_model().eval()
+    hidden_KH = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    watch = Watch(hidden_KH=hidden_KH)
+    seen = accumulate_gradients(student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=watch)
+    expected = mean_states(student, EXAMPLES).float() @ hidden_KH.T
+    assert seen.features_KB == pytest.approx(expected.T.detach().numpy(), rel=1e-4, abs=1e-5)
+
+
+def test_watching_changes_neither_loss_nor_gradients(store, tiny_model):
+    student = tiny_model().eval()
+    plain = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None)
+    gradients = [p.grad.clone() for p in student.parameters()]
+    student.zero_grad()
+    watch = Watch(torch.ones_like(student.get_output_embeddings().weight).detach(), torch.ones(2, 16))
+    watched = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=watch)
+    assert watched.loss == plain.loss
+    assert all(torch.equal(p.grad, g) for p, g in zip(student.parameters(), gradients, strict=True))
+
+
+def test_a_look_sums_the_gradient_and_its_gain(store, tiny_model):
+    student = tiny_model().eval()
+    probe = GradientProbe(ProbeSet(EXAMPLES, store, []), ProbeUse("gradient", 9, 1, 0.5), SETTINGS, 0, student)
+    direction_VH = torch.randn(probe.mean_VH.shape, generator=torch.Generator().manual_seed(0))
+    look = probe.look(student, Watch(lm_head_VH=direction_VH), 14, Processes())
+    expected = head_gradient(student, store, EXAMPLES)
+    assert torch.allclose(look.sums["gradient"].double(), expected, rtol=1e-4, atol=1e-5)
+    assert look.sums["gain"].item() == pytest.approx((expected * direction_VH.double()).sum().item(), rel=1e-4)
+    assert look.tokens == sum(e.length for e in EXAMPLES)
+
+
+def test_gains_are_told_in_units_of_the_targets_own(store, tiny_model):
+    student = tiny_model().eval()
+    probe = GradientProbe(ProbeSet(EXAMPLES, store, []), ProbeUse("gradient", 2, 1, 0.5), SETTINGS, 0, student)
+    ones_VH = torch.ones_like(probe.mean_VH)
+    seen = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=Watch(lm_head_VH=ones_VH))
+    probe.commit(Look({"gradient": 2 * ones_VH, "gain": torch.tensor(0.0)}, 0))
+    assert np.isnan(probe.promise(seen).gain_B).all()
+    probe.commit(Look({"gradient": 6 * ones_VH, "gain": torch.tensor(8.0)}, 0))
+    assert torch.allclose(probe.mean_VH, 2 * ones_VH)  # (2 / 2 + 6 / 2) / 2
+    assert probe.promise(seen).gain_B == pytest.approx(seen.gain_B / 4)
+
+
+def test_a_step_against_the_targets_gradient_lowers_its_loss_as_promised(store, tiny_model):
+    """The gain is a derivative: with a step of size s on lm_head the target's loss falls by s times the gain."""
+    student = tiny_model(seed=3).eval()
+    student.set_output_embeddings(torch.nn.Linear(16, len(student.get_output_embeddings().weight), bias=False))
+    lm_head_VH = student.get_output_embeddings().weight
+    one, target, size = [EXAMPLES[0]], EXAMPLES[4:], 2e-3
+    target_VH, gradient_VH = (head_gradient(student, store, examples) for examples in (target, one))
+    seen = accumulate_gradients(student, one, store, SETTINGS, None, watch=Watch(lm_head_VH=target_VH.float()))
+    with torch.no_grad():
+        student.double()
+        before = forward_loss(student, target, store, SETTINGS, 1)[0].item()
+        lm_head_VH.data = lm_head_VH.data.double() - size * gradient_VH
+        after = forward_loss(student, target, store, SETTINGS, 1)[0].item()
+    assert (before - after) / size == pytest.approx(seen.gain_B[0], rel=3e-2)
+
+
+def test_discriminants_are_fishers():
+    rng = np.random.default_rng(0)
+    target, pool = rng.normal(1, 1, (10, 4)), rng.normal(0, 1, (14, 4))
+    groups = [target[:5], target[5:], pool[:8], pool[8:]]
+    sums = torch.tensor(np.stack([g.sum(0) for g in groups]))
+    products = torch.tensor(target.T @ target + pool.T @ pool)
+    counts = torch.tensor([5.0, 5.0, 8.0, 6.0], dtype=torch.float64)
+    directions, middles = discriminants(sums, products, counts)
+    within = (9 * np.cov(target.T) + 13 * np.cov(pool.T)) / 22
+    within += RIDGE * np.trace(within) / 4 * np.eye(4)
+    for half in (0, 1):
+        a, b = groups[half].mean(0), groups[2 + half].mean(0)
+        expected = np.linalg.solve(within, a - b)
+        assert directions[half].numpy() == pytest.approx(expected)
+        assert middles[half].item() == pytest.approx(expected @ (a + b) / 2)
+
+
+def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model):
+    student = tiny_model().eval()
+    # the same first token of the completion marks the target
+    target = [EncodedProblem(f"t{i}", e.prompt_ids, np.full(4, 7, np.int32), cut=False) for i, e in enumerate(EXAMPLES)]
+    probe = SimilarityProbe(ProbeSet(target, store, EXAMPLES), ProbeUse("similarity", 9, 1), 0, student)
+    assert np.isnan(probe.promise(accumulate_with(student, store, probe)).similarity_2B).all()
+    probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
+    of_pool = probe.promise(accumulate_with(student, store, probe)).similarity_2B
+    directions_2H = probe.directions_2H.double()
+    of_target = directions_2H @ mean_states(student, target).T - torch.tensor(probe.middles_2)[:, None]
+    assert of_target.min() > of_pool.max()
+
+
+def accumulate_with(student, store, probe):
+    return accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=probe.watch(lambda g: g))
+
+
+@pytest.mark.parametrize("kind", ["gradient", "similarity"])
+def test_shares_of_several_processes_add_up_to_one_look(store, tiny_model, kind):
+    student = tiny_model().eval()
+    probe = make_probe(kind, store, student)
+    watch = probe.watch(lambda g: g)
+    whole = probe.look(student, watch, None, Processes())
+    parts = [probe.look(student, watch, None, Processes(rank, 3)) for rank in range(3)]
+    for name, value in whole.sums.items():
+        assert torch.allclose(sum(part.sums[name] for part in parts), value, rtol=1e-5, atol=1e-6)
+    assert {part.tokens for part in parts} == {whole.tokens}
+
+
+def make_probe(kind, store, student):
+    problems = ProbeSet(EXAMPLES[:4], store, EXAMPLES)
+    if kind == "gradient":
+        return GradientProbe(problems, ProbeUse("gradient", 3, 2, 0.7), SETTINGS, 5, student)
+    return SimilarityProbe(problems, ProbeUse("similarity", 3, 2), 5, student)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "similarity"])
+def test_a_restored_probe_goes_on_exactly(store, tiny_model, kind):
+    student = tiny_model().eval()
+    whole, second = make_probe(kind, store, student), make_probe(kind, store, student)
+    for looks in range(3):
+        whole.commit(whole.look(student, whole.watch(lambda g: g), None, Processes()))
+        if not looks:
+            tensors, state = whole.state()
+            second.load_state({name: t.clone() for name, t in tensors.items()}, state)
+        else:
+            second.commit(second.look(student, second.watch(lambda g: g), None, Processes()))
+    (tensors, state), (others, other) = whole.state(), second.state()
+    assert state == other
+    assert all(torch.equal(t, others[name]) for name, t in tensors.items())
+
+
+def test_all_problems_are_seen_once_before_any_is_seen_again():
+    seen = [i for looks in range(6) for i in turn(8, 4, looks, 0, "probe")]
+    assert sorted(seen[:8]) == sorted(seen[8:16]) == sorted(seen[16:]) == list(range(8))
+    assert seen[:8] != seen[8:16]
+
+
+def test_looks_are_due_every_so_many_steps(store, tiny_model):
+    probe = make_probe("similarity", store, tiny_model())
+    assert [step for step in range(7) if probe.due(step)] == [0, 2, 4, 6]
+
+
+def test_a_look_that_is_not_finite_says_so():
+    assert not Look({"a": torch.tensor([1.0, float("nan")])}, 0).is_finite()
+    assert Look({"a": torch.tensor([1.0])}, 0).is_finite()

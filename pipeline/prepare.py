@@ -1,6 +1,6 @@
-"""Stage `prepare`: reads or generates problems, checks them, and writes the train, validation and test splits.
+"""Stage `prepare`: reads or generates problems, checks them, and writes the pool and the target's splits.
 
-Outputs: data/prepared/{train,validation,test}.jsonl and metrics/prepare.json, which counts what was kept and
+Outputs: data/prepared/{train,probe,validation,test}.jsonl and metrics/prepare.json, which counts what was kept and
 what was dropped.
 """
 

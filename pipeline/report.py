@@ -29,6 +29,7 @@ class Params:
 
     scale: str
     methods: list[str]
+    replays: list[str]
     seeds: list[int]
     report: ReportParams
 
@@ -37,6 +38,7 @@ def read_params(file: ParamsFile) -> Params:
     return Params(
         file.scale,
         file.section("methods", list[str]),
+        file.section("replays", list[str]),
         file.section("seeds", list[int]),
         file.section("report", ReportParams),
     )
@@ -47,7 +49,7 @@ def main() -> None:
     """Makes all outputs, then writes them, so that an error leaves none behind."""
     params = read_params(ParamsFile())
     with only_one("report"):
-        results = read_results(params.methods, params.seeds)
+        results = read_results([*params.methods, *params.replays], params.seeds)
         summary = summarise(results, params.scale, params.report)
         report = experiment_report(summary)
         picture = comprehensive_comparison(results, summary, params.report)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.arms.grouping import group_into_arms
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.checkpoints.code import code_digest, modules_in
+from pipeline.checkpoints.code import code_digest
 from pipeline.checkpoints.versions import versions
 from pipeline.common.errors import ParamsError
 from pipeline.common.files import file_digest, replacing_folder
@@ -21,14 +21,15 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.common.stage import exit_on_error
-from pipeline.curricula import build_curriculum, params_class
+from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
-from pipeline.language_models.prompts import Encoder
+from pipeline.language_models.prompts import EncodedSplit, Encoder
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.logit_store.store import LogitStore, store_identity
+from pipeline.probe.looks import ProbeSet
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
@@ -54,10 +55,11 @@ class Params:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the matrix: a method with a seed."""
+    """A cell of the matrix: a method with a seed; `replay` says that the stage waited for the run it replays."""
 
     method: str
     seed: int
+    replay: bool
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ def main() -> None:
     """Trains one student and writes it, its logs and what it cost."""
     cell = parse_arguments()
     params = read_params(ParamsFile(), cell.method)
+    require_its_stage(cell)
     require_unbiased(params)
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):
@@ -113,10 +116,22 @@ def parse_arguments() -> Cell:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--replay", action="store_true", help="the method is one of params.yaml's replays")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error("--seed must not be negative")
-    return Cell(args.method, args.seed)
+    return Cell(args.method, args.seed, args.replay)
+
+
+def require_its_stage(cell: Cell) -> None:
+    """Checks that the stage that DVC runs knows what the method depends on.
+
+    Raises:
+        ParamsError: a method that replays another's run is among `methods`, or one that does not among `replays`.
+    """
+    if bool(inputs_of(cell.method, cell.seed)) != cell.replay:
+        says, wanted = ("replays", "methods") if cell.replay else ("methods", "replays")
+        raise ParamsError(f"params.yaml: {says} names {cell.method}; move it to {wanted}")
 
 
 def require_unbiased(params: Params) -> None:
@@ -138,16 +153,29 @@ def load_training_set(params: Params, encoder: Encoder) -> TrainingSet:
     Raises:
         TeacherLogitsError: the logits are missing, damaged, or of something else. DataError: an arm is empty.
     """
+    split, store = load_captured("train", params, encoder)
+    probe, probe_store = load_captured("probe", params, encoder)
+    arms = group_into_arms(split.problems, params.curriculum.arms, read_problems("train"), read_problems("probe"))
+    return TrainingSet(split.encoded, arms, store, ProbeSet(probe.encoded, probe_store, split.encoded))
+
+
+def load_captured(
+    split: Literal["train", "probe"], params: Params, encoder: Encoder
+) -> tuple[EncodedSplit, LogitStore]:
+    """A split that is seen through the training loss: its problems as they were captured, and the teacher's logits.
+
+    Raises:
+        TeacherLogitsError: the logits are missing, damaged, or of something else.
+    """
     made_from = store_identity(encoder) | {
         "scheme": params.scheme,
-        "problems": file_digest(PREPARED / "train.jsonl"),
+        "problems": file_digest(PREPARED / f"{split}.jsonl"),
     }
-    store = LogitStore(TEACHER_LOGITS / "train", made_from)
-    split = encoder.encode_all(read_problems("train", store.folder))
-    store.require(split.encoded)
+    store = LogitStore(TEACHER_LOGITS / split, made_from)
+    captured = encoder.encode_all(read_problems(split, store.folder))
+    store.require(captured.encoded)
     store.require_temperature(params.training.temperature)
-    arms = group_into_arms(split.problems, params.curriculum.arms, read_problems("train"))
-    return TrainingSet(split.encoded, arms, store)
+    return captured, store
 
 
 def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
@@ -156,11 +184,12 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
         "method": cell.method,
         "seed": cell.seed,
         "params": asdict(params),
-        "code": code_digest("pipeline.train", *modules_in(f"pipeline.curricula.{cell.method}")),
+        "code": code_digest("pipeline.train", *modules_of(cell.method)),
+        "inputs": [file_digest(path) for path in inputs_of(cell.method, cell.seed)],
         "versions": versions(),
         "student": model_identity(params.models, "student"),
-        "store": file_digest(TEACHER_LOGITS / "train/manifest.json"),
-        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")],
+        "stores": [file_digest(TEACHER_LOGITS / f"{split}/manifest.json") for split in ("train", "probe")],
+        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "probe", "validation")],
     }
 
 

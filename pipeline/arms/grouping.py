@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,7 +43,9 @@ class ArmSet:
         return len(self.names)
 
 
-def group_into_arms(problems: Sequence[Problem], kind: ArmKind, prepared: Sequence[Problem] = ()) -> ArmSet:
+def group_into_arms(
+    problems: Sequence[Problem], kind: ArmKind, prepared: Sequence[Problem] = (), probe: Sequence[Problem] = ()
+) -> ArmSet:
     """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level.
 
     `prepared` are all problems of the split, those too long to learn from among them: they have arms too.
@@ -69,10 +72,13 @@ def group_into_arms(problems: Sequence[Problem], kind: ArmKind, prepared: Sequen
             f"arms by {kind} make {len(ordered)} arm of {len(problems)} training problems, so there is nothing "
             "to choose between; set the curriculum's arms to another kind or use more problems"
         )
+    of_probe = Counter(map(keys[kind], probe))
     return ArmSet(
         tuple(map(_name, ordered)),
         tuple(level for _, level in ordered),
         tuple(np.array(groups[key]) for key in ordered),
+        tuple(tuple(str(value) for value in key if value) for key in ordered),
+        tuple(of_probe[key] for key in ordered),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import Curriculum
+from pipeline.checkpoints.code import modules_in
 from pipeline.common.errors import ParamsError
 from pipeline.registry import find
 
@@ -37,6 +38,12 @@ def inputs_of(method: str, seed: int) -> list[Path]:
     module = find(__name__, method, ["build"], "curriculum")
     files: list[Path] = module.inputs(seed) if hasattr(module, "inputs") else []
     return files
+
+
+def modules_of(method: str) -> list[str]:
+    """The modules of a curriculum, and those that it finds by name: all rewards, where it has one."""
+    rewards = modules_in("pipeline.bandit.rewards") if "reward" in params_class(method).__dataclass_fields__ else []
+    return modules_in(f"{__name__}.{method}") + rewards
 
 
 def build_curriculum(method: str, params: Any, arms: ArmSet, seed: int) -> Curriculum:

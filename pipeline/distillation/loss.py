@@ -76,7 +76,7 @@ def distillation_loss(
     against `direction_VH` too: one product beside the three that loss and gradients take.
     """
     loss, *signals = _FusedLoss.apply(
-        hidden_NH, lm_head_VH, labels_N, teacher, settings, total_tokens, torch.is_grad_enabled(), direction_VH
+        hidden_NH, lm_head_VH, labels_N, teacher, settings, _Pass(total_tokens, torch.is_grad_enabled(), direction_VH)
     )
     return loss, TokenSignals(*signals)
 
@@ -148,6 +148,15 @@ def _gain(gradient_CV: Tensor, direction_VH: Tensor, hidden_CH: Tensor) -> Tenso
     return (float32_product(gradient_CV, direction_VH) * hidden_CH).sum(dim=1)
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What the loss is divided by, whether gradients are made, and what each token's is held against."""
+
+    total_tokens: int
+    wants_gradient: bool
+    direction_VH: Tensor | None
+
+
 class _FusedLoss(torch.autograd.Function):
     """lm_head and loss, chunk by chunk; gradients are made in the forward pass, where the logits are at hand."""
 
@@ -159,16 +168,15 @@ class _FusedLoss(torch.autograd.Function):
         labels_N: Tensor,
         teacher: TeacherTargets,
         settings: LossSettings,
-        total_tokens: int,
-        wants_gradient: bool,
-        direction_VH: Tensor | None,
+        of: _Pass,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        wants_gradient, total_tokens = of.wants_gradient, of.total_tokens
         gradients = (torch.empty_like(hidden_NH), torch.zeros_like(lm_head_VH)) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
         gains: list[Tensor] = []
         weight_VH = lm_head_VH.to(hidden_NH.dtype)  # differs where a float32 student computes in bfloat16
-        direction_VH = None if direction_VH is None else direction_VH.to(hidden_NH.dtype)
+        direction_VH = None if of.direction_VH is None else of.direction_VH.to(hidden_NH.dtype)
         with torch.autocast(hidden_NH.device.type, enabled=False):
             for chunk in _chunks(hidden_NH, weight_VH, labels_N, teacher, settings, wants_gradient=wants_gradient):
                 loss += chunk.losses_C.sum(dtype=torch.float64)
@@ -198,7 +206,6 @@ class _FusedLoss(torch.autograd.Function):
         return (
             gradient_hidden_NH.mul_(gradient_loss),
             gradient_lm_head_VH.mul_(gradient_loss),
-            None,
             None,
             None,
             None,

@@ -14,9 +14,10 @@ LAYERS = (
     ("common",),
     ("registry", "problems", "checkpoints", "results"),
     ("arms", "language_models", "mini", "preparation"),
-    ("curricula", "logit_store", "sources"),
-    ("capture", "distillation"),
-    ("analysis", "evaluation", "training"),
+    ("bandit", "replay", "logit_store", "sources"),
+    ("curricula", "capture", "distillation"),
+    ("analysis", "evaluation", "probe"),
+    ("training",),
     ("publishing",),
     (*STAGES, *COMMANDS),
 )

@@ -1,0 +1,90 @@
+"""The study's raw results: a row per run, kept in git."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._runs import ROOT
+from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
+from pipeline.results.files import read_csv, read_record, read_rows
+from pipeline.results.rows import ArmStep, CurvePoint, Prediction, TrainingRecord
+
+FOLDER = ROOT / "benchmarks/results/study"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. Lists go with the points of the learning curve.
+
+    correct: a digit per test problem, 1 where the answer was right. kl_per_token: from the teacher, on the test
+    problems' solutions. shares: of each arm in the second half of the run. q_correlation: of an arm's Q-value with its
+    next reward, None where the method has none.
+    """
+
+    method: str
+    seed: int
+    accuracy: float
+    correct: str
+    kl_per_token: float
+    examples: list[int]
+    compute: list[float]
+    validation_accuracy: list[float]
+    shares: dict[str, float]
+    q_correlation: float | None
+    versions: dict[str, str]
+
+    @property
+    def cell(self) -> str:
+        """METHOD-SEED."""
+        return f"{self.method}-{self.seed}"
+
+
+def read_all(setting: str) -> list[Row]:
+    """The rows that are there."""
+    path = FOLDER / f"{setting}.jsonl"
+    return [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(setting: str, row: Row) -> None:
+    """Adds a row; a line is short enough to be written at once."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{setting}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+def row_of(project: Path, cell: str) -> Row:
+    """What a finished cell left in a working copy of the project."""
+    record = read_record(project / TRAINING_METRICS / f"{cell}.json", TrainingRecord)
+    curve = read_csv(project / RUNS / cell / LEARNING_CURVE, CurvePoint)
+    log = read_csv(project / RUNS / cell / ARM_LOG, ArmStep)
+    predictions = read_rows(project / PREDICTIONS / f"{cell}.jsonl", Prediction)
+    late = log[log["step"] >= record.steps // 2]
+    return Row(
+        method=record.method,
+        seed=record.seed,
+        accuracy=float(np.mean([p.correct for p in predictions])),
+        correct="".join(str(int(p.correct)) for p in predictions),
+        kl_per_token=round(sum(p.kl for p in predictions) / sum(p.tokens for p in predictions), 6),
+        examples=curve["examples"].tolist(),
+        compute=curve["compute"].tolist(),
+        validation_accuracy=curve["validation_accuracy"].tolist(),
+        shares=late.groupby("arm")["probability"].mean().round(5).to_dict(),
+        q_correlation=q_correlation(log),
+        versions=record.provenance.versions,
+    )
+
+
+def q_correlation(log: object) -> float | None:
+    """The correlation of an arm's Q-value before a step with its reward in it, over all steps; None where constant."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
+    assert isinstance(log, pd.DataFrame)
+    before = log.groupby("arm")["q_value"].shift(1)
+    both = before.notna() & log["reward"].notna()
+    if both.sum() < 3 or before[both].std() == 0 or log["reward"][both].std() == 0:
+        return None
+    return round(float(np.corrcoef(before[both], log["reward"][both])[0, 1]), 4)

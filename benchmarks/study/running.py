@@ -1,0 +1,83 @@
+"""Running what is missing of the study: a clone per setting, several cells at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from benchmarks._measure import say
+from benchmarks._runs import ROOT
+from benchmarks.study.rows import append, read_all, row_of
+from benchmarks.study.settings import REPLAYS, params_of
+from pipeline.common.errors import ResultsError
+
+CLONES = ROOT / ".study"
+SHARED = "evaluate_untrained_student"  # the last stage that all cells share
+
+
+def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
+    """Runs the cells of a setting that have no row yet, seed by seed, `processes` at a time.
+
+    Raises:
+        ResultsError: a cell failed; the message names its log.
+    """
+    done = {row.cell for row in read_all(setting)}
+    missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
+    if not missing:
+        return
+    project = clone_of(setting)
+    say(f"{setting}: {len(missing)} runs are missing")
+    dvc(project, "repro", SHARED, log="shared")
+    replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
+    for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
+        with ThreadPoolExecutor(processes) as pool:
+            for row in pool.map(lambda cell: run_cell(project, cell), cells):
+                append(setting, row)
+                say(f"{setting}: {row.cell} {row.accuracy:.1%}")
+
+
+def clone_of(setting: str) -> Path:
+    """The setting's working copy, at the last commit; what DVC finished in it stays."""
+    project = CLONES / setting
+    if not project.exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
+    subprocess.run(["git", "fetch", "--quiet"], cwd=project, check=True)
+    lock = project / "dvc.lock"
+    finished = lock.read_bytes()
+    subprocess.run(["git", "reset", "--quiet", "--hard", "origin/HEAD"], cwd=project, check=True)
+    if (project / "finished").exists():
+        lock.write_bytes(finished)
+    else:  # the committed lock file is of other params
+        lock.unlink()
+        (project / "finished").touch()
+    path = project / "params.yaml"
+    values = params_of(yaml.safe_load(path.read_text(encoding="utf-8")), setting)
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return project
+
+
+def run_cell(project: Path, cell: str) -> object:
+    """Trains and evaluates one cell."""
+    replay = "_replay" if cell.rpartition("-")[0] in REPLAYS else ""
+    if replay:  # what it replays may be known from its row alone
+        seed = cell.rpartition("-")[2]
+        dvc(project, "repro", "--single-item", f"train@rl-{seed}", log=f"{cell}-rl")
+    dvc(project, "repro", "--single-item", f"train{replay}@{cell}", f"evaluate{replay}@{cell}", log=cell)
+    return row_of(project, cell)
+
+
+def dvc(project: Path, *arguments: str, log: str) -> None:
+    """Runs DVC; waits while another process of the study holds its lock."""
+    path = project / "checkpoints/logs" / f"{log}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+        if subprocess.run(command, cwd=project, stdout=file, stderr=file, check=False).returncode:
+            raise ResultsError(
+                f"{' '.join(arguments)} failed in {project}; see {path}, then run the same command again"
+            )

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.rows import append, read_all, row_of
+from benchmarks.study.rows import Row, append, read_all, row_of
 from benchmarks.study.settings import REPLAYS, params_of
 from pipeline.common.errors import ResultsError
 
@@ -30,15 +30,21 @@ def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], proc
     missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
     if not missing:
         return
-    project = clone_of(setting)
     say(f"{setting}: {len(missing)} runs are missing")
-    dvc(project, "repro", SHARED, log="shared")
+    project = shared_project(setting)
     replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
     for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
         with ThreadPoolExecutor(processes) as pool:
             for row in pool.map(lambda cell: run_cell(project, cell), cells):
                 append(setting, row)
                 say(f"{setting}: {row.cell} {row.accuracy:.1%}")
+
+
+def shared_project(setting: str) -> Path:
+    """The setting's working copy with all that its cells share."""
+    project = clone_of(setting)
+    dvc(project, "repro", SHARED, log="shared")
+    return project
 
 
 def clone_of(setting: str) -> Path:
@@ -61,7 +67,7 @@ def clone_of(setting: str) -> Path:
     return project
 
 
-def run_cell(project: Path, cell: str) -> object:
+def run_cell(project: Path, cell: str) -> Row:
     """Trains and evaluates one cell."""
     replay = "_replay" if cell.rpartition("-")[0] in REPLAYS else ""
     if replay:  # what it replays may be known from its row alone

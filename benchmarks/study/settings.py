@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-TARGET_SUBJECTS = ["Number Theory", "Precalculus", "Intermediate Algebra"]
+ALL = {"subjects": None, "levels": None}
+TARGET = {"subjects": ["Number Theory", "Precalculus", "Intermediate Algebra"], "levels": None}
 SPOILED_ARMS = ["Number Theory/2", "Precalculus/4"]
 
 # changes to scales.mini.data
 SETTINGS: dict[str, dict[str, Any]] = {
     # pool = target: seven subjects at five levels, all alike
-    "same": {},
+    "same": {"target": ALL},
     # the target is three of the pool's seven subjects
-    "broad": {"target": {"subjects": TARGET_SUBJECTS, "levels": None}},
+    "broad": {"target": TARGET},
     # the same, and two arms of the target have each other's solutions
     "spoiled": {
-        "target": {"subjects": TARGET_SUBJECTS, "levels": None},
+        "target": TARGET,
         "mini_math": {"spoiled": SPOILED_ARMS, "skew": 0.0},
     },
     # subjects are tested alike, but the commonest has seven times the pool's share of the rarest
-    "skewed": {"mini_math": {"spoiled": [], "skew": 1.0}},
+    "skewed": {"target": ALL, "mini_math": {"spoiled": [], "skew": 1.0}},
 }
 
 METHODS = [

@@ -1,0 +1,81 @@
+"""Branched runs: the same student, trained on from the same moment in different ways, and what the target gains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.arms.protocols import Curriculum
+from pipeline.common.files import file_digest
+from pipeline.common.params import ParamsFile
+from pipeline.common.paths import PREPARED, TEACHER_LOGITS
+from pipeline.distillation.gradients import forward_loss
+from pipeline.distillation.loss import LossSettings
+from pipeline.language_models.loading import load_encoder, load_model
+from pipeline.language_models.processes import use_threads
+from pipeline.language_models.prompts import EncodedProblem, Encoder
+from pipeline.logit_store.store import LogitStore, store_identity
+from pipeline.problems.record import read_problems
+from pipeline.train import Params, load_training_set, read_params
+from pipeline.training.run import Run, TrainingSet
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all branches share: the settings, the pool with its arms and probe, and the target's test problems."""
+
+    params: Params
+    problems: TrainingSet
+    test: Sequence[EncodedProblem]
+    test_store: LogitStore
+
+
+def load_bench() -> Bench:
+    """Loads what the project in the working directory has prepared."""
+    params = read_params(ParamsFile(), "rl")
+    use_threads(params.models.threads)
+    encoder = load_encoder(params.models)
+    problems = load_training_set(params, encoder)
+    test, store = load_test(encoder)
+    return Bench(params, problems, test, store)
+
+
+def load_test(encoder: Encoder) -> tuple[Sequence[EncodedProblem], LogitStore]:
+    identity = store_identity(encoder) | {"scheme": "top_k", "problems": file_digest(PREPARED / "test.jsonl")}
+    return encoder.encode_all(read_problems("test")).encoded, LogitStore(TEACHER_LOGITS / "test", identity)
+
+
+def start(bench: Bench, curriculum: Curriculum, seed: int, state: State | None = None) -> Run:
+    """A run from the untrained student, or on from a state that another run was in."""
+    student = load_model(bench.params.models, "student")
+    run = Run(student, curriculum, bench.problems, bench.params.training, seed)
+    if state is not None:
+        run.load_state(*copy.deepcopy(state))
+    return run
+
+
+def copy_of(run: Run) -> State:
+    tensors, state = run.state()
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}, copy.deepcopy(state)
+
+
+@torch.no_grad()
+def solution_probability(student: PreTrainedModel, bench: Bench, group: int = 105) -> float:
+    """Mean over the test problems of the probability of the whole reference solution."""
+    training = bench.params.training
+    settings = LossSettings(1.0, training.distillation_weight, "forward_kl", training.jsd_beta)
+    total = 0.0
+    for start in range(0, len(bench.test), group):
+        examples = bench.test[start : start + group]
+        _, signals, _ = forward_loss(student, examples, bench.test_store, settings, 1)
+        lengths = [len(e.completion_ids) for e in examples]
+        total += sum(part.sum().exp().item() for part in signals.log_prob_N.double().split(lengths))
+    return total / len(bench.test)

@@ -1,0 +1,267 @@
+"""Is there room? What an ideal choice of arms could save, before anybody trains for days.
+
+    python -m benchmarks.room                       calibrates on what is prepared here: a few dozen steps at any scale
+    python -m benchmarks.room --setting broad       on one of the study's settings
+    python -m benchmarks.room --setting broad --search   there also the best mixture, and a look-ahead oracle: an hour
+
+A short run draws all arms alike. By what it sees of them, arms are called
+
+    off-target   their problems resemble the pool more than the target: P(target | problem) below 1/4 on average
+    hopeless     the teacher itself does not expect their solutions: half the typical confidence or less
+    mastered     the student is as sure of their solutions as the teacher, to within a twentieth
+    learnable    the others
+
+Examples of learnable arms alone teach, so no choice of arms can need fewer than their share of what uniform draws need:
+that is the bound. It says nothing of how much one learnable arm is worth beside another; `--search` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
+from benchmarks._measure import say
+from benchmarks._runs import ROOT
+from benchmarks.study.running import shared_project
+from benchmarks.study.settings import SETTINGS
+from pipeline.arms.protocols import ProbeUse
+from pipeline.arms.signals import StepSignals
+from pipeline.bandit.q_values import QValues
+from pipeline.bandit.rewards.target_similarity import TargetSimilarity
+from pipeline.common.files import write_json
+from pipeline.common.seeding import numpy_rng
+from pipeline.common.stage import exit_on_error
+
+OFF_TARGET, HOPELESS, MASTERED = 0.25, 0.5, 0.95
+PROBE_PROBLEMS = 105
+MIXTURES, MIXTURE_STEPS = 40, 65
+LOOK_AHEAD_STEPS, LOOK_AHEADS = 8, 8
+CONFIRMED_ON = (7, 8, 9)  # seeds that the search does not see
+Kind = str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a calibration saw of an arm: confidences are geometric means of token probabilities."""
+
+    name: str
+    kind: Kind
+    target_probability: float
+    teacher_confidence: float
+    student_confidence: float
+
+
+class Calibration:
+    """Draws all arms alike and remembers what it saw of each."""
+
+    def __init__(self, arms: int) -> None:
+        self._arms = arms
+        self._similarity = TargetSimilarity(ProbeUse("similarity", PROBE_PROBLEMS, 16))
+        self.probe = self._similarity.probe
+        self.seen = {name: QValues(arms, 0.1) for name in ("target", "teacher", "student")}
+        self.q_values_A = self.standard_errors_A = np.zeros(arms)
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        return np.full(self._arms, 1 / self._arms)
+
+    def update(self, signals: StepSignals) -> dict[int, float]:
+        counts_A = np.bincount(signals.arm_B, minlength=self._arms)
+        self.seen["target"].update(self._similarity(signals), counts_A)
+        for name, log_prob_B in (("teacher", signals.teacher_log_prob_B), ("student", signals.student_log_prob_B)):
+            confidence_B = np.exp(log_prob_B / signals.tokens_B)
+            means = {int(a): float(confidence_B[signals.arm_B == a].mean()) for a in np.unique(signals.arm_B)}
+            self.seen[name].update(means, counts_A)
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Mixture:
+    """The same shares at every step."""
+
+    def __init__(self, share_A: np.ndarray) -> None:
+        self.share_A = share_A
+
+    def probabilities(self, progress: float) -> np.ndarray:
+        return self.share_A
+
+
+def calibrate(bench: Bench, steps: int, seed: int = 0) -> list[Arm]:
+    """What a short uniform run sees of each arm."""
+    names = bench.problems.arms.names
+    calibration = Calibration(len(names))
+    run = start(bench, calibration, seed)
+    for _ in range(min(steps, run.steps)):
+        run.step()
+    target_A = np.exp(calibration.seen["target"].means_A)
+    teacher_A, student_A = calibration.seen["teacher"].means_A, calibration.seen["student"].means_A
+    return [
+        Arm(name, kind(target, teacher, student, float(np.nanmedian(teacher_A))), target, teacher, student)
+        for name, target, teacher, student in zip(
+            names, target_A.tolist(), teacher_A.tolist(), student_A.tolist(), strict=True
+        )
+    ]
+
+
+def kind(target_probability: float, teacher: float, student: float, typical: float) -> Kind:
+    """What an arm is called; `typical` is the teacher's confidence on the median arm."""
+    if np.isnan(target_probability):
+        return "never drawn"
+    if target_probability < OFF_TARGET:
+        return "off-target"
+    if teacher <= HOPELESS * typical:
+        return "hopeless"
+    return "mastered" if student >= MASTERED * teacher else "learnable"
+
+
+def shares(arms: Sequence[Arm]) -> dict[Kind, float]:
+    """How many of the arms, all drawn alike, are of each kind."""
+    kinds = [arm.kind for arm in arms]
+    return {name: kinds.count(name) / len(arms) for name in ("learnable", "mastered", "hopeless", "off-target")}
+
+
+def best_mixture(bench: Bench) -> tuple[np.ndarray, float]:
+    """The mixture that a regression over short runs with random mixtures calls best, and the regression's R squared.
+
+    A mixture is a product of shares of subjects and of levels, each drawn from a Dirichlet distribution; the log of the
+    target's mean solution probability is regressed on the shares of the arms' factors (ridge).
+    """
+    factors = bench.problems.arms.factors
+    features, values = [], []
+    for number in range(MIXTURES):
+        share_A = random_mixture(factors, number)
+        run = start(bench, Mixture(share_A), 1000 + number)
+        for _ in range(MIXTURE_STEPS):
+            run.step()
+        features.append(factor_shares(factors, share_A))
+        values.append(np.log(solution_probability(run.student.eval(), bench)))
+    x, y = np.array(features), np.array(values)
+    x_centred, y_centred = x - x.mean(axis=0), y - y.mean()
+    slope = np.linalg.solve(x_centred.T @ x_centred + 0.05 * np.eye(x.shape[1]), x_centred.T @ y_centred)
+    residual = y_centred - x_centred @ slope
+    return tilted(factors, slope), float(1 - residual.var() / y.var())
+
+
+def random_mixture(factors: Sequence[tuple[str, ...]], number: int) -> np.ndarray:
+    """A product over factors of Dirichlet-distributed shares of their values."""
+    share_A = np.ones(len(factors))
+    for column in zip(*factors, strict=True):
+        values = sorted(set(column))
+        drawn = numpy_rng(number, "mixture", *values[:1]).dirichlet(np.ones(len(values)))
+        share_A *= np.array([drawn[values.index(value)] for value in column])
+    return share_A / share_A.sum()
+
+
+def factor_shares(factors: Sequence[tuple[str, ...]], share_A: np.ndarray) -> np.ndarray:
+    """The share of every value of every factor."""
+    columns = list(zip(*factors, strict=True))
+    return np.array([share_A[np.array(column) == value].sum() for column in columns for value in sorted(set(column))])
+
+
+def tilted(factors: Sequence[tuple[str, ...]], slope: np.ndarray) -> np.ndarray:
+    """The shares that the regression favours: for each factor proportional to the slope's part above its median."""
+    columns, share_A, at = list(zip(*factors, strict=True)), np.ones(len(factors)), 0
+    for column in columns:
+        values = sorted(set(column))
+        part = slope[at : at + len(values)]
+        at += len(values)
+        weight = np.exp((part - part.max()) / max(part.std(), 1e-9))
+        share_A *= np.array([weight[values.index(value)] for value in column])
+    return share_A / share_A.sum()
+
+
+def look_ahead(bench: Bench, seed: int) -> float:
+    """The target's solution probability after a greedy oracle.
+
+    It tries every value of the first factor, and keeps the best, again and again. It looks at test problems: no
+    curriculum can do that.
+    """
+    factors = bench.problems.arms.factors
+    first = np.array([factor[0] for factor in factors])
+    state: State | None = None
+    value = 0.0
+    for number in range(LOOK_AHEADS):
+        tried: list[tuple[float, State]] = []
+        for name in np.unique(first):
+            share_A = 0.7 * (first == name) / (first == name).sum() + 0.3 / len(first)
+            run = start(bench, Mixture(share_A), seed * 100 + number, state)
+            for _ in range(LOOK_AHEAD_STEPS):
+                run.step()
+            tried.append((solution_probability(run.student.eval(), bench), copy_of(run)))
+        value, state = max(tried, key=lambda found: found[0])
+    return value
+
+
+def value_of(bench: Bench, share_A: np.ndarray, steps: int, seed: int) -> float:
+    """The target's solution probability after so many steps with one mixture."""
+    run = start(bench, Mixture(share_A), seed)
+    for _ in range(steps):
+        run.step()
+    return solution_probability(run.student.eval(), bench)
+
+
+def search(bench: Bench) -> dict[str, Any]:
+    """The best mixture and the look-ahead oracle beside uniform draws, on seeds that the search did not see."""
+    arms = len(bench.problems.arms)
+    best_A, r_squared = best_mixture(bench)
+    ahead_steps = LOOK_AHEADS * LOOK_AHEAD_STEPS
+    uniform_A = np.full(arms, 1 / arms)
+    return {
+        "r_squared": r_squared,
+        "best_mixture": dict(zip(bench.problems.arms.names, best_A.round(4).tolist(), strict=True)),
+        "uniform": [value_of(bench, uniform_A, MIXTURE_STEPS, seed) for seed in CONFIRMED_ON],
+        "mixture": [value_of(bench, best_A, MIXTURE_STEPS, seed) for seed in CONFIRMED_ON],
+        "uniform_as_long_as_the_look_ahead": [value_of(bench, uniform_A, ahead_steps, seed) for seed in CONFIRMED_ON],
+        "look_ahead": [look_ahead(bench, seed) for seed in CONFIRMED_ON[:1]],
+    }
+
+
+def tell(arms: Sequence[Arm]) -> None:
+    """Prints the arms, the shares of their kinds, and the bound."""
+    for arm in arms:
+        say(
+            f"{arm.name:<32}{arm.kind:<14}target {arm.target_probability:.2f}   teacher {arm.teacher_confidence:.2f}   "
+            f"student {arm.student_confidence:.2f}"
+        )
+    found = shares(arms)
+    say("\n" + ", ".join(f"{name} {share:.0%}" for name, share in found.items()))
+    useful = found["learnable"]
+    if useful > 0.9:
+        say("No room: nearly every example teaches something that the target asks for. Draw uniformly.")
+    else:
+        say(f"Room: no choice of arms needs fewer than {useful:.2f} times the examples of uniform draws.")
+
+
+@exit_on_error
+def main() -> None:
+    """Calibrates, and searches where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", choices=SETTINGS, help="one of the study's; without it, what is prepared here")
+    parser.add_argument("--steps", type=int, default=40, help="of the calibration")
+    parser.add_argument("--search", action="store_true", help="also the best mixture and the look-ahead oracle")
+    args = parser.parse_args()
+    where = Path.cwd() if args.setting is None else shared_project(args.setting)
+    os.chdir(where)
+    bench = load_bench()
+    arms = calibrate(bench, args.steps)
+    tell(arms)
+    found: dict[str, Any] = {"shares": shares(arms), "arms": [asdict(arm) for arm in arms]}
+    if args.search:
+        found["search"] = search(bench)
+        say(str({key: value for key, value in found["search"].items() if key != "best_mixture"}))
+    if args.setting is not None:
+        write_json(ROOT / f"benchmarks/results/room-{args.setting}.json", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.arms.protocols import Curriculum
+from pipeline.bandit.settings import BanditParams
+from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
@@ -20,10 +22,12 @@ from pipeline.distillation.loss import LossSettings
 from pipeline.language_models.loading import load_encoder, load_model
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem, Encoder
+from pipeline.language_models.settings import ModelsParams
 from pipeline.logit_store.store import LogitStore, store_identity
 from pipeline.problems.record import read_problems
-from pipeline.train import Params, load_training_set, read_params
 from pipeline.training.run import Run, TrainingSet
+from pipeline.training.settings import TrainingParams
+from pipeline.training.training_set import load_training_set
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -32,7 +36,9 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 class Bench:
     """What all branches share: the settings, the pool with its arms and probe, and the target's test problems."""
 
-    params: Params
+    models: ModelsParams
+    training: TrainingParams
+    rewards: dict[str, dict[str, Any]]
     problems: TrainingSet
     test: Sequence[EncodedProblem]
     test_store: LogitStore
@@ -40,12 +46,15 @@ class Bench:
 
 def load_bench() -> Bench:
     """Loads what the project in the working directory has prepared."""
-    params = read_params(ParamsFile(), "rl")
-    use_threads(params.models.threads)
-    encoder = load_encoder(params.models)
-    problems = load_training_set(params, encoder)
+    file = ParamsFile()
+    models, training = file.scale_section("models", ModelsParams), file.scale_section("training", TrainingParams)
+    scheme = file.scale_section("teacher_logits", TeacherLogitsParams).scheme
+    curriculum = file.section("curricula.rl", BanditParams)
+    use_threads(models.threads)
+    encoder = load_encoder(models)
+    problems = load_training_set(encoder, scheme, training.temperature, curriculum.arms)
     test, store = load_test(encoder)
-    return Bench(params, problems, test, store)
+    return Bench(models, training, curriculum.rewards, problems, test, store)
 
 
 def load_test(encoder: Encoder) -> tuple[Sequence[EncodedProblem], LogitStore]:
@@ -55,8 +64,8 @@ def load_test(encoder: Encoder) -> tuple[Sequence[EncodedProblem], LogitStore]:
 
 def start(bench: Bench, curriculum: Curriculum, seed: int, state: State | None = None) -> Run:
     """A run from the untrained student, or on from a state that another run was in."""
-    student = load_model(bench.params.models, "student")
-    run = Run(student, curriculum, bench.problems, bench.params.training, seed)
+    student = load_model(bench.models, "student")
+    run = Run(student, curriculum, bench.problems, bench.training, seed)
     if state is not None:
         run.load_state(*copy.deepcopy(state))
     return run
@@ -70,7 +79,7 @@ def copy_of(run: Run) -> State:
 @torch.no_grad()
 def solution_probability(student: PreTrainedModel, bench: Bench, group: int = 105) -> float:
     """Mean over the test problems of the probability of the whole reference solution."""
-    training = bench.params.training
+    training = bench.training
     settings = LossSettings(1.0, training.distillation_weight, "forward_kl", training.jsd_beta)
     total = 0.0
     for start in range(0, len(bench.test), group):

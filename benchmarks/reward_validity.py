@@ -114,7 +114,7 @@ def main_rows(setting: str, seed: int, repeats: int) -> Iterator[Row]:
 
 def followed(bench: Bench, seed: int) -> tuple[dict[int, dict[str, np.ndarray]], dict[int, State]]:
     """A uniform run up to the last stage: by stage, every reward's Q-values and the run's state."""
-    settings = bench.params.curriculum.rewards
+    settings = bench.rewards
     arms = len(bench.problems.arms)
     names = [name for name in names_in("pipeline.bandit.rewards") if name not in NOT_ALONE]
     looking = {n: use for n in names if (use := probe_use(build_reward(n, settings, seed))) is not None}

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.arms.grouping import group_into_arms
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.code import code_digest
 from pipeline.checkpoints.versions import versions
@@ -24,20 +23,19 @@ from pipeline.common.stage import exit_on_error
 from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
-from pipeline.language_models.prompts import EncodedSplit, Encoder
+from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.schemes import SchemeName
-from pipeline.logit_store.store import LogitStore, store_identity
-from pipeline.probe.looks import ProbeSet
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record
 from pipeline.results.rows import TrainingRecord
 from pipeline.training.loop import train
-from pipeline.training.run import Run, TrainingSet
+from pipeline.training.run import Run
 from pipeline.training.settings import TrainingParams
+from pipeline.training.training_set import load_training_set
 from pipeline.training.validation import Validation
 
 
@@ -89,7 +87,7 @@ def main() -> None:
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):
         encoder = load_encoder(params.models)
-        problems = load_training_set(params, encoder)
+        problems = load_training_set(encoder, params.scheme, params.training.temperature, params.curriculum.arms)
         run = Run(
             load_model(params.models, "student"),
             build_curriculum(cell.method, params.curriculum, problems.arms, cell.seed),
@@ -145,37 +143,6 @@ def require_unbiased(params: Params) -> None:
             f"params.yaml: training.divergence is {params.training.divergence}, whose gradient is biased on random "
             "draws of the teacher; set it to forward_kl, or teacher_logits.scheme to top_k"
         )
-
-
-def load_training_set(params: Params, encoder: Encoder) -> TrainingSet:
-    """The training problems as they were captured, by arms, with the teacher's logits.
-
-    Raises:
-        TeacherLogitsError: the logits are missing, damaged, or of something else. DataError: an arm is empty.
-    """
-    split, store = load_captured("train", params, encoder)
-    probe, probe_store = load_captured("probe", params, encoder)
-    arms = group_into_arms(split.problems, params.curriculum.arms, read_problems("train"), read_problems("probe"))
-    return TrainingSet(split.encoded, arms, store, ProbeSet(probe.encoded, probe_store, split.encoded))
-
-
-def load_captured(
-    split: Literal["train", "probe"], params: Params, encoder: Encoder
-) -> tuple[EncodedSplit, LogitStore]:
-    """A split that is seen through the training loss: its problems as they were captured, and the teacher's logits.
-
-    Raises:
-        TeacherLogitsError: the logits are missing, damaged, or of something else.
-    """
-    made_from = store_identity(encoder) | {
-        "scheme": params.scheme,
-        "problems": file_digest(PREPARED / f"{split}.jsonl"),
-    }
-    store = LogitStore(TEACHER_LOGITS / split, made_from)
-    captured = encoder.encode_all(read_problems(split, store.folder))
-    store.require(captured.encoded)
-    store.require_temperature(params.training.temperature)
-    return captured, store
 
 
 def run_identity(cell: Cell, params: Params) -> dict[str, Any]:

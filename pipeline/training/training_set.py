@@ -1,0 +1,46 @@
+"""What a run learns from, as it was prepared and captured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.arms.grouping import ArmKind, group_into_arms
+from pipeline.common.files import file_digest
+from pipeline.common.paths import PREPARED, TEACHER_LOGITS
+from pipeline.language_models.prompts import EncodedSplit, Encoder
+from pipeline.logit_store.schemes import SchemeName
+from pipeline.logit_store.store import LogitStore, store_identity
+from pipeline.probe.looks import ProbeSet
+from pipeline.problems.record import read_problems
+from pipeline.training.run import TrainingSet
+
+
+def load_training_set(encoder: Encoder, scheme: SchemeName, temperature: float, arms: ArmKind) -> TrainingSet:
+    """The pool as it was captured, by arms, and the probe, with the teacher's logits at this temperature.
+
+    Raises:
+        TeacherLogitsError: the logits are missing, damaged, or of something else. DataError: an arm is empty.
+    """
+    pool, store = load_captured("train", encoder, scheme, temperature)
+    probe, probe_store = load_captured("probe", encoder, scheme, temperature)
+    groups = group_into_arms(pool.problems, arms, read_problems("train"), read_problems("probe"))
+    return TrainingSet(pool.encoded, groups, store, ProbeSet(probe.encoded, probe_store, pool.encoded))
+
+
+def load_captured(
+    split: Literal["train", "probe"], encoder: Encoder, scheme: SchemeName, temperature: float
+) -> tuple[EncodedSplit, LogitStore]:
+    """A split that is seen through the training loss: its problems as they were captured, and the teacher's logits.
+
+    Raises:
+        TeacherLogitsError: the logits are missing, damaged, or of something else.
+    """
+    made_from = store_identity(encoder) | {
+        "scheme": scheme,
+        "problems": file_digest(PREPARED / f"{split}.jsonl"),
+    }
+    store = LogitStore(TEACHER_LOGITS / split, made_from)
+    captured = encoder.encode_all(read_problems(split, store.folder))
+    store.require(captured.encoded)
+    store.require_temperature(temperature)
+    return captured, store

@@ -52,7 +52,7 @@ def main() -> None:
         results = read_results([*params.methods, *params.replays], params.seeds)
         summary = summarise(results, params.scale, params.report)
         report = experiment_report(summary)
-        picture = comprehensive_comparison(results, summary, params.report)
+        picture = comprehensive_comparison(results, summary)
         run_pictures = {run.name: run_picture(run) for run in results.all_runs()}
         write_json(RESULTS, rounded(asdict(summary)))
         write_json(METRICS_BY_RUN, rounded({model.name: model.metrics for model in results.all_models()}))

@@ -7,23 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.analysis.curriculum import Curriculum, curriculum
+from pipeline.analysis.learning import spent_to_reach
 from pipeline.analysis.metrics import over_seeds
 from pipeline.analysis.reading import Evaluation, Results, TrainedRun
+from pipeline.analysis.resampling import draw_problems, iqm
 from pipeline.analysis.settings import ReportParams
 from pipeline.analysis.statistics import (
-    Bootstrap,
+    LEAST_SEEDS,
     Interval,
     PointEstimate,
-    draw_bootstrap,
-    examples_to_reach,
-    iqm_interval,
-    mean_interval,
+    accuracy,
     seed_interval,
 )
-from pipeline.analysis.verdict import BASELINE, Comparison, area, compare
+from pipeline.analysis.verdict import BASELINE, Comparison, area, compare, pairs, seeds_of
 from pipeline.common.seeding import numpy_rng
 
-FEW_SEEDS = 5
 FEW_PROBLEMS = 10
 DECIMALS = 6
 
@@ -47,33 +46,42 @@ class ExamplesToTarget:
     """
 
     target_accuracy: float
-    by_seed: dict[str, int | None]
+    by_seed: dict[str, float | None]
     seeds_reached: int
     restricted_mean: float
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method over its seeds; plain numbers are means over seeds."""
+    """One method over its seeds; plain numbers are means over seeds.
+
+    compute: training compute in tokens forward and backward, see CurvePoint.
+    """
 
     seeds: list[int]
     accuracy: Interval
     accuracy_by_seed: dict[str, float]
-    accuracy_iqm: Interval
+    accuracy_iqm: float
     accuracy_by_level: dict[str, float]
     accuracy_by_level_bounds: dict[str, list[float]]
     accuracy_by_subject: dict[str, float]
     metrics: dict[str, float]
     examples_to_target: ExamplesToTarget
     aulc: Interval | PointEstimate
+    curriculum: Curriculum
     tokens: float
+    compute: float
     training_seconds: float
     peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything the report says, as numbers."""
+    """Everything the report says, as numbers.
+
+    target_accuracy: what `examples_to_target` counts up to, see `target_accuracy`. comparisons: by rival, then by
+    method.
+    """
 
     scale: str
     problems: int
@@ -81,10 +89,12 @@ class Summary:
     examples: int
     confidence: float
     resamples: int
+    target_share: float
+    target_accuracy: float
     teacher: Reference
     untrained_student: Reference
     methods: dict[str, Method]
-    comparisons: dict[str, Comparison]
+    comparisons: dict[str, dict[str, Comparison]]
     comparisons_note: str
     warnings: list[str]
 
@@ -99,26 +109,36 @@ def rounded(value: Any) -> Any:
 
 
 def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
-    """Computes everything. All methods share one draw of seeds and problems, so every comparison is paired."""
-    first = next(iter(results.runs.values()))
-    bootstrap = draw_bootstrap(
-        len(first), results.level_P, report.resamples, numpy_rng(report.seed, "report", "bootstrap")
-    )
-    comparisons = compare(results, bootstrap, report.confidence) if BASELINE in results.runs else {}
+    """Computes everything. All methods share one draw of problems, so every comparison is paired."""
+    first = next(iter(results.runs.values()))[0]
+    counts_RP = draw_problems(results.level_P, report.resamples, numpy_rng(report.seed, "report", "bootstrap"))
+    target = target_accuracy(results, report.target_share)
     return Summary(
         scale=scale,
         problems=len(results.level_P),
-        steps=first[0].record.steps,
-        examples=first[0].record.examples,
+        steps=first.record.steps,
+        examples=first.record.examples,
         confidence=report.confidence,
         resamples=report.resamples,
+        target_share=report.target_share,
+        target_accuracy=target,
         teacher=_reference(results, results.teacher),
         untrained_student=_reference(results, results.untrained_student),
-        methods={name: _method(results, name, bootstrap, report) for name in results.runs},
-        comparisons=comparisons,
+        methods={name: _method(results, name, counts_RP, target, report.confidence) for name in results.runs},
+        comparisons=compare(results, counts_RP, report.confidence),
         comparisons_note=_comparisons_note(results),
         warnings=_warnings(results),
     )
+
+
+def target_accuracy(results: Results, share: float) -> float:
+    """The validation accuracy that lies this share of the way from the floor to the ceiling.
+
+    The floor is where the learning curves begin: the untrained student on the very problems that the curves are of.
+    The teacher does not answer those; its accuracy on the test problems, which are drawn alike, is the ceiling.
+    """
+    floor = float(np.mean([run.learning_curve["validation_accuracy"].iloc[0] for run in results.all_runs()]))
+    return floor + share * (results.teacher.accuracy - floor)
 
 
 def _reference(results: Results, evaluation: Evaluation) -> Reference:
@@ -134,34 +154,41 @@ def _by_group(correct_P: np.ndarray, group_P: np.ndarray) -> dict[str, float]:
     return {str(group): float(correct_P[group_P == group].mean()) for group in np.unique(group_P)}
 
 
-def _method(results: Results, name: str, bootstrap: Bootstrap, report: ReportParams) -> Method:
+def _method(results: Results, name: str, counts_RP: np.ndarray, target: float, confidence: float) -> Method:
     runs = results.runs[name]
     correct_SP = results.correct_SP(name)
     levels = {str(level): results.level_P == level for level in np.unique(results.level_P)}
-    by_level = {key: mean_interval(correct_SP, bootstrap, report.confidence, mask) for key, mask in levels.items()}
-    areas_S = np.array([area(run) for run in runs])
+    by_level = {key: _share(correct_SP[:, mask], counts_RP[:, mask], confidence) for key, mask in levels.items()}
 
     return Method(
         seeds=[run.record.seed for run in runs],
-        accuracy=mean_interval(correct_SP, bootstrap, report.confidence),
+        accuracy=_share(correct_SP, counts_RP, confidence),
         accuracy_by_seed={str(run.record.seed): run.evaluation.accuracy for run in runs},
-        accuracy_iqm=iqm_interval(correct_SP, results.level_P, bootstrap, report.confidence),
+        accuracy_iqm=iqm(np.stack([correct_SP[:, mask].mean(axis=1) for mask in levels.values()])),
         accuracy_by_level={key: interval.mean for key, interval in by_level.items()},
         accuracy_by_level_bounds={key: [interval.low, interval.high] for key, interval in by_level.items()},
         accuracy_by_subject=_by_group(correct_SP.mean(axis=0), results.subject_P),
         metrics=over_seeds([run.evaluation.metrics for run in runs]),
-        examples_to_target=examples_to_target(runs, report.target_accuracy),
-        aulc=seed_interval(areas_S, bootstrap, report.confidence),
+        examples_to_target=examples_to_target(runs, target),
+        aulc=seed_interval(np.array([area(run) for run in runs]), confidence),
+        curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
+        compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),
         training_seconds=float(np.mean([run.record.training_seconds for run in runs])),
         peak_memory_bytes=max(run.record.peak_memory_bytes for run in runs),
     )
 
 
+def _share(correct_SP: np.ndarray, counts_RP: np.ndarray, confidence: float) -> Interval:
+    """A method's accuracy with its interval, as far as it lies between 0 and 1."""
+    found = accuracy(correct_SP, counts_RP).interval(confidence)
+    return Interval(found.mean, max(0.0, found.low), min(1.0, found.high))
+
+
 def examples_to_target(runs: tuple[TrainedRun, ...], target: float) -> ExamplesToTarget:
-    """When each seed's validation accuracy first stood at or above `target`."""
+    """When each seed's learning curve reached the validation accuracy `target`."""
     by_seed = {
-        str(run.record.seed): examples_to_reach(
+        str(run.record.seed): spent_to_reach(
             run.learning_curve["examples"].to_numpy(), run.learning_curve["validation_accuracy"].to_numpy(), target
         )
         for run in runs
@@ -175,10 +202,10 @@ def examples_to_target(runs: tuple[TrainedRun, ...], target: float) -> ExamplesT
 
 
 def _comparisons_note(results: Results) -> str:
-    """Why there are no comparisons, or empty."""
+    """Why nothing is compared with the baseline, or empty."""
     if BASELINE not in results.runs:
-        return f"Nothing is compared, because {BASELINE} is not among the methods."
-    if len(results.runs) == 1:
+        return f"Nothing is compared with {BASELINE}, because it is not among the methods."
+    if not pairs(list(results.runs)):
         return f"Nothing is compared, because {BASELINE} is the only method."
     return ""
 
@@ -186,14 +213,16 @@ def _comparisons_note(results: Results) -> str:
 def _warnings(results: Results) -> list[str]:
     """What a reader should know before trusting the intervals."""
     warnings = []
-    seeds = len(next(iter(results.runs.values())))
+    seeds = seeds_of(results)
     if seeds == 1:
         warnings.append(
             "There is one seed per method: intervals are over problems only, so they tell these students "
             "apart, not the methods, and no verdict is given."
         )
-    elif seeds < FEW_SEEDS:
-        warnings.append(f"There are only {seeds} seeds per method: intervals may be too narrow.")
+    elif seeds < LEAST_SEEDS:
+        warnings.append(f"There are only {seeds} seeds per method: intervals are very wide, and no verdict is given.")
+    if results.teacher.accuracy <= results.untrained_student.accuracy:
+        warnings.append("The teacher is no better than the untrained student: the target accuracy means nothing.")
     levels, counts = np.unique(results.level_P, return_counts=True)
     few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
     if few:

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from pipeline.analysis.comparison_tables import comparisons, curricula
+from pipeline.analysis.markdown import NONE, bullets, table
 from pipeline.analysis.metrics import METRICS, Metric, percent
 from pipeline.analysis.statistics import Interval, PointEstimate
 from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import BASELINE
-from pipeline.analysis.wording import exactly, headline, listed, p_value, points, sentence, span
-
-NONE = "-"
+from pipeline.analysis.wording import accuracy_headline, exactly, headline, listed, points, span
 
 
 def experiment_report(summary: Summary) -> str:
     """metrics/experiment_report.md."""
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
-        f"**{headline(summary)}.**",
+        f"**{headline(summary)}.** {accuracy_headline(summary)}".rstrip(),
         _setting(summary),
-        _verdicts(summary),
-        *(["## Read with care\n\n" + _bullets(summary.warnings)] if summary.warnings else []),
+        *(["## Read with care\n\n" + bullets(summary.warnings)] if summary.warnings else []),
+        "## Compared in pairs\n\n" + comparisons(summary),
         "## Accuracy on the test problems\n\n" + _accuracy(summary),
         "## Accuracy by level\n\n" + _by_group(summary, "accuracy_by_level", "level "),
         "## Accuracy by subject\n\n" + _by_group(summary, "accuracy_by_subject", ""),
         "## How fast they learn\n\n" + _efficiency(summary),
+        curricula(summary),
         "## All metrics\n\n" + _metrics(summary),
         "## What it cost\n\n" + _cost(summary),
         "## How the intervals are made\n\n" + _methods_note(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _setting(summary: Summary) -> str:
@@ -52,26 +41,6 @@ def _setting(summary: Summary) -> str:
     )
 
 
-def _verdicts(summary: Summary) -> str:
-    if not summary.comparisons:
-        return summary.comparisons_note
-    sentences = _bullets([sentence(name, comparison, summary) for name, comparison in summary.comparisons.items()])
-    rows = [
-        [
-            name,
-            points(c.difference),
-            span(c.low, c.high),
-            f"{c.probability_of_improvement:.2f}",
-            p_value(c.p),
-            p_value(c.p_holm),
-            c.verdict,
-        ]
-        for name, c in summary.comparisons.items()
-    ]
-    header = [f"against {BASELINE}", "difference", "interval", "probability of improvement", "p", "p (Holm)", "verdict"]
-    return f"{sentences}\n\n{table(header, rows)}"
-
-
 def _interval(found: Interval | PointEstimate) -> str:
     bounds = f" ({percent(found.low)} to {percent(found.high)})" if isinstance(found, Interval) else ""
     return percent(found.mean) + bounds
@@ -79,11 +48,11 @@ def _interval(found: Interval | PointEstimate) -> str:
 
 def _accuracy(summary: Summary) -> str:
     rows = [
-        [name, _interval(m.accuracy), _interval(m.accuracy_iqm), ", ".join(map(percent, m.accuracy_by_seed.values()))]
+        [name, _interval(m.accuracy), percent(m.accuracy_iqm), ", ".join(map(percent, m.accuracy_by_seed.values()))]
         for name, m in _best_first(summary)
     ]
     references = [[name, percent(reference.accuracy), NONE, NONE] for name, reference in _references(summary)]
-    return table(["method", "accuracy (interval)", "interquartile mean (interval)", "single seeds"], rows + references)
+    return table(["method", "accuracy (interval)", "interquartile mean", "single seeds"], rows + references)
 
 
 def _by_group(summary: Summary, field: str, prefix: str) -> str:
@@ -93,20 +62,19 @@ def _by_group(summary: Summary, field: str, prefix: str) -> str:
 
 
 def _efficiency(summary: Summary) -> str:
-    target = next(iter(summary.methods.values())).examples_to_target.target_accuracy
     rows = []
     for name, method in _best_first(summary):
         reached = method.examples_to_target
         at_least = "" if reached.seeds_reached == len(method.seeds) else "at least "
-        difference = summary.comparisons[name].aulc_difference if name in summary.comparisons else None
+        comparison = summary.comparisons.get(BASELINE, {}).get(name)
         rows.append(
             [
                 name,
                 f"{reached.seeds_reached} of {len(method.seeds)}",
                 f"{at_least}{reached.restricted_mean:,.0f}",
-                ", ".join("never" if n is None else f"{n:,}" for n in reached.by_seed.values()),
+                ", ".join("never" if n is None else f"{n:,.0f}" for n in reached.by_seed.values()),
                 _interval(method.aulc),
-                NONE if difference is None else _difference(difference),
+                NONE if comparison is None else _difference(comparison.aulc_difference),
             ]
         )
     text = table(
@@ -121,8 +89,10 @@ def _efficiency(summary: Summary) -> str:
         rows,
     )
     return (
-        f"The target is a validation accuracy of {exactly(target)}, looked for at every validation. A seed that "
-        "never reaches it counts with its whole budget, so a mean with such seeds is a lower bound. The area "
+        f"The target is a validation accuracy of {percent(summary.target_accuracy)}: {exactly(summary.target_share)} "
+        "of the way from where the learning curves begin to the teacher's accuracy on the test problems. It is looked "
+        "for on the rising curve nearest to the validations. A seed that never reaches it counts with its whole "
+        "budget, so a mean with such seeds is a lower bound. The area "
         "under the learning curve is the mean validation accuracy over all examples of the budget; its intervals "
         f"are over seeds only and not corrected for several comparisons.\n\n{text}"
     )
@@ -153,25 +123,37 @@ def _cost(summary: Summary) -> str:
             name,
             f"{summary.examples:,}",
             f"{m.tokens:,.0f}",
+            f"{m.compute:,.0f}",
             f"{m.training_seconds:,.0f}",
             f"{m.peak_memory_bytes / 2**20:,.0f}",
         ]
         for name, m in _best_first(summary)
     ]
-    return "Steps and examples are the same for every run; tokens and seconds are means over seeds.\n\n" + table(
-        ["method", "examples", "tokens", "training seconds", "peak memory (MiB)"], rows
-    )
+    return (
+        "Steps and examples are the same for every run; tokens, compute and seconds are means over seeds. Training "
+        "compute is in tokens forward and backward; a pass forward alone, over probes for example, counts a third.\n\n"
+    ) + table(["method", "examples", "tokens", "training compute", "training seconds", "peak memory (MiB)"], rows)
 
 
 def _methods_note(summary: Summary) -> str:
     return (
-        f"Intervals are {exactly(summary.confidence)} percentile bootstrap intervals from {summary.resamples:,} "
-        "resamples of seeds and, inside each level, of test problems (with one seed: of problems only). All "
-        "methods share the same resamples, so differences are paired. Probability of improvement is the chance "
-        f"that a random seed of the method beats a random seed of {BASELINE}, ties counting half. Two-sided "
-        "bootstrap p-values are corrected by Holm's method over all comparisons. A method is called better or "
-        f"worse only where the corrected p is below {1 - summary.confidence:.3g} and the interval leaves out zero. "
-        "The interquartile mean is over the accuracies of all seeds at all levels."
+        f"Intervals are {exactly(summary.confidence)} intervals. Those of accuracies are the wider of two: Student's t "
+        "with each method's own variance over seeds (Welch's for a difference) and what problems add to it, and a "
+        f"percentile bootstrap of {summary.resamples:,} resamples of the test problems inside each level; with one "
+        "seed, the bootstrap alone. What is known per seed only has the t interval. Differences are paired by "
+        "problem, not by seed.\n\n"
+        "The ratio is read off the rising curve nearest to the mean learning curve, at the rival's final validation "
+        "accuracy (mean over seeds). Its interval holds every ratio at which the method's accuracy is not shown to "
+        "differ from that; it is open above where the method may never get there. A ratio of 1 is tested by the "
+        "accuracies after equal spending. It is about these validation problems.\n\n"
+        "p-values are two-sided and agree with the intervals. Each of the three questions (examples, compute, "
+        "accuracy) is a family of its own in Holm's correction. Better or worse needs a corrected p below "
+        f"{1 - summary.confidence:.3g}, and three seeds. Detectable is what would have been shown in 8 of 10 "
+        "repetitions even as the first step of Holm's correction; for ratios it is read off the rival's curve, and "
+        "missing where no ratio would have been shown. Probability of improvement is the chance that a random seed of "
+        "the method beats a random seed of the rival, ties counting half. The interquartile mean is over the "
+        "accuracies of all seeds at all levels. Both are descriptions and have no interval: one over so few seeds "
+        "would not hold what it promises."
     )
 
 

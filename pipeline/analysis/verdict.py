@@ -1,89 +1,198 @@
-"""Which differences count: every method against the baseline, and the verdict on each."""
+"""Which differences count: who is compared with whom, on which questions, and the verdict on each.
+
+Three questions are asked of every pair: does the method need fewer examples, does it need less training compute, and
+does it end with a better accuracy? Each question is one family of Holm's correction over all pairs, so the chance of
+any false verdict on a question is at most 1 - confidence.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from pipeline.analysis.learning import Curves, Need, need, normalised_area, smallest_detectable_ratio
 from pipeline.analysis.reading import Results, TrainedRun
+from pipeline.analysis.resampling import probability_of_improvement
 from pipeline.analysis.statistics import (
-    Bootstrap,
+    LEAST_SEEDS,
     Interval,
     PointEstimate,
+    accuracy_difference,
     holm,
-    improvement_interval,
-    mean_interval,
-    normalised_area,
-    resampled_accuracies,
-    resampled_seed_means,
-    seed_interval,
-    two_sided_p,
+    seed_difference,
 )
 
 BASELINE = "traditional"
-Verdict = Literal["better", "worse", "no difference shown", "one seed cannot tell"]
+ADAPTIVE = "rl"
+# what the adaptive curriculum is held against besides: each takes away one thing that it claims to need
+CONTROLS = ("random", "rl_random_reward", "rl_permuted", "static_mixture")
+Verdict = Literal["better", "worse", "no difference shown", "fewer than 3 seeds cannot tell"]
+Pair: TypeAlias = tuple[str, str]  # a method and its rival
+Spent = Literal["examples", "compute"]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A method minus the baseline, on the same problems; difference, low and high are of accuracy."""
+class Tested:
+    """What a test says. Null without tests, below three seeds.
+
+    smallest_detectable: what would have been shown in 8 of 10 repetitions, in the units of what is tested, at the
+    first and strictest step of Holm's correction.
+    """
+
+    p: float | None
+    p_holm: float | None
+    smallest_detectable: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What the method needs to reach the rival's final validation accuracy, over all that the rival spent.
+
+    ratio: null where it does not get there with all that it spent: it is more than `trained`. low, high: of its
+    interval, null for one seed; high is null too where the interval has no upper end. final_lead: the method's
+    validation accuracy minus the rival's after the same spending.
+    """
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+    trained: float
+    final_lead: float | None
+    test: Tested
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The method's accuracy on the test problems minus the rival's, with its interval."""
 
     difference: float
     low: float
     high: float
+    test: Tested
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against a rival, on the same problems and budget."""
+
+    examples_ratio: Ratio
+    compute_ratio: Ratio
+    accuracy: Difference
     probability_of_improvement: float
-    probability_of_improvement_bounds: list[float]
-    p: float
-    p_holm: float
     aulc_difference: Interval | PointEstimate
-    verdict: Verdict
 
 
-def compare(results: Results, bootstrap: Bootstrap, confidence: float) -> dict[str, Comparison]:
-    """Every other method against the baseline, with p-values corrected over all of these comparisons."""
-    baseline_SP = results.correct_SP(BASELINE)
-    differences = {name: results.correct_SP(name) - baseline_SP for name in results.runs if name != BASELINE}
-    p_values = {
-        name: two_sided_p(resampled_seed_means(resampled_accuracies(difference_SP, bootstrap), bootstrap))
-        for name, difference_SP in differences.items()
-    }
-    adjusted = holm(p_values)
-    comparisons = {}
-    for name, difference_SP in differences.items():
-        interval = mean_interval(difference_SP, bootstrap, confidence)
-        improvement = improvement_interval(results.correct_SP(name), baseline_SP, bootstrap, confidence)
-        areas_S = np.array(
-            [area(ours) - area(theirs) for ours, theirs in zip(results.runs[name], results.runs[BASELINE], strict=True)]
-        )
-        comparisons[name] = Comparison(
-            difference=interval.mean,
-            low=interval.low,
-            high=interval.high,
-            probability_of_improvement=improvement.mean,
-            probability_of_improvement_bounds=[improvement.low, improvement.high],
-            p=p_values[name],
-            p_holm=adjusted[name],
-            aulc_difference=seed_interval(areas_S, bootstrap, confidence),
-            verdict=verdict(interval, adjusted[name], confidence, len(difference_SP)),
+def pairs(methods: Sequence[str]) -> list[Pair]:
+    """Every method against the baseline, and the adaptive curriculum against each of its controls."""
+    against_baseline = [(name, BASELINE) for name in methods if name != BASELINE and BASELINE in methods]
+    return against_baseline + [(ADAPTIVE, name) for name in CONTROLS if ADAPTIVE in methods and name in methods]
+
+
+def compare(results: Results, counts_RP: np.ndarray, confidence: float) -> dict[str, dict[str, Comparison]]:
+    """All comparisons, by rival and then by method."""
+    chosen = pairs(list(results.runs))
+    examples = _ratios(results, chosen, "examples", confidence)
+    compute = _ratios(results, chosen, "compute", confidence)
+    accuracies = _differences(results, chosen, counts_RP, confidence)
+    comparisons: dict[str, dict[str, Comparison]] = {}
+    for pair in chosen:
+        method, rival = pair
+        by_seed = [np.array([run.evaluation.accuracy for run in results.runs[name]]) for name in pair]
+        areas = [np.array([area(run) for run in results.runs[name]]) for name in pair]
+        comparisons.setdefault(rival, {})[method] = Comparison(
+            examples_ratio=examples[pair],
+            compute_ratio=compute[pair],
+            accuracy=accuracies[pair],
+            probability_of_improvement=probability_of_improvement(by_seed[0], by_seed[1]),
+            aulc_difference=seed_difference(areas[0], areas[1], confidence),
         )
     return comparisons
 
 
-def verdict(difference: Interval, p_holm: float, confidence: float, seeds: int) -> Verdict:
-    """A difference counts if the corrected p-value is small enough and the interval leaves out zero, both.
+def _ratios(results: Results, chosen: Sequence[Pair], spent: Spent, confidence: float) -> dict[Pair, Ratio]:
+    curves = {name: curves_of(runs, spent) for name, runs in results.runs.items()}
+    needs = {(method, rival): need(curves[method], curves[rival], confidence) for method, rival in chosen}
+    p_values = {pair: found.lead.p() for pair, found in needs.items() if found.lead is not None}
+    alpha = _strictest(confidence, chosen)
+    detectable = {
+        (method, rival): smallest_detectable_ratio(curves[rival], found.lead, alpha)
+        for (method, rival), found in needs.items()
+        if found.lead is not None
+    }
+    leads = {pair: 0.0 if found.lead is None else found.lead.value for pair, found in needs.items()}
+    tests = _tests(leads, p_values, detectable, confidence, seeds_of(results))
+    return {pair: _ratio(found, tests[pair]) for pair, found in needs.items()}
 
-    One seed tells two students apart, never two methods: how much a method varies from seed to seed is unknown.
-    """
-    if seeds < 2:
-        return "one seed cannot tell"
-    if 1 - p_holm > confidence:
-        if difference.low > 0:
-            return "better"
-        if difference.high < 0:
-            return "worse"
-    return "no difference shown"
+
+def _ratio(found: Need, test: Tested) -> Ratio:
+    high = None if found.high is None or np.isinf(found.high) else found.high
+    lead = None if found.lead is None else found.lead.value
+    return Ratio(found.ratio, found.low, high, found.trained, lead, test)
+
+
+def _differences(
+    results: Results, chosen: Sequence[Pair], counts_RP: np.ndarray, confidence: float
+) -> dict[Pair, Difference]:
+    found = {
+        (method, rival): accuracy_difference(results.correct_SP(method), results.correct_SP(rival), counts_RP)
+        for method, rival in chosen
+    }
+    alpha = _strictest(confidence, chosen)
+    tests = _tests(
+        {pair: estimate.value for pair, estimate in found.items()},
+        {pair: estimate.p() for pair, estimate in found.items()},
+        {pair: estimate.smallest_detectable(alpha) for pair, estimate in found.items()},
+        confidence,
+        seeds_of(results),
+    )
+    intervals = {pair: estimate.interval(confidence) for pair, estimate in found.items()}
+    return {pair: Difference(i.mean, i.low, i.high, tests[pair]) for pair, i in intervals.items()}
+
+
+def _strictest(confidence: float, chosen: Sequence[Pair]) -> float:
+    """What a p-value must stay below at the first step of Holm's correction."""
+    return (1 - confidence) / max(1, len(chosen))
+
+
+def _tests(
+    values: Mapping[Pair, float],
+    p_values: Mapping[Pair, float],
+    detectable: Mapping[Pair, float],
+    confidence: float,
+    seeds: int,
+) -> dict[Pair, Tested]:
+    """One family: a value counts if its corrected p-value is small enough; the interval then leaves zero out too."""
+    if seeds < LEAST_SEEDS:
+        return {pair: Tested(None, None, None, "fewer than 3 seeds cannot tell") for pair in values}
+    adjusted = holm(p_values)
+    return {
+        pair: Tested(p_values[pair], adjusted[pair], detectable[pair], verdict(value, adjusted[pair], confidence))
+        for pair, value in values.items()
+    }
+
+
+def verdict(value: float, p_holm: float, confidence: float) -> Verdict:
+    """Better or worse where chance would rarely have given this much in any comparison of the family."""
+    if 1 - p_holm <= confidence:
+        return "no difference shown"
+    return "better" if value > 0 else "worse"
+
+
+def seeds_of(results: Results) -> int:
+    """The number of seeds, the same for every method."""
+    return len(next(iter(results.runs.values())))
+
+
+def curves_of(runs: Sequence[TrainedRun], spent: Spent) -> Curves:
+    """A method's learning curves, against examples or training compute (its mean over seeds at each validation)."""
+    return Curves(
+        np.mean([run.learning_curve[spent].to_numpy(dtype=np.float64) for run in runs], axis=0),
+        np.stack([run.learning_curve["validation_accuracy"].to_numpy() for run in runs]),
+    )
 
 
 def area(run: TrainedRun) -> float:

@@ -2,65 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.analysis.metrics import percent
-from pipeline.analysis.summary import Summary
-from pipeline.analysis.verdict import BASELINE, Comparison, Verdict
+from pipeline.analysis.summary import Method, Summary
+from pipeline.analysis.verdict import BASELINE, Comparison, Difference, Ratio, Tested, Verdict
+
+EXAMPLES_CLAIMS: Mapping[Verdict, str] = {
+    "better": "**{method} needs fewer examples than {rival}**",
+    "worse": "**{method} needs more examples than {rival}**",
+    "no difference shown": "**{method}: no difference shown** from {rival} in the examples it needs",
+    "fewer than 3 seeds cannot tell": "**{method}: fewer than 3 seeds cannot tell** whether it needs fewer examples "
+    "than {rival}",
+}
 
 
 def headline(summary: Summary) -> str:
-    """The finding in one sentence."""
-    if not summary.comparisons:
-        best = max(summary.methods, key=lambda name: summary.methods[name].accuracy.mean)
-        return (
-            f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
-            f"(teacher {percent(summary.teacher.accuracy)}, "
-            f"untrained student {percent(summary.untrained_student.accuracy)})"
+    """The answer to the project's question in one sentence: who needs fewer examples than the baseline."""
+    ratios = {name: found.examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
+    if not ratios:
+        return _best(summary)
+    if "fewer than 3 seeds cannot tell" in [ratio.test.verdict for ratio in ratios.values()]:
+        return f"Fewer than 3 seeds per method cannot tell which curriculum needs fewer examples than {BASELINE}"
+    better = sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
+    worse = _named("worse", ratios)
+    more = f"; {listed(worse)} {'needs' if len(worse) == 1 else 'need'} more" if worse else ""
+    if len(better) == 1:
+        return f"{better[0]} needs {ratio_text(ratios[better[0]])} times the examples of {BASELINE} " + (
+            f"({ratio_span(ratios[better[0]])}){more}"
         )
-    if _with_verdict(summary, "one seed cannot tell"):
-        return f"One seed per method cannot tell whether any method differs from {BASELINE}"
-    better, worse = (_with_points(summary, which) for which in ("better", "worse"))
-    if better and worse:
-        return f"Better than {BASELINE}: {better}. Worse: {worse}"
     if better:
-        return f"Better than {BASELINE}: {better}"
+        found = listed([f"{name} {ratio_text(ratios[name])} times ({ratio_span(ratios[name])})" for name in better])
+        return f"Fewer examples than {BASELINE}: {found}{more}"
     if worse:
-        return f"No method is shown to be better than {BASELINE}; worse: {worse}"
-    return f"No difference shown: no method is distinguishable from {BASELINE}"
+        return f"No curriculum is shown to need fewer examples than {BASELINE}{more}"
+    return f"No difference shown: no curriculum is shown to need fewer, or more, examples than {BASELINE}"
 
 
-def _with_verdict(summary: Summary, which: Verdict) -> list[str]:
-    chosen = [name for name, comparison in summary.comparisons.items() if comparison.verdict == which]
-    return sorted(chosen, key=lambda name: -abs(summary.comparisons[name].difference))
-
-
-def _with_points(summary: Summary, which: Verdict) -> str:
-    return listed(
-        [f"{name} ({points(summary.comparisons[name].difference)})" for name in _with_verdict(summary, which)]
+def _best(summary: Summary) -> str:
+    best = max(summary.methods, key=lambda name: summary.methods[name].accuracy.mean)
+    return (
+        f"{best} solves {percent(summary.methods[best].accuracy.mean)} of the test problems "
+        f"(teacher {percent(summary.teacher.accuracy)}, "
+        f"untrained student {percent(summary.untrained_student.accuracy)})"
     )
 
 
-def sentence(name: str, comparison: Comparison, summary: Summary) -> str:
-    """One comparison in words."""
-    numbers = (
-        f"{points(comparison.difference)} of accuracy, {exactly(summary.confidence)} interval "
-        f"{span(comparison.low, comparison.high)}, Holm-adjusted p = {p_value(comparison.p_holm)}"
+def _named(which: Verdict, found: Mapping[str, Ratio | Difference]) -> list[str]:
+    return [name for name, part in found.items() if part.test.verdict == which]
+
+
+def accuracy_headline(summary: Summary) -> str:
+    """Where the methods end, beside the baseline, in one sentence; empty without a verdict."""
+    found = {name: comparison.accuracy for name, comparison in summary.comparisons.get(BASELINE, {}).items()}
+    if not found or _named("fewer than 3 seeds cannot tell", found):
+        return ""
+    better, worse = (
+        listed([f"{name} ({points(found[name].difference)})" for name in _named(which, found)])
+        for which in ("better", "worse")
     )
-    tests = len(summary.comparisons)
+    if not better and not worse:
+        return f"In final accuracy on the test problems no curriculum is shown to differ from {BASELINE}."
+    above = f"{better} above {BASELINE}" if better else f"none shown above {BASELINE}"
+    return f"In final accuracy on the test problems: {above}{f', {worse} below it' if worse else ''}."
+
+
+def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) -> str:
+    """One comparison in words, its three questions in turn."""
+    method, rival = pair
+    examples, compute, accuracy = comparison.examples_ratio, comparison.compute_ratio, comparison.accuracy
+    claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
+    tests = sum(map(len, summary.comparisons.values()))
+    return (
+        f"{claim}: {_ratio_numbers(examples, summary.confidence, tests)}. "
+        f"Training compute, {compute.test.verdict}: {_ratio_numbers(compute, summary.confidence, tests)}. "
+        f"Final accuracy, {accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(summary.confidence)} "
+        f"interval {span(accuracy.low, accuracy.high)}{_test_numbers(accuracy.test, summary.confidence, tests)}"
+        f"{_detectable_difference(accuracy)}."
+    )
+
+
+def _ratio_numbers(found: Ratio, confidence: float, tests: int) -> str:
+    interval = "" if found.low is None else f", {exactly(confidence)} interval {ratio_span(found)}"
+    detectable = f"; {detectable_ratio(found)}" if found.test.verdict == "no difference shown" else ""
+    return f"{ratio_text(found)} times as much{interval}{_test_numbers(found.test, confidence, tests)}{detectable}"
+
+
+def _test_numbers(test: Tested, confidence: float, tests: int) -> str:
+    if test.p is None or test.p_holm is None:
+        return ""
     # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
-    alone = (
-        f" (the interval leaves out zero, but with {tests} comparisons that is not enough)"
-        if tests > 1 and (comparison.low > 0 or comparison.high < 0)
-        else ""
-    )
-    claims: dict[Verdict, str] = {
-        "better": f"**{name} is better than {BASELINE}**: {numbers}.",
-        "worse": f"**{name} is worse than {BASELINE}**: {numbers}.",
-        "no difference shown": f"**{name}: no difference shown** from {BASELINE}: {numbers}{alone}.",
-        "one seed cannot tell": f"**{name}: one seed cannot tell** whether it differs from {BASELINE}: {numbers}.",
-    }
-    return claims[comparison.verdict]
+    parted = test.verdict == "no difference shown" and test.p < 1 - confidence
+    alone = f" (clear of it alone, but not among {tests} comparisons)" if parted else ""
+    return f", Holm-adjusted p = {p_value(test.p_holm)}{alone}"
+
+
+def _detectable_difference(found: Difference) -> str:
+    if found.test.verdict != "no difference shown" or found.test.smallest_detectable is None:
+        return ""
+    return f"; {points(found.test.smallest_detectable).removeprefix('+')} or more would have been shown"
+
+
+def detectable_ratio(found: Ratio) -> str:
+    """The largest ratio that the experiment would have shown, in words."""
+    if not found.test.smallest_detectable:
+        return "with so few seeds no ratio would have been shown"
+    return f"about {found.test.smallest_detectable:.2f} or less would have been shown"
+
+
+def q_sentence(name: str, method: Method, confidence: float) -> str:
+    """Whether a curriculum's Q-values predict the rewards that follow them; empty where it has none."""
+    found, predicts = method.curriculum.q_correlation, method.curriculum.q_predicts
+    if found is None:
+        return ""
+    bounds = f", {exactly(confidence)} interval {found.low:+.2f} to {found.high:+.2f}" if found.low is not None else ""
+    numbers = f"an arm's Q and its next reward have a correlation of {found.mean:+.2f}{bounds}"
+    if predicts is None:
+        return f"{name}: fewer than 3 seeds cannot tell whether its Q-values predict anything; {numbers}."
+    if predicts:
+        return f"The Q-values of {name} predict rewards: {numbers}."
+    return f"**The Q-values of {name} predict nothing**, so its draws follow noise: {numbers}."
+
+
+def ratio_text(found: Ratio) -> str:
+    """A ratio, or that it is more than all that was trained."""
+    return f"{found.ratio:.2f}" if found.ratio is not None else _beyond(found)
+
+
+def ratio_span(found: Ratio) -> str:
+    """The interval of a ratio; one that lies beyond all that was trained has no end to name."""
+    if found.low is None:
+        return ""
+    if found.ratio is None and found.low >= found.trained:
+        return _beyond(found)
+    high = _beyond(found) if found.high is None else f"{found.high:.2f}"
+    return f"{found.low:.2f} to {high}"
+
+
+def _beyond(found: Ratio) -> str:
+    trained = f"{found.trained:.2f}"
+    return "more than " + ("1" if trained == "1.00" else trained)
 
 
 def exactly(share: float) -> str:

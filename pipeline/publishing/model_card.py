@@ -13,8 +13,8 @@ from dataclasses import fields
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from pipeline.analysis.markdown import table
 from pipeline.analysis.metrics import METRICS, decimals, percent
-from pipeline.analysis.tables import table
 from pipeline.analysis.verdict import BASELINE
 from pipeline.analysis.wording import exactly, listed, sentence
 from pipeline.common.params import as_yaml
@@ -198,13 +198,12 @@ def _finding(run: FinishedRun) -> str:
 def _verdict(run: FinishedRun) -> str:
     """What the report says of the run's method against the baseline."""
     method, summary = run.record.method, run.summary
-    if method in summary.comparisons:
-        said = sentence(method, summary.comparisons[method], summary)
+    compared = summary.comparisons.get(BASELINE, {})
+    if method in compared:
+        said = sentence((method, BASELINE), compared[method], summary)
         return f"{said} ({BASELINE} is plain distillation, uniform over problems.)"
-    if summary.comparisons:
-        return (
-            f"{method} is plain distillation, the baseline of the comparison with {listed(list(summary.comparisons))}."
-        )
+    if compared:
+        return f"{method} is plain distillation, the baseline of the comparison with {listed(list(compared))}."
     return summary.comparisons_note
 
 

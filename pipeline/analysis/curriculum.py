@@ -1,0 +1,69 @@
+"""What the arm logs say of a curriculum: whether its Q-values predict rewards, and how unevenly it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr
+
+from pipeline.analysis.reading import TrainedRun
+from pipeline.analysis.statistics import LEAST_SEEDS, Interval, PointEstimate, seed_interval
+
+SMALL = 0.1  # the least correlation that counts as an effect (Cohen 1988, Statistical Power Analysis, section 3.2)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A method's draws over its seeds.
+
+    q_correlation: of an arm's Q-value before a step with its reward in that step, over all arms and steps that have
+    both, and then over seeds; null without Q-values, or where they or the rewards never vary. q_predicts: whether the
+    interval over seeds lies above 0 and the mean is at least 0.1; null below three seeds. entropy_share: mean entropy
+    of the probabilities of drawing each arm, as a share of the largest, which even draws have; null with one arm.
+    """
+
+    q_correlation: Interval | PointEstimate | None
+    q_correlation_by_seed: dict[str, float | None]
+    q_predicts: bool | None
+    entropy_share: float | None
+
+
+def curriculum(runs: Sequence[TrainedRun], confidence: float) -> Curriculum:
+    """Reads the arm logs of a method's seeds."""
+    by_seed = {str(run.record.seed): q_correlation(run.arm_log) for run in runs}
+    known = np.array([r for r in by_seed.values() if r is not None])
+    found = seed_interval(known, confidence) if len(known) else None
+    shares = [share for run in runs if (share := entropy_share(run.arm_log)) is not None]
+    return Curriculum(
+        q_correlation=found,
+        q_correlation_by_seed=by_seed,
+        q_predicts=_predicts(found) if len(known) >= LEAST_SEEDS else None,
+        entropy_share=float(np.mean(shares)) if shares else None,
+    )
+
+
+def _predicts(found: Interval | PointEstimate | None) -> bool:
+    return isinstance(found, Interval) and found.low > 0 and found.mean >= SMALL
+
+
+def q_correlation(arm_log: pd.DataFrame) -> float | None:
+    """Pearson's correlation of Q before a step with the step's reward; None where either never varies."""
+    before = arm_log.groupby("arm", sort=False)["q_value"].shift()
+    both = before.notna() & arm_log["reward"].notna()
+    q_N = before[both].to_numpy(dtype=np.float64)
+    reward_N = arm_log["reward"][both].to_numpy(dtype=np.float64)
+    if len(q_N) < 2 or np.ptp(q_N) == 0 or np.ptp(reward_N) == 0:
+        return None
+    return float(np.corrcoef(q_N, reward_N)[0, 1])
+
+
+def entropy_share(arm_log: pd.DataFrame) -> float | None:
+    """Mean over steps of the entropy of the probabilities, over the logarithm of the number of arms."""
+    arms = arm_log["arm"].nunique()
+    if arms < 2:
+        return None
+    entropy_N = entr(arm_log["probability"].to_numpy(dtype=np.float64))
+    return float(entropy_N.sum() / arm_log["step"].nunique() / np.log(arms))

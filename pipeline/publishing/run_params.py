@@ -47,6 +47,7 @@ class RunParams:
         return {
             "scale": self.scale,
             "methods": [self.method],
+            "replays": [],
             "seeds": [seed],
             "scales": {self.scale: sections},
             "curricula": {self.method: asdict(self.curriculum)},

@@ -75,8 +75,8 @@ def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Style]) -> None:
     for label, (method, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(styles[method].colour)
     axes.set(
-        title=f"What they need to reach {BASELINE}'s end",
-        xlabel="over what the rival spent (filled: examples, hollow: compute)",
+        title=f"What they need, over {BASELINE}",
+        xlabel="to reach the rival's final accuracy, over what it spent\n(filled: examples, hollow: training compute)",
         xlim=(0, end),
         ylim=(len(rows) - 0.5, -0.6),
     )

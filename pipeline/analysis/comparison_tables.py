@@ -8,7 +8,7 @@ from pipeline.analysis.markdown import NONE, bullets, table
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import Summary
-from pipeline.analysis.verdict import Comparison, Ratio, Tested
+from pipeline.analysis.verdict import Comparison, Finding, Ratio
 from pipeline.analysis.wording import p_value, points, q_sentence, ratio_span, ratio_text, sentence, span
 
 
@@ -63,7 +63,7 @@ def _differences(found: dict[tuple[str, str], Comparison]) -> str:
     return table([*header, "detectable"], rows)
 
 
-def _test(test: Tested) -> list[str]:
+def _test(test: Finding) -> list[str]:
     return [*(NONE if p is None else p_value(p) for p in (test.p, test.p_holm)), test.verdict]
 
 

@@ -116,10 +116,8 @@ def smallest_detectable_ratio(rival: Curves, lead: OverSeeds, alpha: float) -> f
     """About the largest ratio below 1 that would have been shown in 8 of 10 repetitions.
 
     The smallest detectable lead in accuracy at the end, read off the rival's own curve: the share of its budget at
-    which the rival stood that far below its end. 0 where it never did: no ratio would have been shown.
+    which the rival stood that far below its end. 0 where it began nearer: no ratio would have been shown.
     """
-    mean_V = isotonic_regression(rival.accuracy_SV.mean(axis=0)).x
-    level = float(mean_V[-1]) - lead.smallest_detectable(alpha)
-    if level <= mean_V[0]:
-        return 0.0
-    return (spent_to_reach(rival.spent_V, mean_V, level) or 0.0) / float(rival.spent_V[-1])
+    level = float(rival.accuracy_SV[:, -1].mean()) - lead.smallest_detectable(alpha)
+    spent = spent_to_reach(rival.spent_V, rival.accuracy_SV.mean(axis=0), level)
+    return (spent or 0.0) / float(rival.spent_V[-1])

@@ -35,7 +35,7 @@ Spent = Literal["examples", "compute"]
 
 
 @dataclass(frozen=True)
-class Tested:
+class Finding:
     """What a test says. Null without tests, below three seeds.
 
     smallest_detectable: what would have been shown in 8 of 10 repetitions, in the units of what is tested, at the
@@ -62,7 +62,7 @@ class Ratio:
     high: float | None
     trained: float
     final_lead: float | None
-    test: Tested
+    test: Finding
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Difference:
     difference: float
     low: float
     high: float
-    test: Tested
+    test: Finding
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _ratios(results: Results, chosen: Sequence[Pair], spent: Spent, confidence: 
     return {pair: _ratio(found, tests[pair]) for pair, found in needs.items()}
 
 
-def _ratio(found: Need, test: Tested) -> Ratio:
+def _ratio(found: Need, test: Finding) -> Ratio:
     high = None if found.high is None or np.isinf(found.high) else found.high
     lead = None if found.lead is None else found.lead.value
     return Ratio(found.ratio, found.low, high, found.trained, lead, test)
@@ -164,13 +164,13 @@ def _tests(
     detectable: Mapping[Pair, float],
     confidence: float,
     seeds: int,
-) -> dict[Pair, Tested]:
+) -> dict[Pair, Finding]:
     """One family: a value counts if its corrected p-value is small enough; the interval then leaves zero out too."""
     if seeds < LEAST_SEEDS:
-        return {pair: Tested(None, None, None, "fewer than 3 seeds cannot tell") for pair in values}
+        return {pair: Finding(None, None, None, "fewer than 3 seeds cannot tell") for pair in values}
     adjusted = holm(p_values)
     return {
-        pair: Tested(p_values[pair], adjusted[pair], detectable[pair], verdict(value, adjusted[pair], confidence))
+        pair: Finding(p_values[pair], adjusted[pair], detectable[pair], verdict(value, adjusted[pair], confidence))
         for pair, value in values.items()
     }
 

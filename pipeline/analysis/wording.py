@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.summary import Method, Summary
-from pipeline.analysis.verdict import BASELINE, Comparison, Difference, Ratio, Tested, Verdict
+from pipeline.analysis.verdict import BASELINE, Comparison, Difference, Finding, Ratio, Verdict
 
+MOST_INTERVALS = 3  # a headline with more cannot be read
 EXAMPLES_CLAIMS: Mapping[Verdict, str] = {
     "better": "**{method} needs fewer examples than {rival}**",
     "worse": "**{method} needs more examples than {rival}**",
@@ -32,7 +33,10 @@ def headline(summary: Summary) -> str:
             f"({ratio_span(ratios[better[0]])}){more}"
         )
     if better:
-        found = listed([f"{name} {ratio_text(ratios[name])} times ({ratio_span(ratios[name])})" for name in better])
+        few = len(better) <= MOST_INTERVALS
+        found = listed(
+            [f"{name} {ratio_text(ratios[name])} times" + f" ({ratio_span(ratios[name])})" * few for name in better]
+        )
         return f"Fewer examples than {BASELINE}: {found}{more}"
     if worse:
         return f"No curriculum is shown to need fewer examples than {BASELINE}{more}"
@@ -88,7 +92,7 @@ def _ratio_numbers(found: Ratio, confidence: float, tests: int) -> str:
     return f"{ratio_text(found)} times as much{interval}{_test_numbers(found.test, confidence, tests)}{detectable}"
 
 
-def _test_numbers(test: Tested, confidence: float, tests: int) -> str:
+def _test_numbers(test: Finding, confidence: float, tests: int) -> str:
     if test.p is None or test.p_holm is None:
         return ""
     # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
@@ -121,7 +125,7 @@ def q_sentence(name: str, method: Method, confidence: float) -> str:
         return f"{name}: fewer than 3 seeds cannot tell whether its Q-values predict anything; {numbers}."
     if predicts:
         return f"The Q-values of {name} predict rewards: {numbers}."
-    return f"**The Q-values of {name} predict nothing**, so its draws follow noise: {numbers}."
+    return f"**The Q-values of {name} predict nothing**: {numbers}."
 
 
 def ratio_text(found: Ratio) -> str:

@@ -254,17 +254,10 @@ def _results(run: FinishedRun) -> str:
 def _curve(learning_curve: pd.DataFrame) -> str:
     columns = [learning_curve[field.name].tolist() for field in fields(CurvePoint)]
     rows = [
-        [
-            f"{step:,}",
-            f"{examples:,}",
-            f"{tokens:,}",
-            f"{compute:,.0f}",
-            percent(accuracy),
-            "" if math.isnan(loss) else decimals(loss),
-        ]
-        for step, examples, tokens, compute, accuracy, loss in zip(*columns, strict=True)
+        [*(f"{spent:,.0f}" for spent in spending), percent(accuracy), "" if math.isnan(loss) else decimals(loss)]
+        for *spending, accuracy, loss in zip(*columns, strict=True)
     ]
-    return table(["step", "examples", "tokens", "training compute (tokens)", "validation accuracy", "loss"], rows)
+    return table(["step", "examples", "tokens", "training compute", "validation accuracy", "loss"], rows)
 
 
 def _data(run: FinishedRun, params: RunParams) -> str:

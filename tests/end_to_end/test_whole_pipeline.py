@@ -28,7 +28,9 @@ def test_the_pipeline_writes_everything_the_report_promises(small_project, stage
         assert entry["accuracy"]["low"] <= entry["accuracy"]["mean"] <= entry["accuracy"]["high"]
         assert set(entry["accuracy_by_level"]) == set("12345")
         assert {"metrics", "examples_to_target", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
-    assert {"difference", "low", "high", "probability_of_improvement", "p_holm"} <= set(results["comparisons"]["rl"])
+    comparison = results["comparisons"]["traditional"]["rl"]
+    assert {"examples_ratio", "compute_ratio", "accuracy", "probability_of_improvement"} <= set(comparison)
+    assert {"ratio", "low", "high", "trained", "test"} <= set(comparison["examples_ratio"])
     assert (small_project / "plots/comprehensive_comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "traditional" in (small_project / "metrics/experiment_report.md").read_text()
 

@@ -132,7 +132,7 @@ def arm_log(method: str, seed: int, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def arm_steps(method: str, seed: int, arms: Sequence[str]) -> Iterator[ArmStep]:
-    """Probabilities that move from the first arms to the last; only `rl` has Q-values."""
+    """Probabilities that move from the first arms to the last; only `rl` has Q-values, and rewards that follow them."""
     rng = np.random.default_rng([seed, 2])
     places = np.linspace(0, 1, len(arms))
     for step in range(STEPS):
@@ -140,7 +140,9 @@ def arm_steps(method: str, seed: int, arms: Sequence[str]) -> Iterator[ArmStep]:
         shares = weights / weights.sum()
         counts = rng.multinomial(BATCH, shares)
         for arm, weight, share, count in zip(arms, weights.tolist(), shares.tolist(), counts.tolist(), strict=True):
-            yield ArmStep(step, arm, share, weight if method == "rl" else None, None, None, count)
+            q_value = weight if method == "rl" else None
+            reward = weight + float(rng.normal(0, 0.1)) if method == "rl" and count else None
+            yield ArmStep(step, arm, share, q_value, None, reward, count)
 
 
 def write(path: str, text: str) -> None:

@@ -11,15 +11,11 @@ import pytest
 from report_inputs import ARMS, REPORT, arm_log, write_inputs
 
 from pipeline.analysis.charts import group_of, grouped, probabilities, spread
-from pipeline.analysis.comparison_picture import (
-    STYLES,
-    comprehensive_comparison,
-    curriculum_to_show,
-    mean_probabilities,
-    method_styles,
-)
+from pipeline.analysis.comparison_picture import comprehensive_comparison
+from pipeline.analysis.draws_panel import curriculum_to_show, mean_probabilities
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.run_picture import run_picture
+from pipeline.analysis.styles import STYLES, method_styles
 from pipeline.analysis.summary import summarise
 
 
@@ -32,7 +28,7 @@ def here(tmp_path, monkeypatch):
 def compare(skills, seeds, arms=None):
     write_inputs(skills, seeds, arms)
     results = read_results(list(skills), seeds)
-    return comprehensive_comparison(results, summarise(results, "mini", REPORT), REPORT)
+    return comprehensive_comparison(results, summarise(results, "mini", REPORT))
 
 
 def pixels(png):
@@ -47,6 +43,7 @@ def pixels(png):
         ({"mine": 0.5, "traditional": 0.4, "also_mine": 0.2}, [0, 1], {"mine": "subject"}),
         ({"rl": 0.5, "traditional": 0.4}, [0, 1], {"rl": "level_subject", "traditional": "all"}),
         ({"traditional": 0.4}, [0, 1], {"traditional": "all"}),
+        ({"rl": 0.5, "traditional": 0.4, "random": 0.3, **{f"m{i}": 0.4 for i in range(9)}}, [0, 1, 2], None),
     ],
 )
 def test_the_comparison_is_drawn_the_same_every_time(skills, seeds, arms):
@@ -101,6 +98,7 @@ def test_methods_keep_their_colours_and_new_ones_get_others():
     styles = method_styles(["mine", "rl", "yours"])
     assert styles["rl"] == STYLES["rl"] == method_styles(["rl"])["rl"]
     assert len({style.colour for style in styles.values()}) == len(styles)
+    assert len(set(method_styles([f"method_{i}" for i in range(7)]).values())) == 12  # twelve methods look different
     assert method_styles([f"method_{i}" for i in range(30)])["method_29"].colour
 
 

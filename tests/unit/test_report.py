@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
-from report_inputs import BATCH, EXAMPLES, PROVENANCE, SUBJECTS, write, write_inputs
+from report_inputs import BATCH, EXAMPLES, PROVENANCE, REPORT, SUBJECTS, write, write_inputs
 
 from pipeline import report
 from pipeline.analysis import metrics
 from pipeline.analysis.reading import read_results
-from pipeline.analysis.statistics import Interval
-from pipeline.analysis.summary import examples_to_target
-from pipeline.analysis.verdict import verdict
+from pipeline.analysis.summary import examples_to_target, summarise, target_accuracy
+from pipeline.analysis.verdict import CONTROLS, Finding, Ratio, pairs, verdict
+from pipeline.analysis.wording import detectable_ratio, headline, ratio_span, ratio_text
 from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
@@ -28,6 +28,7 @@ OUTPUTS = (
     report.CURVES,
     report.RUN_PICTURES,
 )
+CANNOT_TELL = "fewer than 3 seeds cannot tell"
 SKILLS = {"rl": 0.45, "traditional": 0.4, "random": 0.42}
 # of every model in `write_inputs`, apart from its accuracy
 MEASURED = {
@@ -98,11 +99,22 @@ def test_results_hold_every_promised_key(quick):
         assert ({"accuracy": method["accuracy"]["mean"]} | MEASURED).items() <= method["metrics"].items()
         assert method["tokens"] == 90 * EXAMPLES + 1
         assert {"examples_to_target", "aulc", "accuracy_iqm"} <= set(method)
-    assert list(results["comparisons"]) == ["rl", "random"]
-    for comparison in results["comparisons"].values():
-        assert comparison["low"] <= comparison["difference"] <= comparison["high"]
+        assert method["compute"] == 90 * EXAMPLES
+        assert {"q_correlation", "q_predicts", "entropy_share"} <= set(method["curriculum"])
+    assert {rival: list(methods) for rival, methods in results["comparisons"].items()} == {
+        "traditional": ["rl", "random"],
+        "random": ["rl"],
+    }
+    for comparison in [c for methods in results["comparisons"].values() for c in methods.values()]:
+        accuracy, ratio = comparison["accuracy"], comparison["examples_ratio"]
+        assert accuracy["low"] <= accuracy["difference"] <= accuracy["high"]
+        assert ratio["low"] <= ratio["ratio"] <= (ratio["high"] or ratio["trained"])
+        assert ratio == comparison["compute_ratio"]  # all spend the same per example
         assert 0 <= comparison["probability_of_improvement"] <= 1
-        assert 0 < comparison["p"] <= comparison["p_holm"] <= 1
+        for question in ("accuracy", "examples_ratio", "compute_ratio"):
+            test = comparison[question]["test"]
+            assert 0 < test["p"] <= test["p_holm"] <= 1
+            assert test["smallest_detectable"] > 0
 
 
 def test_accuracies_are_those_of_the_predictions(quick):
@@ -119,38 +131,80 @@ def test_accuracies_are_those_of_the_predictions(quick):
             sum(chosen) / len(chosen), abs=1e-6
         )
     difference = results["methods"]["rl"]["accuracy"]["mean"] - results["methods"]["traditional"]["accuracy"]["mean"]
-    assert results["comparisons"]["rl"]["difference"] == pytest.approx(difference, abs=2e-6)
+    assert results["comparisons"]["traditional"]["rl"]["accuracy"]["difference"] == pytest.approx(difference, abs=2e-6)
+
+
+def verdicts(results, question):
+    """By method, of one question against the baseline."""
+    return {name: c[question]["test"]["verdict"] for name, c in results["comparisons"]["traditional"].items()}
 
 
 def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     write_inputs({"rl": 0.75, "traditional": 0.4, "hard_to_easy": 0.15}, [0, 1, 2])
     results, text = run_report()
-    assert [c["verdict"] for c in results["comparisons"].values()] == ["better", "worse"]
-    assert "**rl is better than traditional**" in text
-    assert "**hard_to_easy is worse than traditional**" in text
-    assert text.splitlines()[2].startswith("**Better than traditional: rl (+")
+    for question in ("examples_ratio", "compute_ratio", "accuracy"):
+        assert verdicts(results, question) == {"rl": "better", "hard_to_easy": "worse"}
+    ratio = results["comparisons"]["traditional"]["rl"]["examples_ratio"]
+    assert f"**rl needs fewer examples than traditional**: {ratio['ratio']:.2f} times as much" in text
+    assert "**hard_to_easy needs more examples than traditional**: more than 1 times as much" in text
+    first = text.splitlines()[2]
+    span = f"{ratio['ratio']:.2f} times the examples of traditional ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    assert first.startswith(f"**rl needs {span}; hard_to_easy needs more.**")
+    assert "In final accuracy on the test problems: rl (+" in first
+    assert "above traditional, hard_to_easy (-" in first
 
 
-def test_no_difference_is_said_as_plainly(quick):
+def test_no_difference_is_said_as_plainly_and_with_what_would_have_been_shown(quick):
     write_inputs({"rl": 0.4, "traditional": 0.4}, [0, 1, 2])
     results, text = run_report()
-    assert results["comparisons"]["rl"]["verdict"] == "no difference shown"
-    assert text.splitlines()[2].startswith("**No difference shown")
-    assert "better than traditional**" not in text
+    assert verdicts(results, "examples_ratio") == verdicts(results, "accuracy") == {"rl": "no difference shown"}
+    assert text.splitlines()[2].startswith("**No difference shown: no curriculum is shown to need fewer, or more,")
+    assert "**rl: no difference shown** from traditional in the examples it needs: 1.00 times as much" in text
+    comparison = results["comparisons"]["traditional"]["rl"]
+    assert f"about {comparison['examples_ratio']['test']['smallest_detectable']:.2f} or less would have been s" in text
+    least = 100 * comparison["accuracy"]["test"]["smallest_detectable"]
+    assert f"; {least:.1f} points or more would have been shown." in text
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p_holm", "seeds", "expected"),
+    ("value", "p_holm", "expected"),
     [
-        (0.01, 0.05, 0.049, 3, "better"),
-        (0.01, 0.05, 0.05, 3, "no difference shown"),  # the interval alone is not enough
-        (0.0, 0.05, 0.01, 3, "no difference shown"),  # nor is the p-value
-        (-0.05, -0.01, 0.01, 3, "worse"),
-        (0.01, 0.05, 0.001, 1, "one seed cannot tell"),
+        (0.05, 0.049, "better"),
+        (0.05, 0.05, "no difference shown"),
+        (-0.05, 0.01, "worse"),
+        (0.0, 1.0, "no difference shown"),
     ],
 )
-def test_a_verdict_needs_both_the_corrected_p_and_the_interval(low, high, p_holm, seeds, expected):
-    assert verdict(Interval((low + high) / 2, low, high), p_holm, 0.95, seeds) == expected
+def test_a_verdict_needs_a_small_corrected_p(value, p_holm, expected):
+    assert verdict(value, p_holm, 0.95) == expected
+
+
+def test_everyone_meets_the_baseline_and_rl_its_controls():
+    assert pairs(["rl", "traditional", "random", "mine", "static_mixture"]) == [
+        ("rl", "traditional"),
+        ("random", "traditional"),
+        ("mine", "traditional"),
+        ("static_mixture", "traditional"),
+        ("rl", "random"),
+        ("rl", "static_mixture"),
+    ]
+    assert pairs(["rl", *CONTROLS]) == [("rl", name) for name in CONTROLS]
+    assert pairs(["mine", *CONTROLS]) == pairs(["traditional"]) == []
+
+
+def test_each_question_is_one_family_over_all_pairs(quick):
+    write_inputs({"rl": 0.5, "traditional": 0.4, "random": 0.42, "rl_permuted": 0.41}, [0, 1, 2])
+    results, text = run_report()
+    assert {rival: list(methods) for rival, methods in results["comparisons"].items()} == {
+        "traditional": ["rl", "random", "rl_permuted"],
+        "random": ["rl"],
+        "rl_permuted": ["rl"],
+    }
+    for question in ("examples_ratio", "compute_ratio", "accuracy"):
+        tests = [c[question]["test"] for methods in results["comparisons"].values() for c in methods.values()]
+        smallest = min(tests, key=lambda test: test["p"])
+        assert smallest["p_holm"] == pytest.approx(min(1, 5 * smallest["p"]), abs=1e-5)
+    assert "than rl_permuted**" in text or "from rl_permuted in" in text
 
 
 def test_an_interval_without_zero_that_correction_undoes_is_explained(quick, monkeypatch):
@@ -158,16 +212,92 @@ def test_an_interval_without_zero_that_correction_undoes_is_explained(quick, mon
     write_inputs({"rl": 0.75, "traditional": 0.4, "random": 0.4}, [0, 1, 2])
     _, text = run_report()
     assert "rl: no difference shown" in text
-    assert "with 2 comparisons that is not enough" in text
+    assert "(clear of it alone, but not among 3 comparisons)" in text
+
+
+def test_what_a_curriculum_spends_besides_is_charged_in_the_ratio_of_compute(quick):
+    write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1, 2])
+    for seed in (0, 1, 2):
+        path = Path(f"data/runs/rl-{seed}/learning_curve.csv")
+        curve = pd.read_csv(path)
+        curve.assign(compute=curve["compute"] * 1.5).to_csv(path, index=False)
+    results, _ = run_report()
+    comparison = results["comparisons"]["traditional"]["rl"]
+    assert comparison["compute_ratio"]["ratio"] == pytest.approx(1.5 * comparison["examples_ratio"]["ratio"], rel=1e-4)
+    assert comparison["compute_ratio"]["trained"] == pytest.approx(1.5)
+    assert comparison["examples_ratio"]["trained"] == 1
+    assert results["methods"]["rl"]["compute"] == pytest.approx(1.5 * results["methods"]["traditional"]["compute"])
+
+
+def ratio(value, low, high, trained=1.0, detectable=0.5):
+    return Ratio(value, low, high, trained, 0.0, Finding(0.5, 1.0, detectable, "no difference shown"))
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "interval"),
+    [
+        (ratio(0.62, 0.5, 0.77), "0.62", "0.50 to 0.77"),
+        (ratio(0.9, 0.7, None), "0.90", "0.70 to more than 1"),
+        (ratio(None, 0.83, None), "more than 1", "0.83 to more than 1"),
+        (ratio(None, 1.0, None), "more than 1", "more than 1"),
+        (ratio(None, 1.12, None, trained=1.12), "more than 1.12", "more than 1.12"),
+        (ratio(0.62, None, None), "0.62", ""),
+    ],
+)
+def test_ratios_in_words(found, text, interval):
+    assert (ratio_text(found), ratio_span(found)) == (text, interval)
+
+
+def test_a_ratio_that_nothing_would_have_shown_is_said_so():
+    assert detectable_ratio(ratio(0.9, 0.1, None, detectable=0.0)) == "with so few seeds no ratio would have been shown"
+
+
+def test_the_headline_names_several_and_leaves_intervals_to_the_table(quick):
+    skills = {"traditional": 0.3} | {f"m{i}": 0.6 + i / 100 for i in range(4)}
+    write_inputs(skills, [0, 1, 2])
+    summary = summarise(read_results(list(skills), [0, 1, 2]), "mini", REPORT)
+    assert headline(summary).startswith("Fewer examples than traditional: m3 0.")
+    assert " to " not in headline(summary)
+    few = {"m0": summary.comparisons["traditional"]["m0"], "m1": summary.comparisons["traditional"]["m1"]}
+    assert headline(replace(summary, comparisons={"traditional": few})).count(" to ") == 2
+
+
+def test_targets_lie_between_the_curves_beginning_and_the_teacher(quick):
+    write_inputs(SKILLS, [0, 1])
+    results = read_results(list(SKILLS), [0, 1])
+    floor = sum(run.learning_curve["validation_accuracy"][0] for run in results.all_runs()) / 6
+    assert target_accuracy(results, 0.0) == pytest.approx(floor)
+    assert target_accuracy(results, 1.0) == pytest.approx(results.teacher.accuracy)
+    assert target_accuracy(results, 0.25) == pytest.approx(0.75 * floor + 0.25 * results.teacher.accuracy)
 
 
 def test_one_seed_gives_intervals_over_problems_and_no_verdict(quick):
     write_inputs({"rl": 0.75, "traditional": 0.4}, [7])
     results, text = run_report()
-    assert results["comparisons"]["rl"]["verdict"] == "one seed cannot tell"
+    comparison = results["comparisons"]["traditional"]["rl"]
+    assert verdicts(results, "accuracy") == verdicts(results, "examples_ratio") == {"rl": CANNOT_TELL}
+    assert comparison["accuracy"]["low"] < comparison["accuracy"]["difference"] < comparison["accuracy"]["high"]
+    assert (comparison["examples_ratio"]["low"], comparison["examples_ratio"]["test"]["p"]) == (None, None)
     assert results["methods"]["rl"]["aulc"]["low"] is None
     assert "intervals are over problems only" in results["warnings"][0]
-    assert text.splitlines()[2].startswith("**One seed per method cannot tell")
+    assert text.splitlines()[2].startswith("**Fewer than 3 seeds per method cannot tell which curriculum needs fewer")
+    assert f"**rl: {CANNOT_TELL}** whether it needs fewer examples than traditional" in text
+
+
+def test_two_seeds_give_wide_intervals_and_no_verdict(quick):
+    write_inputs({"rl": 0.75, "traditional": 0.4}, [0, 1])
+    results, _ = run_report()
+    assert verdicts(results, "accuracy") == verdicts(results, "compute_ratio") == {"rl": CANNOT_TELL}
+    assert results["comparisons"]["traditional"]["rl"]["examples_ratio"]["low"] is not None
+
+
+def test_a_teacher_below_its_student_is_warned_of(quick):
+    write_inputs(SKILLS, [0, 1, 2])
+    change_rows("data/predictions/teacher.jsonl", correct=lambda i: i < 3)
+    results, _ = run_report()
+    assert results["warnings"] == [
+        "The teacher is no better than the untrained student: the target accuracy means nothing."
+    ]
 
 
 def test_few_seeds_and_few_problems_are_warned_of(quick):
@@ -183,9 +313,9 @@ def test_few_seeds_and_few_problems_are_warned_of(quick):
 @pytest.mark.parametrize(
     ("skills", "reason"),
     [
-        ({"rl": 0.4, "random": 0.4}, "traditional is not among the methods"),
+        ({"mine": 0.4, "random": 0.4}, "Nothing is compared with traditional, because it is not among the methods"),
         ({"traditional": 0.4}, "traditional is the only method"),
-        ({"rl": 0.4}, "traditional is not among the methods"),
+        ({"rl": 0.4}, "Nothing is compared with traditional, because it is not among the methods"),
     ],
 )
 def test_without_anything_to_compare_the_report_says_why(quick, skills, reason):
@@ -198,7 +328,7 @@ def test_without_anything_to_compare_the_report_says_why(quick, skills, reason):
 def test_a_method_of_the_users_own_is_compared_like_any_other(quick):
     write_inputs({"mine": 0.45, "traditional": 0.4}, [0, 1, 2], {"mine": "subject"})
     results, text = run_report()
-    assert list(results["comparisons"]) == ["mine"]
+    assert list(results["comparisons"]["traditional"]) == ["mine"]
     assert "| mine |" in text
 
 
@@ -214,7 +344,8 @@ def test_seeds_that_never_reach_the_target_are_censored(quick):
     assert got.by_seed == {"0": first, "1": None}
     assert (got.seeds_reached, got.restricted_mean) == (1, (first + EXAMPLES) / 2)
     _, text = run_report()
-    assert f"| 1 of 2 | at least {got.restricted_mean:,.0f} | {first:,}, never |" in text
+    assert "| 1 of 2 | at least " in row_of("rl", "## How fast they learn", text)
+    assert ", never |" in row_of("rl", "## How fast they learn", text)
 
 
 def test_the_same_inputs_give_the_same_bytes(here):

@@ -3,22 +3,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import expit
 
-from pipeline.analysis.statistics import (
-    draw_bootstrap,
-    examples_to_reach,
-    holm,
-    improvement_interval,
+from pipeline.analysis.resampling import (
+    draw_problems,
     iqm,
-    iqm_interval,
-    mean_interval,
-    normalised_area,
     probability_of_improvement,
-    resampled_accuracies,
-    resampled_seed_means,
-    seed_interval,
+    resampled_means,
     two_sided_p,
+)
+from pipeline.analysis.statistics import (
+    OverSeeds,
+    accuracy,
+    accuracy_difference,
+    add_variances,
+    difference_over_seeds,
+    holm,
+    mean_over_seeds,
+    seed_difference,
+    seed_interval,
 )
 from pipeline.common.seeding import numpy_rng
 
@@ -27,8 +29,8 @@ def bernoulli(probability_P, seeds, rng):
     return (rng.random((seeds, np.shape(probability_P)[-1])) < probability_P).astype(float)
 
 
-def differences_of(difference_SP, bootstrap):
-    return resampled_seed_means(resampled_accuracies(difference_SP, bootstrap), bootstrap)
+def one_stratum(problems, resamples=500):
+    return draw_problems(np.zeros(problems), resamples, numpy_rng(1, "test"))
 
 
 @pytest.mark.parametrize(
@@ -51,78 +53,128 @@ def test_iqm_is_the_mean_of_the_middle_half():
     assert iqm(np.array([[100.0, 1, 2, 3], [4, 5, 6, -100]])) == pytest.approx((2 + 3 + 4 + 5) / 4)
 
 
-def test_resamples_keep_the_number_of_problems_in_each_stratum_and_draw_one_seed_fewer():
+def test_resamples_keep_the_number_of_problems_in_each_stratum():
     level_P = np.repeat([1, 2, 3], [5, 1, 4])
-    bootstrap = draw_bootstrap(3, level_P, 200, numpy_rng(0, "test"))
-    assert (bootstrap.seed_counts_RS.sum(axis=1) == 2).all()  # one fewer than there are
+    counts_RP = draw_problems(level_P, 200, numpy_rng(0, "test"))
     for level, size in ((1, 5), (2, 1), (3, 4)):
-        assert (bootstrap.problem_counts_RP[:, level_P == level].sum(axis=1) == size).all()
-    assert len(np.unique(bootstrap.problem_counts_RP, axis=0)) > 100
+        assert (counts_RP[:, level_P == level].sum(axis=1) == size).all()
+    assert len(np.unique(counts_RP, axis=0)) > 100
 
 
 def test_the_same_seed_gives_the_same_resamples_and_another_gives_others():
-    first, again, other = (draw_bootstrap(2, np.zeros(9), 50, numpy_rng(seed, "test")) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.problem_counts_RP, again.problem_counts_RP)
-    assert (first.problem_counts_RP != other.problem_counts_RP).any()
+    first, again, other = (draw_problems(np.zeros(9), 50, numpy_rng(seed, "test")) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
 
 
 def test_resampled_means_equal_means_over_indices_drawn_one_by_one():
+    value_P = numpy_rng(0, "test").random(20)
+    counts_RP = one_stratum(20, 10)
+    for counts_P, got in zip(counts_RP, resampled_means(value_P, counts_RP), strict=True):
+        assert got == pytest.approx(np.repeat(value_P, counts_P.astype(int)).mean(), rel=1e-6)
+
+
+def test_the_interval_of_a_mean_is_students():
+    value_S = np.array([0.2, 0.3, 0.7])
+    low, high = stats.t.interval(0.9, 2, value_S.mean(), stats.sem(value_S))
+    got = mean_over_seeds(value_S).interval(0.9)
+    assert (got.mean, got.low, got.high) == pytest.approx((0.4, low, high))
+    assert mean_over_seeds(value_S).p() == pytest.approx(stats.ttest_1samp(value_S, 0).pvalue)
+
+
+def test_the_test_of_a_difference_is_welchs():
+    x_S, y_S = np.array([0.2, 0.3, 0.7, 0.1]), np.array([0.9, 0.8, 0.95, 0.85])
+    welch = stats.ttest_ind(x_S, y_S, equal_var=False)
+    got = difference_over_seeds(x_S, y_S)
+    assert got.p() == pytest.approx(welch.pvalue)
+    assert (got.interval(0.95).low, got.interval(0.95).high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+
+
+def test_the_p_value_and_the_interval_say_the_same():
+    found = OverSeeds(0.3, 0.1, 3.7)
+    interval = found.interval(1 - found.p())
+    assert interval.low == pytest.approx(0, abs=1e-9)
+
+
+def test_variances_add_up_with_satterthwaites_degrees():
+    error, degrees = add_variances([(0.04, 2), (0.05, 4), (0.0, np.inf)])
+    assert error == pytest.approx(0.3)
+    assert degrees == pytest.approx(0.09**2 / (0.04**2 / 2 + 0.05**2 / 4))
+    error_G, degrees_G = add_variances([(np.array([0.0, 1.0]), 3), (np.array([0.0, 0.0]), 3)])
+    np.testing.assert_allclose(error_G, [0, 1])
+    np.testing.assert_allclose(degrees_G, [np.inf, 3])
+
+
+def test_the_variance_of_an_accuracy_is_that_of_crossed_seeds_and_problems():
+    """Against the analysis of variance of a table with effects of seeds, of problems and of single answers."""
     rng = numpy_rng(0, "test")
-    correct_SP = bernoulli(np.full(20, 0.5), 3, rng)
-    bootstrap = draw_bootstrap(3, np.zeros(20), 10, rng)
-    got_R = differences_of(correct_SP, bootstrap)
-    for seeds_S, problems_P, got in zip(bootstrap.seed_counts_RS, bootstrap.problem_counts_RP, got_R, strict=True):
-        chosen_S = np.repeat(np.arange(3), seeds_S.astype(int))
-        chosen_P = np.repeat(np.arange(20), problems_P.astype(int))
-        assert got == pytest.approx(correct_SP[np.ix_(chosen_S, chosen_P)].mean())
-
-
-@pytest.mark.parametrize(
-    ("seeds", "seed_sd", "lowest", "highest"), [(1, 0.0, 0.90, 0.985), (3, 0.1, 0.93, 1.0), (5, 0.15, 0.93, 1.0)]
-)
-def test_intervals_of_a_difference_cover_the_truth_as_often_as_they_promise(seeds, seed_sd, lowest, highest):
-    rng = numpy_rng(0, "coverage", seeds)
-    trials, problems = 200, 150
-    covered = 0
+    seeds, problems, trials = 6, 80, 400
+    counts_RP = one_stratum(problems, 400)
+    found = []
     for _ in range(trials):
-        difficulty_P = rng.normal(0, 1.2, problems)
-        x_SP, y_SP = (bernoulli(expit(difficulty_P + rng.normal(0, seed_sd, (seeds, 1))), seeds, rng) for _ in range(2))
-        interval = mean_interval(x_SP - y_SP, draw_bootstrap(seeds, np.zeros(problems), 300, rng), 0.95)
-        covered += interval.low <= 0 <= interval.high
-    assert lowest <= covered / trials <= highest
+        value_SP = rng.normal(0, 1, (seeds, 1)) + rng.normal(0, 2, problems) + rng.normal(0, 3, (seeds, problems))
+        found.append(accuracy(value_SP, counts_RP).over_seeds.error ** 2)
+    true = 1 / seeds + 4 / problems + 9 / (seeds * problems)
+    assert np.mean(found) == pytest.approx(true, rel=0.06)
+
+
+def test_with_no_seed_effect_the_difference_is_about_as_sure_as_its_answers():
+    rng = numpy_rng(0, "test")
+    x_SP, y_SP = (rng.normal(0, 1, (10, 500)) for _ in range(2))
+    error = accuracy_difference(x_SP, y_SP, one_stratum(500)).over_seeds.error
+    assert error == pytest.approx(np.sqrt(2 / (10 * 500)), rel=0.35)
+
+
+def test_the_wider_interval_counts_and_the_larger_p():
+    rng = numpy_rng(0, "test")
+    correct_SP = np.tile(bernoulli(np.full(100, 0.4), 1, rng), (3, 1))  # seeds are all alike: only problems vary
+    found = accuracy(correct_SP, one_stratum(100))
+    low, high = np.quantile(found.resampled_R, [0.025, 0.975])
+    got = found.interval(0.95)
+    assert got.low <= low + 1e-9
+    assert got.high >= high - 1e-9
+    spread_S1 = np.array([[0.0], [0.5], [1.0]])  # problems are all alike: only seeds vary
+    found = accuracy(np.tile(spread_S1, (1, 100)), one_stratum(100))
+    assert found.interval(0.95).low == pytest.approx(mean_over_seeds(spread_S1[:, 0]).interval(0.95).low)
+    assert found.p() == pytest.approx(mean_over_seeds(spread_S1[:, 0]).p())
 
 
 def test_one_seed_gives_the_ordinary_bootstrap_interval_over_problems():
     correct_SP = bernoulli(np.full(400, 0.3), 1, numpy_rng(0, "test"))
-    got = mean_interval(correct_SP, draw_bootstrap(1, np.zeros(400), 4000, numpy_rng(1, "test")), 0.95)
+    got = accuracy(correct_SP, one_stratum(400, 4000)).interval(0.95)
     error = np.sqrt(got.mean * (1 - got.mean) / 400)
     assert got.low == pytest.approx(got.mean - 1.96 * error, abs=0.004)
     assert got.high == pytest.approx(got.mean + 1.96 * error, abs=0.004)
 
 
-def test_a_chosen_group_of_problems_counts_alone():
-    correct_SP = np.array([[1.0] * 6 + [0.0] * 6])
-    bootstrap = draw_bootstrap(1, np.zeros(12), 100, numpy_rng(0, "test"))
-    got = mean_interval(correct_SP, bootstrap, 0.9, np.arange(12) < 6)
-    assert (got.mean, got.low, got.high) == (1.0, 1.0, 1.0)
-
-
 def test_identical_methods_differ_by_nothing():
     correct_SP = bernoulli(np.full(100, 0.4), 3, numpy_rng(0, "test"))
-    bootstrap = draw_bootstrap(3, np.zeros(100), 500, numpy_rng(1, "test"))
-    assert two_sided_p(differences_of(correct_SP - correct_SP, bootstrap)) == 1.0
-    interval = improvement_interval(correct_SP, correct_SP, bootstrap, 0.95)
-    assert interval.mean == 0.5
-    assert interval.low <= 0.5 <= interval.high
+    found = accuracy_difference(correct_SP, correct_SP, one_stratum(100))
+    assert found.p() == 1.0
+    got = found.interval(0.95)
+    assert got.mean == 0
+    assert got.low < 0 < got.high  # their seeds vary: alike by chance
+    nothing_SP = np.ones((3, 100))
+    found = accuracy_difference(nothing_SP, nothing_SP, one_stratum(100))
+    assert (found.p(), found.interval(0.95).low, found.interval(0.95).high) == (1.0, 0.0, 0.0)
+    assert found.smallest_detectable(0.05) == 0.0
 
 
-def test_a_dominated_method_is_always_improved_upon():
+def test_a_dominated_method_is_told_apart():
     worse_SP = bernoulli(np.full(100, 0.2), 3, numpy_rng(0, "test"))
-    better_SP = np.ones_like(worse_SP)
-    bootstrap = draw_bootstrap(3, np.zeros(100), 500, numpy_rng(1, "test"))
-    assert improvement_interval(better_SP, worse_SP, bootstrap, 0.95).low == 1.0
-    assert improvement_interval(worse_SP, better_SP, bootstrap, 0.95).high == 0.0
-    assert two_sided_p(differences_of(better_SP - worse_SP, bootstrap)) == pytest.approx(2 / 501)
+    better_SP = bernoulli(np.full(100, 0.9), 3, numpy_rng(2, "test"))
+    found = accuracy_difference(better_SP, worse_SP, one_stratum(100))
+    assert found.interval(0.95).low > 0.5
+    assert found.p() < 0.01
+
+
+def test_what_is_detectable_is_detected_in_eight_of_ten_repetitions():
+    """Against the power of the t test, which is a probability of the noncentral t distribution."""
+    for degrees in (4, 8, 18):
+        found = OverSeeds(0.0, 0.02, degrees)
+        shift, edge = found.smallest_detectable(0.05) / found.error, stats.t.ppf(0.975, degrees)
+        assert stats.nct.sf(edge, degrees, shift) == pytest.approx(0.8, abs=0.03)
+    assert found.smallest_detectable(0.05 / 4) > found.smallest_detectable(0.05)
 
 
 def test_p_value_counts_the_smaller_side_and_adds_one():
@@ -136,35 +188,8 @@ def test_probability_of_improvement_is_mann_whitneys_u_over_nm():
     assert probability_of_improvement(x_S, y_S) + probability_of_improvement(y_S, x_S) == pytest.approx(1)
 
 
-def test_iqm_interval_repeats_seeds_as_often_as_they_were_drawn():
-    level_P = np.repeat([1, 2], 10)
-    correct_SP = np.stack([np.zeros(20), np.ones(20)])  # no noise but the seed's: IQM is a function of the draw
-    bootstrap = draw_bootstrap(2, level_P, 400, numpy_rng(0, "test"))
-    interval = iqm_interval(correct_SP, level_P, bootstrap, 0.95)
-    assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
-    samples_R = [iqm(np.repeat([0.0, 1.0], 2 * counts_S.astype(int))) for counts_S in bootstrap.seed_counts_RS]
-    assert iqm_interval(correct_SP, level_P, bootstrap, 0.2).low == pytest.approx(np.quantile(samples_R, 0.4))
-
-
 def test_one_seed_has_no_interval_over_seeds():
-    bootstrap = draw_bootstrap(1, np.zeros(5), 100, numpy_rng(0, "test"))
-    got = seed_interval(np.array([0.3]), bootstrap, 0.95)
+    got = seed_interval(np.array([0.3]), 0.95)
     assert (got.mean, got.low, got.high) == (0.3, None, None)
-
-
-def test_area_is_the_mean_height_of_the_curve():
-    assert normalised_area(np.array([0, 10, 40]), np.array([0.0, 0.4, 0.4])) == pytest.approx((2 + 12) / 40)
-
-
-def test_examples_to_reach_is_the_first_validation_at_the_target_or_censored():
-    examples_V, accuracy_V = np.array([0, 10, 20, 30]), np.array([0.1, 0.3, 0.2, 0.4])
-    assert examples_to_reach(examples_V, accuracy_V, 0.3) == 10
-    assert examples_to_reach(examples_V, accuracy_V, 0.35) == 30
-    assert examples_to_reach(examples_V, accuracy_V, 0.5) is None
-
-
-def test_the_spread_over_few_seeds_is_that_of_the_unbiased_variance():
-    values_S = np.array([0.2, 0.3, 0.7])
-    bootstrap = draw_bootstrap(3, np.zeros(2), 100_000, numpy_rng(0, "test"))
-    found = resampled_seed_means(values_S, bootstrap).var()
-    assert found == pytest.approx(values_S.var(ddof=1) / 3, rel=0.02)
+    got = seed_difference(np.array([0.5]), np.array([0.25]), 0.95)
+    assert (got.mean, got.low, got.high) == (0.25, None, None)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.analysis.learning import Curves, need, normalised_area, smallest_detectable_ratio, spent_to_reach
+from pipeline.analysis.statistics import OverSeeds, difference_over_seeds
+
+EXAMPLES_V = np.array([0.0, 10.0, 20.0, 40.0])
+RISING_V = np.array([0.1, 0.2, 0.3, 0.5])
+
+
+def curves(*accuracies, spent_V=EXAMPLES_V):
+    return Curves(spent_V, np.array(accuracies))
+
+
+def around(accuracy_V, offset):
+    """Three seeds whose mean is a curve, and that differ everywhere by the same offset."""
+    return [np.asarray(accuracy_V) + shift for shift in (-offset, 0, offset)]
+
+
+def test_area_is_the_mean_height_of_the_curve():
+    assert normalised_area(np.array([0, 10, 40]), np.array([0.0, 0.4, 0.4])) == pytest.approx((2 + 12) / 40)
+
+
+def test_a_rising_curve_is_read_on_its_straight_lines():
+    assert spent_to_reach(EXAMPLES_V, RISING_V, 0.25) == pytest.approx(15)
+    assert spent_to_reach(EXAMPLES_V, RISING_V, 0.4) == pytest.approx(30)
+    assert spent_to_reach(EXAMPLES_V, RISING_V, 0.5) == pytest.approx(40)
+    assert spent_to_reach(EXAMPLES_V, RISING_V, 0.05) == 0
+    assert spent_to_reach(EXAMPLES_V, RISING_V, 0.51) is None
+
+
+def test_a_lucky_point_does_not_count_alone():
+    """0.4 and 0.2 become 0.3 twice, which is the nearest rising curve."""
+    assert spent_to_reach(EXAMPLES_V, np.array([0.1, 0.4, 0.2, 0.5]), 0.3) == pytest.approx(10)
+    assert spent_to_reach(EXAMPLES_V, np.array([0.1, 0.4, 0.2, 0.5]), 0.4) == pytest.approx(30)
+
+
+def test_a_method_twice_as_fast_needs_half():
+    found = need(curves(*around([0.1, 0.3, 0.5, 0.6], 0.01)), curves(*around(RISING_V, 0.01)), 0.95)
+    assert found.ratio == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high < 1
+
+
+def test_the_interval_ends_where_the_lead_is_as_large_as_its_error():
+    """Seeds that differ by the same everywhere have one error; the curve then meets both ends of the band."""
+    error = np.sqrt(2 / 3) * 0.01
+    half = stats.t.ppf(0.975, 4) * error
+    found = need(curves(*around([0.1, 0.3, 0.5, 0.6], 0.01)), curves(*around(RISING_V, 0.01)), 0.95)
+    assert found.low == pytest.approx((20 - 10 * half / 0.2) / 40, abs=0.002)
+    assert found.high == pytest.approx((20 + 20 * half / 0.1) / 40, abs=0.002)
+
+
+def test_a_method_that_never_gets_there_needs_more_than_all():
+    found = need(curves(*around([0.1, 0.15, 0.2, 0.25], 0.01)), curves(*around(RISING_V, 0.01)), 0.95)
+    assert (found.ratio, found.low, found.high, found.trained) == (None, 1.0, np.inf, 1.0)
+    found = need(curves(*around([0.1, 0.2, 0.3, 0.49], 0.02)), curves(*around(RISING_V, 0.02)), 0.95)
+    assert (found.ratio, found.high) == (None, np.inf)
+    assert found.low < 1  # it may get there
+
+
+def test_a_ratio_of_one_is_tested_by_the_accuracies_at_the_end():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        method, rival = (curves(*(RISING_V + rng.normal(0, 0.03, (3, 4)))) for _ in range(2))
+        found = need(method, rival, 0.9)
+        assert found.lead == difference_over_seeds(method.accuracy_SV[:, -1], rival.accuracy_SV[:, -1])
+        left_out = found.high < 1 or (found.low >= 1 and found.ratio is None)
+        assert left_out == (found.lead.p() < 0.1)
+        assert found.low <= (found.ratio or 1.0) <= found.high
+
+
+def test_a_method_that_was_there_in_passing_did_not_get_there():
+    found = need(curves(*around([0.1, 0.7, 0.7, 0.4], 0.01)), curves(*around(RISING_V, 0.01)), 0.95)
+    assert (found.ratio, found.low, found.high) == (None, 1.0, np.inf)
+
+
+def test_equal_compute_is_read_where_both_have_spent_the_same():
+    """A method with a tenth more compute than its rival: at equal compute it has just less than its end."""
+    dear = curves(*around(RISING_V, 0.01), spent_V=EXAMPLES_V * 1.25)
+    found = need(dear, curves(*around(RISING_V, 0.01)), 0.95)
+    assert found.ratio == pytest.approx(1.25)
+    assert found.trained == pytest.approx(1.25)
+    assert found.lead.value == pytest.approx(np.interp(32, EXAMPLES_V, RISING_V) - 0.5)
+    cheap = curves(*around(RISING_V, 0.01), spent_V=EXAMPLES_V * 0.75)
+    assert need(cheap, curves(*around(RISING_V, 0.01)), 0.95).ratio == pytest.approx(0.75)
+
+
+def test_one_seed_gives_the_ratio_alone():
+    found = need(curves([0.1, 0.3, 0.5, 0.6]), curves(RISING_V), 0.95)
+    assert (found.low, found.high, found.lead) == (None, None, None)
+    assert found.ratio == pytest.approx(0.5)
+
+
+def test_equal_runs_are_equal():
+    same = curves(RISING_V, RISING_V, RISING_V)
+    found = need(same, same, 0.95)
+    assert found.ratio == 1
+    assert found.lead.p() == 1
+    assert found.low <= 1 <= found.high
+
+
+def test_the_smallest_detectable_ratio_is_read_off_the_rivals_curve():
+    lead = OverSeeds(0.0, 0.03, 4)
+    rival = curves(*around(RISING_V, 0.01))
+    below = 0.5 - lead.smallest_detectable(0.05)
+    expected = np.interp(below, RISING_V, EXAMPLES_V) / 40
+    assert 0 < expected < 1
+    assert smallest_detectable_ratio(rival, lead, 0.05) == pytest.approx(expected)
+    assert smallest_detectable_ratio(rival, OverSeeds(0.0, 0.3, 4), 0.05) == 0

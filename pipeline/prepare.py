@@ -1,6 +1,8 @@
-"""Stage `prepare`: reads or generates problems, checks them, and writes the train, validation and test splits.
+"""Stage `prepare`: reads or generates problems, checks them, and writes the splits.
 
-Outputs: data/prepared/{train,validation,test}.jsonl and metrics/prepare.json, which counts what was kept and
+They are the pool to train on, and of the target the probe, validation and test problems.
+
+Outputs: data/prepared/{train,probe,validation,test}.jsonl and metrics/prepare.json, which counts what was kept and
 what was dropped.
 """
 

@@ -1,8 +1,8 @@
 """Stage `teacher_logits`: one pass of the teacher over all problems; keeps its logits of each completion token.
 
 Where `targets` is teacher, it first samples solutions of its own to the training problems. Where `scheme` is
-random_draws, draws are kept of the training problems, and top-k logits of the others: what is measured there must be
-exact.
+random_draws, draws are kept of the training problems and of the probe, which is looked at through the training loss,
+and top-k logits of the others: what is measured there must be exact.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_params(file: ParamsFile) -> Params:
 
 @exit_on_error
 def main() -> None:
-    """Captures the teacher's logits for all three splits."""
+    """Captures the teacher's logits for every split."""
     params = read_params(ParamsFile())
     kept = params.teacher_logits
     if 1.0 not in kept.temperatures:
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def solve(problems: list[Problem], capture: Capture, encoder: Encoder, identity: dict[str, Any]) -> TeacherSolutions:
-    """The training problems with the teacher's own solutions; those of test and validation stay the reference ones."""
+    """The training problems with the teacher's own solutions; those of the other splits stay the reference ones."""
     wanted = capture.params.solutions
     decided_by = [capture.made_by, identity, asdict(wanted), [asdict(p) for p in problems]]
     folder = CHECKPOINTS / f"teacher_logits-solutions-{digest_of(decided_by)[:FINGERPRINT]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.arms.grouping import group_into_arms
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from pipeline.common.stage import exit_on_error
 from pipeline.curricula import build_curriculum, params_class
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
-from pipeline.language_models.prompts import Encoder
+from pipeline.language_models.prompts import EncodedSplit, Encoder
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.schemes import SchemeName
@@ -138,16 +138,28 @@ def load_training_set(params: Params, encoder: Encoder) -> TrainingSet:
     Raises:
         TeacherLogitsError: the logits are missing, damaged, or of something else. DataError: an arm is empty.
     """
-    made_from = store_identity(encoder) | {
-        "scheme": params.scheme,
-        "problems": file_digest(PREPARED / "train.jsonl"),
-    }
-    store = LogitStore(TEACHER_LOGITS / "train", made_from)
-    split = encoder.encode_all(read_problems("train", store.folder))
-    store.require(split.encoded)
-    store.require_temperature(params.training.temperature)
+    split, store = load_captured("train", params, encoder)
     arms = group_into_arms(split.problems, params.curriculum.arms, read_problems("train"))
     return TrainingSet(split.encoded, arms, store)
+
+
+def load_captured(
+    split: Literal["train", "probe"], params: Params, encoder: Encoder
+) -> tuple[EncodedSplit, LogitStore]:
+    """A split that is seen through the training loss: its problems as they were captured, and the teacher's logits.
+
+    Raises:
+        TeacherLogitsError: the logits are missing, damaged, or of something else.
+    """
+    made_from = store_identity(encoder) | {
+        "scheme": params.scheme,
+        "problems": file_digest(PREPARED / f"{split}.jsonl"),
+    }
+    store = LogitStore(TEACHER_LOGITS / split, made_from)
+    captured = encoder.encode_all(read_problems(split, store.folder))
+    store.require(captured.encoded)
+    store.require_temperature(params.training.temperature)
+    return captured, store
 
 
 def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
@@ -159,8 +171,8 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
         "code": code_digest("pipeline.train", *modules_in(f"pipeline.curricula.{cell.method}")),
         "versions": versions(),
         "student": model_identity(params.models, "student"),
-        "store": file_digest(TEACHER_LOGITS / "train/manifest.json"),
-        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "validation")],
+        "stores": [file_digest(TEACHER_LOGITS / f"{split}/manifest.json") for split in ("train", "probe")],
+        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "probe", "validation")],
     }
 
 

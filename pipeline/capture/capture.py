@@ -79,8 +79,8 @@ class Capture:
 
 
 def scheme_of(split: Split, params: TeacherLogitsParams) -> Scheme:
-    """What is kept of a split."""
-    if params.scheme == "random_draws" and split == "train":
+    """What is kept of a split. The probe is looked at through the training loss, so it is kept as train is."""
+    if params.scheme == "random_draws" and split in ("train", "probe"):
         return RandomDraws(params.draws, params.solutions.seed)
     return TopK(params.top_k)
 

@@ -22,7 +22,15 @@ from pipeline.common.errors import DataError
 from pipeline.problems.boxed import last_boxed
 from pipeline.problems.record import Problem
 
-DropReason = Literal["unknown_level", "no_boxed_answer", "empty_boxed_answer", "duplicate", "also_in_test"]
+DropReason = Literal[
+    "unknown_level",
+    "no_boxed_answer",
+    "empty_boxed_answer",
+    "duplicate",
+    "also_in_test",
+    "also_in_target",
+    "off_target",
+]
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 SUBJECTS = (
     "Algebra",
@@ -146,9 +154,14 @@ def select(records: Iterable[RawRecord]) -> SourceSplit:
 
 def drop_test_problems(train: SourceSplit, test: SourceSplit) -> SourceSplit:
     """The train split without the problems that the test split holds too."""
-    texts = {normalised(problem.problem) for problem in test.problems}
-    kept = [problem for problem in train.problems if normalised(problem.problem) not in texts]
-    return SourceSplit(kept, train.dropped | {"also_in_test": len(train.problems) - len(kept)})
+    return drop_problems(train, test.problems, "also_in_test")
+
+
+def drop_problems(split: SourceSplit, others: Iterable[Problem], reason: DropReason) -> SourceSplit:
+    """A split without the problems that are among `others`, counted under `reason`."""
+    texts = {normalised(problem.problem) for problem in others}
+    kept = [problem for problem in split.problems if normalised(problem.problem) not in texts]
+    return SourceSplit(kept, split.dropped | {reason: len(split.problems) - len(kept)})
 
 
 def normalised(text: str) -> str:

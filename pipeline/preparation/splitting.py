@@ -1,79 +1,129 @@
-"""Splitting problems into train, validation and test.
+"""Splitting problems into the target's test, validation and probe problems, and the pool to train on.
 
 Which problems a split gets follows from data.seed alone, by strata of subject x level. Test problems are
-taken first, then validation, then train, so that a smaller train split changes neither of the others.
+taken first, then validation, then the probe, then train, so that a smaller train split changes none of the others.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from pipeline.common.errors import DataError, ParamsError
 from pipeline.common.seeding import python_rng
-from pipeline.preparation.records import DropReason, SourceSplit, normalised
+from pipeline.preparation.records import DropReason, SourceSplit, drop_problems, normalised
 from pipeline.preparation.settings import DataParams
+from pipeline.preparation.target import EVERYTHING, Target, cells_of, only_target, target_of
 from pipeline.problems.record import Problem, Split
 
 Splits = dict[Split, list[Problem]]
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The three splits, and the records dropped from each of the source's own splits by reason."""
+    """The splits, and the records dropped from each of the source's own splits by reason."""
 
     splits: Splits
     dropped: dict[str, dict[DropReason, int]]
 
 
 def split_source(train: SourceSplit, test: SourceSplit | None, data: DataParams) -> Prepared:
-    """Cuts a source into the three splits.
+    """Cuts a source into the splits; `data.target` says of what test, validation and probe are.
 
-    The source's own test split is the test split (a sample of `test_size` of it). Without one, test problems
-    are held out of train. Validation problems always come out of train.
+    The target's part of the source's own test split is the test split (a sample of `test_size` of it). Without one,
+    test problems are held out of train. Validation and probe problems always come out of train.
+
+    Raises:
+        DataError: more problems are asked for than there are, or ids or problems are not distinct.
+        ParamsError: there is no test split and no test_size to hold out, or the data does not hold the target.
+    """
+    target = target_of(data.target, cells_of([*train.problems, *(test.problems if test else ())]))
+    dropped = {"train": train.dropped}
+    if test is None:
+        test_problems, rest = take(train.problems, held_out_size(data), data.seed, "test", target)
+    else:
+        test = only_target(test, target)
+        test_problems, _ = take(test.problems, data.test_size, data.seed, "test", target)
+        rest = train.problems
+        dropped["test"] = test.dropped
+    validation, rest = take(rest, data.validation_size, data.seed, "validation", target)
+    probe, rest = take(rest, data.probe_size, data.seed, "probe", target)
+    kept, _ = take(rest, data.train_size, data.seed, "train")
+    splits: Splits = {"train": kept, "probe": probe, "validation": validation, "test": test_problems}
+    check(splits)
+    return Prepared(splits, dropped)
+
+
+def split_with_target(pool: SourceSplit, target: SourceSplit, test: SourceSplit | None, data: DataParams) -> Prepared:
+    """Cuts the problems of a target into probe, validation and, without a test split, test; the pool is train.
+
+    Problems of the pool that are in one of those splits are dropped.
 
     Raises:
         DataError: more problems are asked for than there are, or ids or problems are not distinct.
         ParamsError: there is no test split and no test_size to hold out.
     """
+    dropped = {}
     if test is None:
-        if data.test_size is None:
-            raise ParamsError(
-                "data.test_size is null and the source has no test split; say how many problems to hold "
-                "out of train, or name a test file in data.path.test"
-            )
-        test_problems, rest = take(train.problems, data.test_size, data.seed, "test")
+        test_problems, rest = take(target.problems, held_out_size(data), data.seed, "test")
     else:
+        target = drop_problems(target, test.problems, "also_in_test")
         test_problems, _ = take(test.problems, data.test_size, data.seed, "test")
-        rest = train.problems
+        rest = target.problems
+        dropped["test"] = test.dropped
     validation, rest = take(rest, data.validation_size, data.seed, "validation")
-    kept, _ = take(rest, data.train_size, data.seed, "train")
-    splits: Splits = {"train": kept, "validation": validation, "test": test_problems}
+    probe, _ = take(rest, data.probe_size, data.seed, "probe")
+    pool = drop_problems(pool, test.problems if test else test_problems, "also_in_test")
+    pool = drop_problems(pool, [*validation, *probe], "also_in_target")
+    kept, _ = take(pool.problems, data.train_size, data.seed, "train")
+    splits: Splits = {"train": kept, "probe": probe, "validation": validation, "test": test_problems}
     check(splits)
-    dropped = {"train": train.dropped} | ({} if test is None else {"test": test.dropped})
-    return Prepared(splits, dropped)
+    return Prepared(splits, {"train": pool.dropped, "target": target.dropped, **dropped})
 
 
-def take(problems: Sequence[Problem], size: int | None, seed: int, split: Split) -> tuple[list[Problem], list[Problem]]:
-    """Draws `size` problems (None: all), each stratum in proportion; returns them and the rest, in source order.
+def held_out_size(data: DataParams) -> int:
+    """How many test problems to hold out where the source has no test split.
+
+    Raises:
+        ParamsError: params.yaml does not say.
+    """
+    if data.test_size is None:
+        raise ParamsError(
+            "data.test_size is null and the source has no test split; say how many problems to hold "
+            "out of train, or name a test file in data.path.test"
+        )
+    return data.test_size
+
+
+def take(
+    problems: Sequence[Problem], size: int | None, seed: int, split: Split, target: Target = EVERYTHING
+) -> tuple[list[Problem], list[Problem]]:
+    """Draws `size` problems (None: all) of the target, each stratum in proportion.
+
+    Returns them and the rest, in source order.
 
     Raises:
         DataError: there are fewer than `size`, or none at all.
     """
-    if not problems:
-        raise DataError(f"the source has no problems left for the {split} split; add records or lower data's sizes")
-    if size is None:
-        return list(problems), []
-    if size > len(problems):
-        raise DataError(
-            f"data.{split}_size asks for {size} problems and the source has only {len(problems)} left for "
-            f"the {split} split; lower it to {len(problems)} or less"
-        )
     strata: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
-        strata[problem.subject, problem.level].append(index)
+        if target.holds(problem.subject, problem.level):
+            strata[problem.subject, problem.level].append(index)
+    there = sum(map(len, strata.values()))
+    if not there:
+        raise DataError(
+            f"the source has no problems{target.suffix} left for the {split} split; add records or lower data's sizes"
+        )
+    size = there if size is None else size
+    if size > there:
+        raise DataError(
+            f"data.{split}_size asks for {size} problems{target.suffix} and the source has only {there} left for "
+            f"the {split} split; lower it to {there} or less"
+        )
     quotas = proportional({stratum: len(indices) for stratum, indices in strata.items()}, size)
     chosen: set[int] = set()
     for stratum, indices in strata.items():
@@ -81,13 +131,14 @@ def take(problems: Sequence[Problem], size: int | None, seed: int, split: Split)
     return ([p for i, p in enumerate(problems) if i in chosen], [p for i, p in enumerate(problems) if i not in chosen])
 
 
-def proportional(sizes: dict[tuple[str, int], int], total: int) -> dict[tuple[str, int], int]:
-    """Shares `total` out over strata in proportion to their sizes, by the largest remainders (ties by name)."""
-    exact = {stratum: Fraction(total * size, sum(sizes.values())) for stratum, size in sizes.items()}
-    quotas = {stratum: int(share) for stratum, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda stratum: (quotas[stratum] - exact[stratum], stratum))
-    for stratum in by_remainder[: total - sum(quotas.values())]:
-        quotas[stratum] += 1
+def proportional(weights: Mapping[K, float | Fraction], total: int) -> dict[K, int]:
+    """Shares `total` out in proportion to weights, by the largest remainders (ties by name)."""
+    whole = sum(Fraction(weight) for weight in weights.values())
+    exact = {name: total * Fraction(weight) / whole for name, weight in weights.items()}
+    quotas = {name: int(share) for name, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (quotas[name] - exact[name], name))
+    for name in by_remainder[: total - sum(quotas.values())]:
+        quotas[name] += 1
     return quotas
 
 

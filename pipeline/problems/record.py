@@ -11,8 +11,9 @@ from pipeline.common.errors import DataError
 from pipeline.common.files import read_jsonl, write_jsonl
 from pipeline.common.paths import PREPARED
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# The pool, and three of the target: what a curriculum may look at, the learning curve, the final accuracy.
+Split = Literal["train", "probe", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "probe", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A source file defines
 
     Params                what it needs to know, perhaps nothing, decorated with `@settings`; its values stand under
                           `data.NAME` in params.yaml
-    read(params, data)    -> Prepared: the three splits, of the sizes in `data` (see pipeline/preparation)
+    read(params, data)    -> Prepared: the splits, of the sizes and the target in `data` (see pipeline/preparation)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Source:
     params: Any
 
     def read(self) -> Prepared:
-        """The three splits.
+        """The splits.
 
         Raises:
             DataError: the source cannot be read, is malformed, or holds too little.

@@ -8,30 +8,37 @@ from pipeline.common.errors import ParamsError
 from pipeline.common.params import settings
 from pipeline.preparation.records import drop_test_problems, read_split
 from pipeline.preparation.settings import DataParams
-from pipeline.preparation.splitting import Prepared, split_source
+from pipeline.preparation.splitting import Prepared, split_source, split_with_target
 
 
 @settings
 class Params:
-    """A file or folder for each split; without `test`, test problems are held out of train."""
+    """A file or folder for each split; without `test`, test problems are held out of train, or of `target`."""
 
     train: str | None
     test: str | None
+    target: str | None
 
 
 def read(params: Params, data: DataParams) -> Prepared:
     """The splits of local files.
 
     Raises:
-        ParamsError: no file is named. DataError: one cannot be read, is malformed, or holds too little.
+        ParamsError: no file is named, or the target is named twice. DataError: a file cannot be read, is malformed,
+            or holds too little.
     """
     if params.train is None:
         raise ParamsError(
             "data.source is path but data.path.train is null; set it to a JSONL(.gz) file or a folder of "
             "SUBJECT/NUMBER.json"
         )
+    if params.target is not None and (data.target.subjects is not None or data.target.levels is not None):
+        raise ParamsError(
+            "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
+            "to null"
+        )
     train = read_split(Path(params.train), "train")
-    if params.test is None:
-        return split_source(train, None, data)
-    test = read_split(Path(params.test), "test")
-    return split_source(drop_test_problems(train, test), test, data)
+    test = None if params.test is None else read_split(Path(params.test), "test")
+    if params.target is not None:
+        return split_with_target(train, read_split(Path(params.target), "target"), test, data)
+    return split_source(train if test is None else drop_test_problems(train, test), test, data)

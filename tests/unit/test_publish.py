@@ -26,7 +26,7 @@ from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
 from pipeline.language_models.settings import GenerationParams
 from pipeline.mini.models import MiniShape, build_model
-from pipeline.problems.record import Problem, write_problems
+from pipeline.problems.record import SPLITS, Problem, write_problems
 from pipeline.publishing import folder as publishing_folder
 from pipeline.publishing import hub
 from pipeline.publishing.run_params import read_run_params
@@ -81,13 +81,13 @@ def write_params():
 
 
 def write_problem_files():
-    for split, levels in (("train", (1, 1, 3)), ("validation", (2,)), ("test", (5,))):
+    for split, levels in (("train", (1, 1, 3)), ("probe", (2,)), ("validation", (2,)), ("test", (5,))):
         problems = [
             Problem(f"{split}/{i}", "Compute $1+1$.", r"\boxed{2}", level, "Algebra", "2")
             for i, level in enumerate(levels)
         ]
         write_problems(split, problems)
-    metrics = {"targets": "reference", "splits": {split: {"problems": 2} for split in ("train", "validation", "test")}}
+    metrics = {"targets": "reference", "splits": {split: {"problems": 2} for split in SPLITS}}
     Path("metrics/teacher_logits.json").write_text(json.dumps(metrics))
 
 

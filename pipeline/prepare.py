@@ -1,4 +1,6 @@
-"""Stage `prepare`: reads or generates problems, checks them, and writes the pool and the target's splits.
+"""Stage `prepare`: reads or generates problems, checks them, and writes the splits.
+
+They are the pool to train on, and of the target the probe, validation and test problems.
 
 Outputs: data/prepared/{train,probe,validation,test}.jsonl and metrics/prepare.json, which counts what was kept and
 what was dropped.

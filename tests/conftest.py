@@ -78,7 +78,10 @@ def make_project(folder):
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
     values["scales"]["mini"]["data"] |= {
         "source": "mini_math",
+        "mini_math": {"spoiled": [], "skew": 0.0},
+        "target": {"subjects": None, "levels": None},
         "train_size": 2100,
+        "probe_size": 105,
         "validation_size": 210,
         "test_size": 420,
     }

@@ -133,8 +133,8 @@ def take(
 
 def proportional(weights: Mapping[K, float | Fraction], total: int) -> dict[K, int]:
     """Shares `total` out in proportion to weights, by the largest remainders (ties by name)."""
-    parts = {name: Fraction(weight) for name, weight in weights.items()}
-    exact = {name: total * part / sum(parts.values()) for name, part in parts.items()}
+    whole = sum(Fraction(weight) for weight in weights.values())
+    exact = {name: total * Fraction(weight) / whole for name, weight in weights.items()}
     quotas = {name: int(share) for name, share in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (quotas[name] - exact[name], name))
     for name in by_remainder[: total - sum(quotas.values())]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import NonNegativeFloat, settings
@@ -52,10 +53,12 @@ def read(params: Params, data: DataParams) -> Prepared:
             target or a spoiled arm is not one of the cells.
     """
     spoiled = spoiled_cells(params.spoiled)
-    counts = counts_by_cell(params, data)
+    counts = even_counts(data)
+    train = train_counts(counts["train"][CELLS[0]], params.skew)
     splits: Splits = {split: [] for split in SPLITS}
     for cell in CELLS:
-        problems = problems_of_cell(cell, {split: counts[split].get(cell, 0) for split in counts}, data)
+        even = {split: cells.get(cell, 0) for split, cells in counts.items()}
+        problems = problems_of_cell(cell, even, train[cell], data)
         if cell in spoiled:
             problems["train"] = spoil(problems["train"])
         for split in SPLITS:
@@ -64,31 +67,28 @@ def read(params: Params, data: DataParams) -> Prepared:
     return Prepared(splits, {"train": dict.fromkeys(DROP_REASONS, 0)})
 
 
-def counts_by_cell(params: Params, data: DataParams) -> dict[Split, dict[Cell, int]]:
-    """How many problems of each cell a split holds; splits are in the order in which their problems are generated."""
+def even_counts(data: DataParams) -> dict[Split, dict[Cell, int]]:
+    """How many problems of each cell a split holds, in the order in which splits are generated, train without skew."""
     target = target_of(data.target, CELLS)
     of_target = [cell for cell in CELLS if target.holds(*cell)]
-
-    def equal(split: Split, size: int | None) -> dict[Cell, int]:
-        return dict.fromkeys(of_target, _per_cell(split, size, len(of_target), target.suffix))
-
     return {
-        "test": equal("test", data.test_size),
-        "validation": equal("validation", data.validation_size),
-        "train": train_counts(_per_cell("train", data.train_size, len(CELLS)), params.skew),
-        "probe": equal("probe", data.probe_size),  # last, so that it changes no other split
+        "test": _evenly("test", data.test_size, of_target, target.suffix),
+        "validation": _evenly("validation", data.validation_size, of_target, target.suffix),
+        "train": _evenly("train", data.train_size, CELLS, ""),
+        "probe": _evenly("probe", data.probe_size, of_target, target.suffix),
     }
 
 
-def _per_cell(split: Split, size: int | None, cells: int, suffix: str = "") -> int:
+def _evenly(split: Split, size: int | None, cells: Sequence[Cell], suffix: str) -> dict[Cell, int]:
+    count = len(cells)
     if size is None:
-        raise ParamsError(f"data.{split}_size is null, but mini_math has no end; give a multiple of {cells}")
-    if size % cells:
+        raise ParamsError(f"data.{split}_size is null, but mini_math has no end; give a multiple of {count}")
+    if size % count:
         raise ParamsError(
-            f"data.{split}_size is {size}, but mini_math needs a multiple of {cells}, the subjects x levels"
-            f"{suffix}; {max(1, round(size / cells)) * cells} is the nearest"
+            f"data.{split}_size is {size}, but mini_math needs a multiple of {count} (the subjects x levels"
+            f"{suffix}); {max(1, round(size / count)) * count} is the nearest"
         )
-    return size // cells
+    return dict.fromkeys(cells, size // count)
 
 
 def train_counts(per_cell: int, skew: float) -> dict[Cell, int]:
@@ -102,14 +102,17 @@ def train_counts(per_cell: int, skew: float) -> dict[Cell, int]:
     return {(subject, level): counts[subject] for subject, level in CELLS}
 
 
-def problems_of_cell(cell: Cell, counts: dict[Split, int], data: DataParams) -> dict[Split, list[Problem]]:
-    """Distinct problems of one cell, so many for each split.
+def problems_of_cell(cell: Cell, even: dict[Split, int], train: int, data: DataParams) -> dict[Split, list[Problem]]:
+    """Distinct problems of one cell: `train` train problems, and of the other splits as many as `even` says.
+
+    They are generated in the order of `even`, and after all of them those that train has more than its even share: so
+    no skew changes another split.
 
     Raises:
         ParamsError: the cell does not hold so many.
     """
     subject, level = cell
-    wanted = sum(counts.values())
+    wanted = sum(even.values()) + max(0, train - even["train"])
     try:
         generated = iter(generate_distinct(subject, level, wanted, python_rng(data.seed, "mini_math", subject, level)))
     except ValueError as error:
@@ -117,14 +120,15 @@ def problems_of_cell(cell: Cell, counts: dict[Split, int], data: DataParams) -> 
             f"mini_math does not hold {wanted} different problems of {subject}, "
             f"level {level}; lower data.train_size, now {data.train_size}, or the other sizes"
         ) from error
-    return {split: list(_numbered(split, count, generated)) for split, count in counts.items()}
+    drawn = {split: list(islice(generated, count)) for split, count in even.items()}
+    drawn["train"] = [*drawn["train"], *generated][:train]
+    return {split: [_numbered(split, n, g) for n, g in enumerate(problems)] for split, problems in drawn.items()}
 
 
-def _numbered(split: Split, count: int, generated: Iterator[GeneratedProblem]) -> Iterator[Problem]:
-    for number, g in zip(range(count), generated, strict=False):
-        slug = g.subject.lower().replace("&", "and").replace(" ", "_")
-        name = f"mini_math/{split}/{slug}/level_{g.level}/{number:03d}"
-        yield Problem(name, g.problem, g.solution, g.level, g.subject, g.answer)
+def _numbered(split: Split, number: int, g: GeneratedProblem) -> Problem:
+    slug = g.subject.lower().replace("&", "and").replace(" ", "_")
+    name = f"mini_math/{split}/{slug}/level_{g.level}/{number:03d}"
+    return Problem(name, g.problem, g.solution, g.level, g.subject, g.answer)
 
 
 def spoiled_cells(arms: list[str]) -> set[Cell]:

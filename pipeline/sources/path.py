@@ -34,8 +34,8 @@ def read(params: Params, data: DataParams) -> Prepared:
         )
     if params.target is not None and (data.target.subjects is not None or data.target.levels is not None):
         raise ParamsError(
-            "data.path.target and data.target both say what the target is; set data.path.target, or data.target's "
-            "subjects and levels, to null"
+            "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
+            "to null"
         )
     train = read_split(Path(params.train), "train")
     test = None if params.test is None else read_split(Path(params.test), "test")

@@ -115,9 +115,10 @@ def test_a_student_learns_from_random_draws_and_is_measured_on_exact_ones(small_
     stage("teacher_logits")
     schemes = {
         split: json.loads((small_project / f"data/teacher_logits/{split}/manifest.json").read_text())["identity"]
-        for split in ("train", "validation", "test")
+        for split in ("train", "probe", "validation", "test")
     }
     assert (schemes["train"]["scheme"], schemes["train"]["draws"]) == ("random_draws", 12)
+    assert schemes["probe"]["scheme"] == "random_draws"
     assert {schemes["validation"]["scheme"], schemes["test"]["scheme"]} == {"top_k"}
     stage("train", "--method", "rl", "--seed", 0)
     stage("evaluate", "--method", "rl", "--seed", 0)

@@ -21,7 +21,15 @@ ROOT = Path(__file__).parent.parent.parent
 METHODS = ("rl", "traditional", "easy_to_hard", "hard_to_easy", "random")
 CHANGING = {"training_seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
 SMALL = {
-    "data": {"source": "mini_math", "train_size": 35, "validation_size": 35, "test_size": 35},
+    "data": {
+        "source": "mini_math",
+        "mini_math": {"spoiled": [], "skew": 0.0},
+        "target": {"subjects": None, "levels": None},
+        "train_size": 35,
+        "probe_size": 35,
+        "validation_size": 35,
+        "test_size": 35,
+    },
     "training": {"epochs": 2, "steps_per_epoch": 4, "batch_size": 4, "validations": 2, "checkpoint_steps": 2},
     "generation": {"max_new_tokens": 8},
     "models": {"threads": 1},

@@ -7,11 +7,20 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.common.errors import DataError, ParamsError
-from pipeline.preparation.settings import DataParams
+from pipeline.preparation.settings import DataParams, TargetParams
+from pipeline.problems.record import SPLITS
 from pipeline.sources.hub import Params, read
 
 SOURCE = Params("someone/problems", "v1")
-ALL = DataParams(source="hub", train_size=None, validation_size=1, test_size=None, seed=0)
+ALL = DataParams(
+    source="hub",
+    target=TargetParams(subjects=None, levels=None),
+    train_size=None,
+    probe_size=1,
+    validation_size=1,
+    test_size=None,
+    seed=0,
+)
 
 
 def row(text):
@@ -22,7 +31,7 @@ def row(text):
 def hub(monkeypatch):
     """A stand-in for the `datasets` package that holds two configs and notes how it was called."""
     contents = {
-        "algebra": {"train": [row("a0"), row("a1")], "test": [row("t0")]},
+        "algebra": {"train": [row("a0"), row("a1"), row("a2")], "test": [row("t0")]},
         "geometry": {"train": [row("g0"), row("t0")], "test": [row("t1")], "extra": [{}]},
     }
     calls = []
@@ -42,7 +51,7 @@ def hub(monkeypatch):
 
 def from_train(splits):
     """Id and text of every problem that came out of the dataset's train split, in the order of their ids."""
-    return sorted((p.id, p.problem) for p in [*splits["train"], *splits["validation"]])
+    return sorted((p.id, p.problem) for p in [*splits["train"], *splits["probe"], *splits["validation"]])
 
 
 def test_all_configs_are_concatenated_at_the_revision(hub):
@@ -50,6 +59,7 @@ def test_all_configs_are_concatenated_at_the_revision(hub):
     assert from_train(prepared.splits) == [
         ("train/algebra/0.json", "a0"),
         ("train/algebra/1.json", "a1"),
+        ("train/algebra/2.json", "a2"),
         ("train/geometry/0.json", "g0"),
     ]
     assert len(prepared.splits["validation"]) == 1
@@ -72,9 +82,9 @@ def test_without_a_test_split_test_problems_are_held_out_of_train(hub):
     with pytest.raises(ParamsError, match=r"data.test_size is null and the source has no test split"):
         read(SOURCE, ALL)
     prepared = read(SOURCE, replace(ALL, test_size=2))
-    assert [len(prepared.splits[split]) for split in ("train", "validation", "test")] == [1, 1, 2]
+    assert [len(prepared.splits[split]) for split in SPLITS] == [1, 1, 1, 2]
     everything = sorted([*from_train(prepared.splits), *((p.id, p.problem) for p in prepared.splits["test"])])
-    assert [text for _, text in everything] == ["a0", "a1", "g0", "t0"]
+    assert [text for _, text in everything] == ["a0", "a1", "a2", "g0", "t0"]
     assert set(prepared.dropped) == {"train"}
 
 
@@ -111,7 +121,8 @@ def test_any_failure_of_the_hub_is_one_sentence_with_a_remedy(hub, error):
 def test_the_real_library_offline_ends_in_the_same_sentence(tmp_path):
     script = (
         "from pipeline.sources.hub import *\n"
-        "data = DataParams('hub', None, 1, None, 0)\n"
+        "from pipeline.preparation.settings import TargetParams\n"
+        "data = DataParams('hub', TargetParams(None, None), None, 1, 1, None, 0)\n"
         "try: read(Params('EleutherAI/hendrycks_math', 'main'), data)\n"
         "except DataError as error: print(error)"
     )

@@ -23,7 +23,9 @@ from tests.conftest import ROOT
 HUB_DATA = {
     "source": "hub",
     "hub": {"name": "EleutherAI/hendrycks_math", "revision": "21a5633"},
+    "target": {"subjects": None, "levels": None},
     "train_size": None,
+    "probe_size": 1,
     "validation_size": 2,
     "test_size": 2,
     "seed": 0,
@@ -41,6 +43,7 @@ PROBLEMS = {
         problem(2, "Geometry", 3),
         problem(3, "Algebra", 3),
     ],
+    "probe": [problem(6, "Algebra", 1)],
     "validation": [problem(4, "Algebra", 1)],
     "test": [problem(5, "Algebra", 1)],
 }
@@ -61,7 +64,7 @@ def run_of(tmp_path_factory):
             metrics=run.evaluation.metrics,
             summary=summarise(results, "mini", REPORT),
             problems=PROBLEMS,
-            digests={"train": "0a1b", "validation": "2c3d", "test": "4e5f"},
+            digests={"train": "0a1b", "probe": "1b2c", "validation": "2c3d", "test": "4e5f"},
             learnt_from=3,
         )
 
@@ -181,7 +184,10 @@ def test_solutions_of_the_teachers_own_are_owned_up_to(rl, params):
 
 
 def test_a_local_students_folder_is_no_hub_name_and_stays_at_home(rl, params, tmp_path):
-    data = HUB_DATA | {"source": "path", "path": {"train": str(tmp_path / "math.jsonl"), "test": "../me/test.jsonl"}}
+    data = HUB_DATA | {
+        "source": "path",
+        "path": {"train": str(tmp_path / "math.jsonl"), "test": "../me/test.jsonl", "target": None},
+    }
     card = card_of(rl, params(data, student=str(tmp_path / "smollm2"), teacher="../me/big"))
     assert card.data.base_model is None
     assert card.data.datasets is None
@@ -190,7 +196,7 @@ def test_a_local_students_folder_is_no_hub_name_and_stays_at_home(rl, params, tm
     assert "../me" not in str(card)
     sections = yaml.safe_load(block(card, "yaml"))["scales"]["mini"]
     assert (sections["models"]["student"], sections["models"]["teacher"]) == ("smollm2", "big")
-    assert sections["data"]["path"] == {"train": "math.jsonl", "test": "test.jsonl"}
+    assert sections["data"]["path"] == {"train": "math.jsonl", "test": "test.jsonl", "target": None}
 
 
 def test_a_student_of_fewer_layers_says_so(rl, params):

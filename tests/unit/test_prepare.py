@@ -13,17 +13,20 @@ import yaml
 from pipeline import prepare
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
+from pipeline.preparation.records import DROP_REASONS
 from pipeline.problems.record import SPLITS, read_problems
 from pipeline.registry import names_in
 from pipeline.sources import mini_math
 
 ROOT = Path(__file__).parents[2]
 OUTPUTS = [
+    "data/prepared/probe.jsonl",
     "data/prepared/test.jsonl",
     "data/prepared/train.jsonl",
     "data/prepared/validation.jsonl",
     "metrics/prepare.json",
 ]
+NONE = dict.fromkeys(DROP_REASONS, 0)
 
 
 @pytest.fixture
@@ -40,11 +43,15 @@ def set_data(**changes):
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
-def use_files(train, test, train_size=None, validation_size=2, test_size=None):
+def use_files(train, test, *, target=None, train_size=None, validation_size=2, test_size=None):
     set_data(
         source="path",
-        path={"train": str(train), "test": None if test is None else str(test)},
+        path={
+            name: None if file is None else str(file)
+            for name, file in {"train": train, "test": test, "target": target}.items()
+        },
         train_size=train_size,
+        probe_size=1,
         validation_size=validation_size,
         test_size=test_size,
     )
@@ -79,6 +86,7 @@ def test_mini_math_is_prepared_and_counted(workplace):
     assert (found["scale"], found["source"]) == ("mini", "mini_math")
     assert {s: found["splits"][s]["problems"] for s in SPLITS} == {
         "train": data.train_size,
+        "probe": data.probe_size,
         "validation": data.validation_size,
         "test": data.test_size,
     }
@@ -138,10 +146,11 @@ def test_local_files_are_prepared_and_dropped_records_counted(workplace):
     use_files(train, write_records(workplace / "b.jsonl", {}, {}, {"level": "Level ?"}))
     prepare.main()
     assert metrics()["dropped"] == {
-        "train": {"unknown_level": 1, "no_boxed_answer": 1, "empty_boxed_answer": 1, "duplicate": 1, "also_in_test": 1},
-        "test": {"unknown_level": 1, "no_boxed_answer": 0, "empty_boxed_answer": 0, "duplicate": 0, "also_in_test": 0},
+        "train": NONE
+        | {"unknown_level": 1, "no_boxed_answer": 1, "empty_boxed_answer": 1, "duplicate": 1, "also_in_test": 1},
+        "test": NONE | {"unknown_level": 1},
     }
-    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 4, "validation": 2, "test": 2}
+    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 3, "probe": 1, "validation": 2, "test": 2}
     assert sum(metrics()["splits"][s]["compared_as_text"] for s in SPLITS) == 1
     assert {p.subject for s in SPLITS for p in read_problems(s)} == {"Geometry"}
 
@@ -149,7 +158,32 @@ def test_local_files_are_prepared_and_dropped_records_counted(workplace):
 def test_a_test_split_is_held_out_where_there_is_none(workplace):
     use_files(write_records(workplace / "a.jsonl", *[{}] * 10), None, test_size=3)
     prepare.main()
-    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 5, "validation": 2, "test": 3}
+    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 4, "probe": 1, "validation": 2, "test": 3}
+
+
+def test_a_file_of_target_problems_gives_all_splits_but_the_pool(workplace):
+    pool = write_records(workplace / "a.jsonl", *[{}] * 5, {"problem": "b 0"})
+    target = write_records(workplace / "b.jsonl", *[{"type": "Algebra"}] * 4)
+    use_files(pool, None, target=target, validation_size=2, test_size=1)
+    prepare.main()
+    assert {s: len(read_problems(s)) for s in SPLITS} == {"train": 5, "probe": 1, "validation": 2, "test": 1}
+    assert {(s, p.subject) for s in SPLITS for p in read_problems(s)} == {
+        ("train", "Geometry"),
+        *((s, "Algebra") for s in SPLITS if s != "train"),
+    }
+    assert sum(metrics()["dropped"]["train"].values()) == 1
+    assert set(metrics()["dropped"]) == {"train", "target"}
+
+
+def spoil_two_targets(workplace):
+    use_files(workplace / "a.jsonl", None, target=workplace / "b.jsonl", test_size=1)
+    set_data(target={"subjects": None, "levels": [2]})
+    return "data.path.target names a file of target problems and data.target subjects or levels"
+
+
+def spoil_target(workplace):
+    set_data(target={"subjects": ["Topology"], "levels": None})
+    return "data.target.subjects names 'Topology', of which the data holds no problem; choose from Algebra, Counting"
 
 
 def spoil_line(workplace):
@@ -184,7 +218,7 @@ def spoil_source_name(workplace):
 
 def spoil_source_key(workplace):
     use_files(write_records(workplace / "a.jsonl", *[{}] * 5), None, test_size=1)
-    set_data(path={"train": "a.jsonl", "tset": None})
+    set_data(path={"train": "a.jsonl", "tset": None, "target": None})
     return "params.yaml: scales.mini.data.path.test: field required"
 
 
@@ -201,6 +235,8 @@ def spoil_key_of_all_sources(workplace):
 @pytest.mark.parametrize(
     "spoil",
     [
+        spoil_two_targets,
+        spoil_target,
         spoil_line,
         spoil_gold,
         spoil_size,
@@ -233,7 +269,7 @@ def test_a_source_that_is_not_used_need_not_be_in_params(workplace):
     del data["hub"], data["path"]
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     source = prepare.read_params(ParamsFile()).source
-    assert (source.data.source, source.params) == ("mini_math", mini_math.Params())
+    assert (source.data.source, source.params) == ("mini_math", mini_math.Params(spoiled=[], skew=0.0))
 
 
 def test_a_failure_between_two_files_leaves_the_outputs_as_they_were(workplace, monkeypatch):
@@ -262,13 +298,8 @@ def test_the_whole_of_real_math_is_prepared(workplace):
     prepare.main()
     assert time.monotonic() - start < 60
     found = metrics()
-    assert {s: found["splits"][s]["problems"] for s in SPLITS} == {"train": 6995, "validation": 500, "test": 500}
-    assert found["dropped"]["train"] == {
-        "unknown_level": 2,
-        "no_boxed_answer": 0,
-        "empty_boxed_answer": 2,
-        "duplicate": 1,
-        "also_in_test": 0,
-    }
+    sizes = {"train": 6994, "probe": 1, "validation": 500, "test": 500}
+    assert {s: found["splits"][s]["problems"] for s in SPLITS} == sizes
+    assert found["dropped"]["train"] == NONE | {"unknown_level": 2, "empty_boxed_answer": 2, "duplicate": 1}
     assert sum(found["splits"][s]["compared_as_text"] for s in SPLITS) == 3
     assert read_problems("test")[0].id == "test/precalculus/807.json"

@@ -19,6 +19,7 @@ from pipeline.logit_store.schemes import (
 )
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
+from pipeline.problems.record import SPLITS
 
 VOCABULARY, TEMPERATURES = 23, (1.0, 2.0)
 
@@ -155,10 +156,11 @@ def test_a_store_of_draws_gives_back_what_was_captured(tiny_model, tmp_path):
         assert torch.equal(getattr(targets, name), getattr(expected, name))
 
 
-def test_draws_are_kept_of_train_alone_because_measuring_needs_exact_tails(capture_params):
+def test_draws_are_kept_of_what_the_training_loss_sees_because_measuring_needs_exact_tails(capture_params):
     params = capture_params(scheme="random_draws", draws=9, top_k=5)
-    assert [scheme_of(s, params) for s in ("train", "validation", "test")] == [RandomDraws(9, 0), TopK(5), TopK(5)]
-    assert scheme_of("train", capture_params(top_k=5)) == TopK(5)
+    kept = {split: scheme_of(split, params) for split in SPLITS}
+    assert kept == {split: RandomDraws(9, 0) if split in ("train", "probe") else TopK(5) for split in SPLITS}
+    assert {scheme_of(split, capture_params(top_k=5)) for split in SPLITS} == {TopK(5)}
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def stage_problems(project, monkeypatch):
     from pipeline.problems.record import read_problems
 
     values = yaml.safe_load((project / "params.yaml").read_text())
-    values["scales"]["mini"]["data"].update(train_size=35, validation_size=35, test_size=35)
+    values["scales"]["mini"]["data"].update(train_size=35, probe_size=35, validation_size=35, test_size=35)
     (project / "params.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setattr(sys, "argv", ["prepare"])
     pipeline.prepare.main()

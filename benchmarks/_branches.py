@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,10 @@ from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
+from pipeline.distillation.difficulty import completion_losses
 from pipeline.distillation.gradients import forward_loss
 from pipeline.distillation.loss import LossSettings
-from pipeline.language_models.loading import load_encoder, load_model
+from pipeline.language_models.loading import load_encoder, load_model, precision
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem, Encoder
 from pipeline.language_models.settings import ModelsParams
@@ -52,7 +54,8 @@ def load_bench() -> Bench:
     curriculum = file.section("curricula.rl", BanditParams)
     use_threads(models.threads)
     encoder = load_encoder(models)
-    problems = load_training_set(encoder, scheme, training.temperature, curriculum.arms)
+    untrained = functools.partial(completion_losses, load_model(models, "student"), precision=precision(models))
+    problems = load_training_set(encoder, scheme, training.temperature, curriculum.arms, untrained)
     test, store = load_test(encoder)
     return Bench(models, training, curriculum.rewards, problems, test, store)
 

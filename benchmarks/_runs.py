@@ -81,7 +81,7 @@ def real_params(smollm2: Path | None, models: ModelsParams) -> Params:
 def generated_problems(per_cell: int) -> list[Problem]:
     """So many generated problems of each subject and level, cell by cell."""
     return [
-        Problem(f"{subject}-{level}-{i}", p.problem, p.solution, p.level, p.subject, p.answer)
+        Problem(f"{subject}-{level}-{i}", p.problem, p.solution, p.level, p.subject, p.answer, "mini_math")
         for subject in TASKS
         for level in LEVELS
         for i, p in enumerate(

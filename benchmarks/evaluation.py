@@ -160,7 +160,7 @@ def main() -> None:
     print_rows(("seconds", "new tokens per s"), found["generation"]["rows"])
     answers = {"mini_math": [p.answer for p in generated_problems(scale.problems_per_cell)][: scale.answers]}
     if args.math:
-        answers["MATH"] = [p.answer for p in read_split(args.math, "test").problems][: scale.answers]
+        answers["MATH"] = [p.answer for p in read_split([args.math], "test").problems][: scale.answers]
     found["grading"] = {name: measure_grading(golds, args.workers) for name, golds in answers.items()}
     found["left_out"] = [] if args.math else ["MATH: no file was given"]
     goals = goals_of(found)

@@ -7,6 +7,7 @@ A killed run goes on from its last checkpoint and ends with the very bytes it wo
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.common.stage import exit_on_error
 from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
+from pipeline.distillation.difficulty import completion_losses
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
 from pipeline.language_models.prompts import Encoder
@@ -87,9 +89,15 @@ def main() -> None:
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):
         encoder = load_encoder(params.models)
-        problems = load_training_set(encoder, params.scheme, params.training.temperature, params.curriculum.arms)
+        student = load_model(params.models, "student")
+        untrained = functools.partial(
+            completion_losses, student, precision=precision(params.models), processes=processes
+        )
+        problems = load_training_set(
+            encoder, params.scheme, params.training.temperature, params.curriculum.arms, untrained
+        )
         run = Run(
-            load_model(params.models, "student"),
+            student,
             build_curriculum(cell.method, params.curriculum, problems.arms, cell.seed),
             problems,
             params.training,

@@ -12,7 +12,9 @@ import numpy as np
 from pipeline.common.errors import DataError, ParamsError
 from pipeline.problems.record import Problem
 
-ArmKind = Literal["level", "subject", "level_subject", "all"]
+SeveralArms = Literal["level", "subject", "level_subject", "source", "difficulty"]
+ArmKind = SeveralArms | Literal["all"]
+QUANTILES = 5  # arms that `difficulty` makes, as many as there are levels
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ArmSet:
 def group_into_arms(
     problems: Sequence[Problem], kind: ArmKind, prepared: Sequence[Problem] = (), probe: Sequence[Problem] = ()
 ) -> ArmSet:
-    """Groups problems by level, by subject, by both, or all into one; arms are ordered by subject, then level.
+    """Groups problems by level, by subject, by both, by source, or all into one, ordered by name, then level.
 
     `prepared` are all problems of the split, those too long to learn from among them: they have arms too.
 
@@ -59,6 +61,7 @@ def group_into_arms(
         "level": lambda p: ("", p.level),
         "subject": lambda p: (p.subject, None),
         "level_subject": lambda p: (p.subject, p.level),
+        "source": lambda p: (p.source, None),
         "all": lambda _: ("all", None),
     }
     if kind not in keys:
@@ -79,6 +82,41 @@ def group_into_arms(
         tuple(np.array(groups[key]) for key in ordered),
         tuple(tuple(str(value) for value in key if value) for key in ordered),
         tuple(of_probe[key] for key in ordered),
+    )
+
+
+def group_by_difficulty(
+    loss_P: np.ndarray, quantiles: int = QUANTILES, probe_loss_Q: np.ndarray | None = None
+) -> ArmSet:
+    """Groups P problems by the untrained student's loss, easiest first, into arms equal in size up to one.
+
+    Equal losses are taken in order of position. A problem of the probe counts for the first arm whose largest loss is
+    not below its own, else for the last.
+
+    Raises:
+        DataError: there are fewer problems than arms, or a loss is not finite.
+    """
+    if len(loss_P) < quantiles:
+        raise DataError(
+            f"arms by difficulty need at least {quantiles} training problems that are short enough, and there are "
+            f"{len(loss_P)}; set the curriculum's arms to another kind or use more problems"
+        )
+    if not np.isfinite(loss_P).all():
+        raise DataError(
+            f"the untrained student's loss is not finite on {np.count_nonzero(~np.isfinite(loss_P))} of {len(loss_P)} "
+            "training problems, so they have no difficulty; look at models.student, or set arms to another kind"
+        )
+    members = [np.sort(arm) for arm in np.array_split(np.argsort(loss_P, kind="stable"), quantiles)]
+    bounds_A = np.array([loss_P[arm].max() for arm in members])
+    probe_loss_Q = np.empty(0) if probe_loss_Q is None else probe_loss_Q
+    arm_Q = np.minimum(np.searchsorted(bounds_A, probe_loss_Q), quantiles - 1)
+    numbers = range(1, quantiles + 1)
+    return ArmSet(
+        tuple(f"difficulty {number}" for number in numbers),
+        tuple(numbers),
+        tuple(members),
+        tuple((str(number),) for number in numbers),
+        tuple(np.bincount(arm_Q, minlength=quantiles).tolist()),
     )
 
 

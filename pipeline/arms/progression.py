@@ -13,7 +13,7 @@ from pipeline.common.params import PositiveFloat, settings
 class ProgressionParams:
     """`width` is how many levels away from the current one an arm still gets a share."""
 
-    arms: Literal["level"]
+    arms: Literal["level", "difficulty"]
     width: PositiveFloat
 
 

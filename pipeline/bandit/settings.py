@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.arms.grouping import SeveralArms
 from pipeline.common.params import PositiveFloat, Share, settings
 
-SeveralArms = Literal["level", "subject", "level_subject"]
 Alpha = Annotated[float, Field(gt=0, le=1)]
 
 

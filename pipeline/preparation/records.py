@@ -11,14 +11,16 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, ParamsError
 from pipeline.problems.boxed import last_boxed
 from pipeline.problems.record import Problem
 
@@ -46,11 +48,15 @@ _SUBJECT_OF_SLUG = {re.sub(r"\W+", "_", name.replace("&", "and")).lower(): name 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """A record as it was found; `where` is for people, `id` serves where the record has no unique_id."""
+    """A record as it was found.
+
+    `where` is for people. `id` and `source` serve where the record has no unique_id and no source of its own.
+    """
 
     where: str
     id: str
     fields: Any
+    source: str
 
 
 @dataclass(frozen=True)
@@ -61,30 +67,41 @@ class SourceSplit:
     dropped: dict[DropReason, int]
 
 
-def read_split(path: Path, split: str) -> SourceSplit:
-    """Reads and checks one split.
+def read_split(paths: Sequence[Path], split: str) -> SourceSplit:
+    """Reads and checks one split, of which all problems of one path come before those of the next.
 
     Raises:
-        DataError: the file cannot be read or a record is malformed.
+        DataError: a file cannot be read, a record is malformed, or ids of two records are the same.
+        ParamsError: two paths have the same name.
     """
-    return select(tqdm(read_records(path, split), desc=f"read {path.name}", unit=" records", mininterval=1))
+    names = Counter(path.name for path in paths)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise ParamsError(
+            f"data.path.{split} lists {names[repeated[0]]} files or folders of the name {repeated[0]}, after which ids "
+            "and sources of problems are named; rename all but one"
+        )
+    prefixes = [f"{split}/{path.name}" if len(paths) > 1 and path.is_dir() else split for path in paths]
+    records = chain.from_iterable(map(read_records, paths, prefixes))
+    return select(tqdm(records, desc=f"read {', '.join(names)}", unit=" records", mininterval=1))
 
 
-def read_records(path: Path, split: str) -> Iterator[RawRecord]:
+def read_records(path: Path, prefix: str) -> Iterator[RawRecord]:
     """The raw records of a JSONL file, a gzipped one, or a folder tree SUBJECT/NUMBER.json, in a stable order.
+
+    Their ids start with `prefix`; their source is the name of the file, or of the whole tree.
 
     Raises:
         DataError: the path does not exist, or a file cannot be read as UTF-8 JSON.
     """
     if path.is_dir():
-        yield from _read_tree(path, split)
+        yield from _read_tree(path, prefix)
     elif path.exists():
-        yield from _read_lines(path, split)
+        yield from _read_lines(path, prefix)
     else:
         raise DataError(f"{path} does not exist; set data.path to a JSONL(.gz) file or a folder of SUBJECT/NUMBER.json")
 
 
-def _read_lines(path: Path, split: str) -> Iterator[RawRecord]:
+def _read_lines(path: Path, prefix: str) -> Iterator[RawRecord]:
     compressed = path.suffix == ".gz"
     number = 0
     try:
@@ -92,14 +109,14 @@ def _read_lines(path: Path, split: str) -> Iterator[RawRecord]:
             for number, line in enumerate(file, start=1):
                 if line.strip():  # blank lines, such as a last one, say nothing
                     where = f"{path}, line {number}"
-                    yield RawRecord(where, f"{split}/{path.name}:{number}", _parse_json(line, where))
+                    yield RawRecord(where, f"{prefix}/{path.name}:{number}", _parse_json(line, where), path.name)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a whole gzip file (after line {number}: {error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the file and its permissions") from error
 
 
-def _read_tree(folder: Path, split: str) -> Iterator[RawRecord]:
+def _read_tree(folder: Path, prefix: str) -> Iterator[RawRecord]:
     def order(path: Path) -> tuple[str, int, str]:
         return path.parent.name, int(path.stem) if path.stem.isdecimal() else -1, path.name
 
@@ -114,7 +131,8 @@ def _read_tree(folder: Path, split: str) -> Iterator[RawRecord]:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); check the file and its permissions") from error
-        yield RawRecord(str(path), f"{split}/{path.relative_to(folder).as_posix()}", _parse_json(content, str(path)))
+        name = path.relative_to(folder).as_posix()
+        yield RawRecord(str(path), f"{prefix}/{name}", _parse_json(content, str(path)), folder.name)
 
 
 def _parse_json(content: bytes, where: str) -> Any:
@@ -184,13 +202,14 @@ def to_problem(record: RawRecord) -> Problem | DropReason:
     subject, level = _subject(record), _level(record)
     answer = last_boxed(solution) if record.fields.get("answer") is None else _text(record, "answer", empty=True)
     identifier = record.id if record.fields.get("unique_id") is None else _text(record, "unique_id")
+    source = record.source if record.fields.get("source") is None else _text(record, "source")
     if level is None:
         return "unknown_level"
     if answer is None:
         return "no_boxed_answer"
     if not answer:
         return "empty_boxed_answer"
-    return Problem(identifier, problem, solution, level, subject, answer)
+    return Problem(identifier, problem, solution, level, subject, answer, source)
 
 
 def _text(record: RawRecord, name: str, empty: bool = False) -> str:

@@ -18,7 +18,11 @@ SPLITS: tuple[Split, ...] = ("train", "probe", "validation", "test")
 
 @dataclass(frozen=True)
 class Problem:
-    """One MATH problem. `level` is 1..5, `answer` the content of the solution's last box, `id` unique over splits."""
+    """One MATH problem.
+
+    `id` is unique over splits, `level` 1..5, `answer` the content of the solution's last box. `source` says where the
+    problem comes from: a field of its record, or the file, the dataset's config or the generator that it was found in.
+    """
 
     id: str
     problem: str
@@ -26,6 +30,7 @@ class Problem:
     level: int
     subject: str
     answer: str
+    source: str
 
 
 def write_problems(split: Split, problems: Sequence[Problem], folder: Path = PREPARED) -> None:

@@ -93,4 +93,6 @@ def without_machine(name: str) -> str:
 def _without_machine(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_machine(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_machine(part) for part in value]
     return without_machine(value) if isinstance(value, str) else value

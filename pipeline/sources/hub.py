@@ -53,6 +53,5 @@ def _load(params: Params) -> dict[str, Any]:
 def _records(params: Params, configs: dict[str, Any], split: str) -> Iterator[RawRecord]:
     for name, splits in configs.items():
         for row, fields in enumerate(splits.get(split, ())):
-            yield RawRecord(
-                f"{params.name}, config {name}, split {split}, row {row}", f"{split}/{name}/{row}.json", fields
-            )
+            where = f"{params.name}, config {name}, split {split}, row {row}"
+            yield RawRecord(where, f"{split}/{name}/{row}.json", fields, name)

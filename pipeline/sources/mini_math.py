@@ -128,7 +128,7 @@ def problems_of_cell(cell: Cell, even: dict[Split, int], train: int, data: DataP
 def _numbered(split: Split, number: int, g: GeneratedProblem) -> Problem:
     slug = g.subject.lower().replace("&", "and").replace(" ", "_")
     name = f"mini_math/{split}/{slug}/level_{g.level}/{number:03d}"
-    return Problem(name, g.problem, g.solution, g.level, g.subject, g.answer)
+    return Problem(name, g.problem, g.solution, g.level, g.subject, g.answer, "mini_math")
 
 
 def spoiled_cells(arms: list[str]) -> set[Cell]:

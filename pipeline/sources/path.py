@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import settings
@@ -13,9 +16,12 @@ from pipeline.preparation.splitting import Prepared, split_source, split_with_ta
 
 @settings
 class Params:
-    """A file or folder for each split; without `test`, test problems are held out of train, or of `target`."""
+    """A file or folder for each split, for train also several.
 
-    train: str | None
+    Without `test`, test problems are held out of train, or of `target`.
+    """
+
+    train: str | Annotated[list[str], Field(min_length=1)] | None
     test: str | None
     target: str | None
 
@@ -37,8 +43,9 @@ def read(params: Params, data: DataParams) -> Prepared:
             "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
             "to null"
         )
-    train = read_split(Path(params.train), "train")
-    test = None if params.test is None else read_split(Path(params.test), "test")
+    files = [params.train] if isinstance(params.train, str) else params.train
+    train = read_split([Path(file) for file in files], "train")
+    test = None if params.test is None else read_split([Path(params.test)], "test")
     if params.target is not None:
-        return split_with_target(train, read_split(Path(params.target), "target"), test, data)
+        return split_with_target(train, read_split([Path(params.target)], "target"), test, data)
     return split_source(train if test is None else drop_test_problems(train, test), test, data)

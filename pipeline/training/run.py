@@ -41,13 +41,15 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FA
 class TrainingSet:
     """What a run learns from: encoded problems, their arms, and the teacher's logits of them.
 
-    probe: what a curriculum may look at; None where there is nothing to look at.
+    probe: what a curriculum may look at; None where there is nothing to look at. forward_tokens: what it took to make
+    the arms, which the run is charged.
     """
 
     encoded: Sequence[EncodedProblem]
     arms: ArmSet
     store: LogitStore
     probe: ProbeSet | None = None
+    forward_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Run:
         self.problems = problems
         self.learner = adaptive(curriculum)
         self.log = RunLog(problems.arms.names)
+        self.log.forward_tokens += problems.forward_tokens  # a checkpoint's count, which has them, takes its place
         self.steps = budget_of(training, len(problems.encoded)).steps
         self.steps_done = 0
         self.training_seconds = 0.0

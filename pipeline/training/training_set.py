@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pipeline.arms.grouping import ArmKind, group_into_arms
+from pipeline.arms.grouping import ArmKind, group_by_difficulty, group_into_arms
 from pipeline.common.files import file_digest
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
-from pipeline.language_models.prompts import EncodedSplit, Encoder
+from pipeline.distillation.difficulty import Losses
+from pipeline.language_models.prompts import EncodedProblem, EncodedSplit, Encoder
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.logit_store.store import LogitStore, store_identity
 from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems
 from pipeline.training.run import TrainingSet
 
+Untrained = Callable[[Sequence[EncodedProblem]], Losses]  # the losses of the student that a run starts from
 
-def load_training_set(encoder: Encoder, scheme: SchemeName, temperature: float, arms: ArmKind) -> TrainingSet:
+
+def load_training_set(
+    encoder: Encoder, scheme: SchemeName, temperature: float, arms: ArmKind, untrained: Untrained
+) -> TrainingSet:
     """The pool as it was captured, by arms, and the probe, with the teacher's logits at this temperature.
+
+    `untrained` is asked only where arms are by difficulty.
 
     Raises:
         TeacherLogitsError: the logits are missing, damaged, or of something else. DataError: an arm is empty.
     """
     pool, store = load_captured("train", encoder, scheme, temperature)
     probe, probe_store = load_captured("probe", encoder, scheme, temperature)
-    groups = group_into_arms(pool.problems, arms, read_problems("train"), read_problems("probe"))
-    return TrainingSet(pool.encoded, groups, store, ProbeSet(probe.encoded, probe_store, pool.encoded))
+    looked_at = ProbeSet(probe.encoded, probe_store, pool.encoded)
+    if arms != "difficulty":
+        groups = group_into_arms(pool.problems, arms, read_problems("train"), read_problems("probe"))
+        return TrainingSet(pool.encoded, groups, store, looked_at)
+    hard, hard_probe = untrained(pool.encoded), untrained(probe.encoded)
+    groups = group_by_difficulty(hard.loss_P, probe_loss_Q=hard_probe.loss_P)
+    return TrainingSet(pool.encoded, groups, store, looked_at, hard.tokens + hard_probe.tokens)
 
 
 def load_captured(

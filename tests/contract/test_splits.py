@@ -24,7 +24,8 @@ def records(draw, name, size):
     """A source's split; texts come from a small range, so that splits share some."""
     numbers = random.Random(draw(st.integers(0, 99))).sample(range(400), size)
     problems = [
-        Problem(f"{name}/{n}", f"problem {n}", f"$\\boxed{{{n}}}$", 1 + n % 5, SUBJECTS[n % 3], str(n)) for n in numbers
+        Problem(f"{name}/{n}", f"problem {n}", f"$\\boxed{{{n}}}$", 1 + n % 5, SUBJECTS[n % 3], str(n), name)
+        for n in numbers
     ]
     return SourceSplit(problems, dict.fromkeys(DROP_REASONS, 0))
 

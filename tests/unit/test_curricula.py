@@ -345,7 +345,10 @@ def test_a_learner_that_could_not_resume_is_refused():
         ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
         ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/bandit/rewards has {', '.join(REWARDS)}"),
         ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
-        ({"arms": "all"}, "curricula.rl.arms: input should be 'level', 'subject' or 'level_subject'"),
+        (
+            {"arms": "all"},
+            "curricula.rl.arms: input should be 'level', 'subject', 'level_subject', 'source' or ",
+        ),
         ({"speed": 3}, "curricula.rl.speed: "),
         (
             {"reward": "multi_objective", "rewards": {"multi_objective": {"weights": {"multi_objective": 1.0}}}},

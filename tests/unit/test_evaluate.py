@@ -125,10 +125,10 @@ def test_numbers_are_shown_without_a_minus_before_zero():
 
 
 PROBLEMS = [
-    Problem("short", "Compute $1+1$.", "It is $\\boxed{2}$", 1, "Algebra", "2"),
-    Problem("too long", "x" * 80, "$\\boxed{3}$", 1, "Algebra", "3"),
-    Problem("cut", "Compute $3+4$.", "so " * 30 + "$\\boxed{7}$", 2, "Algebra", "7"),
-    Problem("last", "Solve $x+3=5$ for $x$ now.", "$\\boxed{2}$", 3, "Algebra", "2"),
+    Problem("short", "Compute $1+1$.", "It is $\\boxed{2}$", 1, "Algebra", "2", "pool"),
+    Problem("too long", "x" * 80, "$\\boxed{3}$", 1, "Algebra", "3", "pool"),
+    Problem("cut", "Compute $3+4$.", "so " * 30 + "$\\boxed{7}$", 2, "Algebra", "7", "pool"),
+    Problem("last", "Solve $x+3=5$ for $x$ now.", "$\\boxed{2}$", 3, "Algebra", "2", "pool"),
 ]
 BINS = 7
 

@@ -221,7 +221,7 @@ def test_whatever_the_judge_raises_is_a_wrong_answer():
 
 
 def problem(identifier, answer):
-    return Problem(identifier, "p", "s", 1, "Algebra", answer)
+    return Problem(identifier, "p", "s", 1, "Algebra", answer, "pool")
 
 
 def test_gold_answers_that_are_no_formula_are_found(grader):

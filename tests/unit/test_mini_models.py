@@ -65,4 +65,4 @@ def test_auto_classes_load_the_same_tokenizer_and_model_from_the_folder(tokenize
 )
 def test_characters_without_a_token_are_refused_by_name(encoder, problem, solution, lost):
     with pytest.raises(DataError, match=f"problem 'p1' has characters this tokenizer cannot write .{lost}"):
-        encoder().encode(Problem("p1", problem, solution, 1, "Algebra", "6"))
+        encoder().encode(Problem("p1", problem, solution, 1, "Algebra", "6", "pool"))

@@ -33,7 +33,7 @@ HUB_DATA = {
 
 
 def problem(number, subject, level):
-    return Problem(str(number), "Compute $1+1$.", r"\boxed{2}", level, subject, "2")
+    return Problem(str(number), "Compute $1+1$.", r"\boxed{2}", level, subject, "2", "pool")
 
 
 PROBLEMS = {

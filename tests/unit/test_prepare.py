@@ -175,6 +175,17 @@ def test_a_file_of_target_problems_gives_all_splits_but_the_pool(workplace):
     assert set(metrics()["dropped"]) == {"train", "target"}
 
 
+def test_a_pool_of_several_files_and_what_its_problems_came_from(workplace):
+    first = write_records(workplace / "a.jsonl", *[{}] * 3)
+    second = write_records(workplace / "b.jsonl", *[{}] * 3, {"problem": "a 0"})
+    use_files(first, None, target=write_records(workplace / "c.jsonl", *[{}] * 3), validation_size=1, test_size=1)
+    set_data(path={"train": [str(first), str(second)], "test": None, "target": "c.jsonl"})
+    prepare.main()
+    assert Counter(p.source for p in read_problems("train")) == {"a.jsonl": 3, "b.jsonl": 3}
+    assert {p.source for p in read_problems("probe")} == {"c.jsonl"}
+    assert metrics()["dropped"]["train"]["duplicate"] == 1
+
+
 def spoil_two_targets(workplace):
     use_files(workplace / "a.jsonl", None, target=workplace / "b.jsonl", test_size=1)
     set_data(target={"subjects": None, "levels": [2]})

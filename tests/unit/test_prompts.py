@@ -8,7 +8,7 @@ from pipeline.problems.record import Problem
 
 
 def problem(text="1+1?", solution="$\\boxed{2}$", name="p"):
-    return Problem(name, text, solution, 1, "Algebra", "2")
+    return Problem(name, text, solution, 1, "Algebra", "2", "pool")
 
 
 def test_prompt_then_completion_then_end_token(tokenizer, encoder):

@@ -83,7 +83,7 @@ def write_params():
 def write_problem_files():
     for split, levels in (("train", (1, 1, 3)), ("probe", (2,)), ("validation", (2,)), ("test", (5,))):
         problems = [
-            Problem(f"{split}/{i}", "Compute $1+1$.", r"\boxed{2}", level, "Algebra", "2")
+            Problem(f"{split}/{i}", "Compute $1+1$.", r"\boxed{2}", level, "Algebra", "2", "pool")
             for i, level in enumerate(levels)
         ]
         write_problems(split, problems)

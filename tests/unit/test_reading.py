@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, ParamsError
 from pipeline.preparation.records import (
     SUBJECTS,
     RawRecord,
@@ -22,7 +22,9 @@ GOOD = {"problem": "What is $1+1$?\n", "solution": "It is $\\boxed{2}$.\n\n", "l
 
 def record(**changes):
     fields = GOOD | changes
-    return RawRecord("FILE, line 7", "train/FILE:7", {name: value for name, value in fields.items() if value != "DROP"})
+    return RawRecord(
+        "FILE, line 7", "train/FILE:7", {name: value for name, value in fields.items() if value != "DROP"}, "FILE"
+    )
 
 
 def write_lines(path, *lines):
@@ -33,12 +35,48 @@ def write_lines(path, *lines):
 
 
 def test_a_good_record_becomes_a_problem():
-    assert to_problem(record()) == Problem("train/FILE:7", "What is $1+1$?", "It is $\\boxed{2}$.", 3, "Algebra", "2")
+    assert to_problem(record()) == Problem(
+        "train/FILE:7", "What is $1+1$?", "It is $\\boxed{2}$.", 3, "Algebra", "2", "FILE"
+    )
 
 
 @pytest.mark.parametrize("level", ["Level 4", "level 4", "4", 4, " Level 4\n"])
 def test_levels_as_text_and_number(level):
     assert to_problem(record(level=level)).level == 4
+
+
+def test_a_record_s_own_source_comes_before_the_file_it_is_in():
+    assert to_problem(record()).source == "FILE"
+    assert to_problem(record(source=None)).source == "FILE"
+    assert to_problem(record(source=" amc ")).source == "amc"
+    with pytest.raises(DataError, match="field 'source' is a JSON number, not a string"):
+        to_problem(record(source=3))
+
+
+def test_several_files_and_folders_are_read_one_after_the_other_and_their_problems_know_where_from(tmp_path):
+    first = write_lines(tmp_path / "a.jsonl", GOOD | {"problem": "1"}, GOOD | {"problem": "2"})
+    second = write_lines(tmp_path / "b.jsonl", GOOD | {"problem": "2 "}, GOOD | {"problem": "3", "source": "web"})
+    for folder, text in (("old", "4"), ("new", "5")):
+        (tmp_path / folder / "algebra").mkdir(parents=True)
+        (tmp_path / folder / "algebra/1.json").write_text(json.dumps(GOOD | {"problem": text}))
+    read = read_split([first, second, tmp_path / "old", tmp_path / "new"], "train")
+    assert [(p.id, p.problem, p.source) for p in read.problems] == [
+        ("train/a.jsonl:1", "1", "a.jsonl"),
+        ("train/a.jsonl:2", "2", "a.jsonl"),
+        ("train/b.jsonl:2", "3", "web"),
+        ("train/old/algebra/1.json", "4", "old"),
+        ("train/new/algebra/1.json", "5", "new"),
+    ]
+    assert read.dropped["duplicate"] == 1
+    assert read_split([tmp_path / "old"], "train").problems[0].id == "train/algebra/1.json"
+
+
+def test_files_of_the_same_name_are_refused(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_lines(tmp_path / folder / "a.jsonl", GOOD)
+    with pytest.raises(ParamsError, match=r"data.path.train lists 2 files or folders of the name a.jsonl"):
+        read_split([tmp_path / "one/a.jsonl", tmp_path / "two/a.jsonl"], "train")
 
 
 def test_unique_id_and_answer_are_used_where_they_are_given():
@@ -133,7 +171,7 @@ def test_malformed_records_name_place_and_field(changes, words):
 def test_malformed_lines_name_file_and_line(tmp_path, line, words):
     path = write_lines(tmp_path / "bad.jsonl", GOOD, b"", line)
     with pytest.raises(DataError) as caught:
-        read_split(path, "train")
+        read_split([path], "train")
     assert str(caught.value).startswith(f"{path}, line 3: ")
     assert words in str(caught.value)
 
@@ -159,11 +197,11 @@ def test_the_folder_tree_reads_in_the_order_of_its_numbers(tmp_path):
         path = tmp_path / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(GOOD | {"problem": name}), encoding="utf-8")
-    problems = read_split(tmp_path, "test").problems
+    problems = read_split([tmp_path], "test").problems
     assert [p.id for p in problems] == ["test/algebra/7.json", "test/geometry/2.json", "test/geometry/10.json"]
     (tmp_path / "geometry/3.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"geometry/3\.json: not valid JSON"):
-        read_split(tmp_path, "test")
+        read_split([tmp_path], "test")
 
 
 def test_missing_path_and_empty_folder_are_errors(tmp_path):
@@ -175,22 +213,22 @@ def test_missing_path_and_empty_folder_are_errors(tmp_path):
 
 def test_duplicates_are_found_through_white_space_but_figures_count():
     texts = ["Find $x$.", "Find  $x$.\n", "Find $x$. [asy]a[/asy]", "Find $x$. [asy]b[/asy]"]
-    records = [RawRecord("f", f"id{i}", GOOD | {"problem": text}) for i, text in enumerate(texts)]
+    records = [RawRecord("f", f"id{i}", GOOD | {"problem": text}, "f") for i, text in enumerate(texts)]
     split = select(records)
     assert [p.id for p in split.problems] == ["id0", "id2", "id3"]
     assert split.dropped["duplicate"] == 1
 
 
 def test_train_problems_of_the_test_split_are_dropped():
-    train = select([RawRecord("f", f"train{i}", GOOD | {"problem": f"Number\n{i}?"}) for i in range(3)])
-    test = select([RawRecord("f", "test1", GOOD | {"problem": "Number  1?"})])
+    train = select([RawRecord("f", f"train{i}", GOOD | {"problem": f"Number\n{i}?"}, "f") for i in range(3)])
+    test = select([RawRecord("f", "test1", GOOD | {"problem": "Number  1?"}, "f")])
     cleaned = drop_test_problems(train, test)
     assert [p.id for p in cleaned.problems] == ["train0", "train2"]
     assert cleaned.dropped["also_in_test"] == 1
 
 
 def test_one_id_for_two_problems_is_an_error():
-    records = [RawRecord(f"f, line {i}", "x", GOOD | {"problem": f"{i}", "unique_id": "same"}) for i in (1, 2)]
+    records = [RawRecord(f"f, line {i}", "x", GOOD | {"problem": f"{i}", "unique_id": "same"}, "f") for i in (1, 2)]
     with pytest.raises(DataError, match="f, line 2: field 'unique_id' repeats 'same' of f, line 1"):
         select(records)
 

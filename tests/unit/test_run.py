@@ -322,3 +322,18 @@ def test_a_run_that_takes_up_a_state_goes_on_as_the_first_would_have(start_learn
     second.load_state(*snapshot(first))
     assert take_steps(first, 2) == take_steps(second, 2)
     assert_same_state(snapshot(second), snapshot(first))
+
+
+def test_what_the_arms_took_is_charged_once_however_often_a_run_is_taken_up(start, tiny_model):
+    def begin():
+        run = start(tiny_model())
+        problems = replace(run.problems, forward_tokens=120)
+        return Run(run.student, run.curriculum, problems, run._training, 0)
+
+    run = begin()
+    take_steps(run, 2)
+    assert run.log.compute == run.log.tokens + 40
+    again = begin()
+    again.load_state(*run.state())
+    take_steps(again, 1)
+    assert again.log.compute == again.log.tokens + 40

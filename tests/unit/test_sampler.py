@@ -1,9 +1,11 @@
 """Arms and the decks they are dealt from."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from pipeline.arms.grouping import ArmSet, group_into_arms
+from pipeline.arms.grouping import ArmSet, group_by_difficulty, group_into_arms
 from pipeline.common.errors import DataError, ParamsError, TrainingError
 from pipeline.problems.record import Problem
 from pipeline.training.batch_sampler import BatchSampler
@@ -11,7 +13,11 @@ from pipeline.training.batch_sampler import BatchSampler
 
 def problems(counts):
     """`counts` maps (subject, level) to a number of problems."""
-    return [Problem(f"{s}-{level}-{i}", "p", "s", level, s, "a") for (s, level), n in counts.items() for i in range(n)]
+    return [
+        Problem(f"{s}-{level}-{i}", "p", "s", level, s, "a", f"{s.lower()}.jsonl")
+        for (s, level), n in counts.items()
+        for i in range(n)
+    ]
 
 
 SOME = problems({("Geometry", 2): 3, ("Algebra", 1): 5, ("Algebra", 2): 4})
@@ -23,6 +29,7 @@ SOME = problems({("Geometry", 2): 3, ("Algebra", 1): 5, ("Algebra", 2): 4})
         ("level", ("level 1", "level 2"), (5, 7), (1, 2)),
         ("subject", ("Algebra", "Geometry"), (9, 3), (None, None)),
         ("level_subject", ("Algebra/1", "Algebra/2", "Geometry/2"), (5, 4, 3), (1, 2, 2)),
+        ("source", ("algebra.jsonl", "geometry.jsonl"), (9, 3), (None, None)),
         ("all", ("all",), (12,), (None,)),
     ],
 )
@@ -126,5 +133,36 @@ def test_an_arm_that_lost_all_its_problems_to_the_length_limit_is_named():
 
 
 def test_an_unknown_kind_of_arm_is_refused():
-    with pytest.raises(ParamsError, match="arms is 'topic', but arms are made by level, subject, level_subject, all"):
+    with pytest.raises(
+        ParamsError, match="arms is 'topic', but arms are made by level, subject, level_subject, source, all"
+    ):
         group_into_arms(SOME, "topic")
+
+
+def test_difficulty_is_the_order_of_the_losses_cut_into_equal_arms():
+    loss_P = np.array([3.0, 1.0, 2.0, 1.0, 5.0, 1.0, 4.0])  # ties go by position: 1, 3, 5, 2, 0, 6, 4
+    arms = group_by_difficulty(loss_P, 3, np.array([0.5, 1.0, 1.5, 9.0]))
+    assert [m.tolist() for m in arms.members] == [[1, 3, 5], [0, 2], [4, 6]]
+    assert arms.names == ("difficulty 1", "difficulty 2", "difficulty 3")
+    assert (arms.levels, arms.factors) == ((1, 2, 3), (("1",), ("2",), ("3",)))
+    assert arms.probe_counts == (2, 1, 1)
+
+
+@pytest.mark.parametrize("size", [5, 7, 23, 100])
+def test_arms_by_difficulty_share_out_all_problems_and_differ_in_size_by_one_at_most(size):
+    loss_P = np.random.default_rng(size).exponential(size=size).round(1)  # with ties
+    arms = group_by_difficulty(loss_P)
+    assert arms.levels == (1, 2, 3, 4, 5)
+    assert sorted(np.concatenate(arms.members).tolist()) == list(range(size))
+    assert max(map(len, arms.members)) - min(map(len, arms.members)) <= 1
+    for easier, harder in pairwise(arms.members):
+        assert loss_P[easier].max() <= loss_P[harder].min()
+
+
+@pytest.mark.parametrize(
+    ("loss_P", "words"),
+    [(np.ones(4), "need at least 5 training problems .* there are 4"), (np.array([1, 2, 3, 4, np.nan]), "on 1 of 5")],
+)
+def test_losses_that_make_no_arms_are_refused(loss_P, words):
+    with pytest.raises(DataError, match=words):
+        group_by_difficulty(loss_P)

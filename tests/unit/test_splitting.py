@@ -32,6 +32,7 @@ def problems(count, name="train"):
             1 + (i * i) % 5,
             "Algebra" if i % 3 else "Geometry",
             str(i),
+            name,
         )
         for i in range(count)
     ]

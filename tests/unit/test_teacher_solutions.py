@@ -16,7 +16,7 @@ SOLUTIONS = SolutionParams(attempts=3, temperature=0.7, max_new_tokens=96, batch
 
 
 def problem(number, level=1):
-    return Problem(f"p{number}", f"Compute ${number}+1$.", "unused", level, f"Subject {level}", str(number + 1))
+    return Problem(f"p{number}", f"Compute ${number}+1$.", "unused", level, f"Subject {level}", str(number + 1), "pool")
 
 
 class Teacher:

@@ -136,7 +136,7 @@ def test_nothing_is_left_behind(failure, vllm, student, encoder, prompts, tmp_pa
 
 
 def test_evaluation_takes_the_engine_of_the_params(vllm, student, encoder, project):
-    problems = [Problem(str(i), text, "$\\boxed{1}$", 1, "Algebra", "1") for i, text in enumerate(TEXTS)]
+    problems = [Problem(str(i), text, "$\\boxed{1}$", 1, "Algebra", "1", "pool") for i, text in enumerate(TEXTS)]
     engines = [EvaluationParams(engine=name, calibration_bins=15) for name in ("transformers", "vllm")]
     expected = answer("rl-0", student, encoder(), problems, engines[0], GENERATION)
     assert vllm.engine is None

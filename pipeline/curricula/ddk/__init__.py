@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.policy import with_floor
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards._per_arm import mean_per_arm
-from pipeline.bandit.settings import Alpha, SeveralArms
+from pipeline.bandit.settings import Alpha
 from pipeline.common.params import Share, settings
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.common.params import settings
 
 
@@ -14,7 +12,7 @@ from pipeline.common.params import settings
 class Params:
     """The arms that are drawn with equal probability."""
 
-    arms: Literal["level", "subject", "level_subject"]
+    arms: SeveralArms
 
 
 def build(params: Params, arms: ArmSet, seed: int) -> Random:

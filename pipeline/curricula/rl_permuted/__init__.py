@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
-from pipeline.bandit.settings import SeveralArms
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.common.params import settings
 from pipeline.common.seeding import numpy_rng
 from pipeline.replay.schedule import Replay, inputs, read_schedule

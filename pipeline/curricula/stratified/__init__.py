@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
-from pipeline.bandit.settings import SeveralArms
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.common.params import settings
 
 

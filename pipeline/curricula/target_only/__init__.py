@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
-from pipeline.bandit.settings import SeveralArms
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.common.errors import DataError
 from pipeline.common.params import settings
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arms.grouping import ArmSet
+from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.arms.protocols import Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards import build_reward
-from pipeline.bandit.settings import Alpha, SeveralArms
+from pipeline.bandit.settings import Alpha
 from pipeline.common.params import PositiveFloat, Share, settings
 
 

@@ -4,6 +4,7 @@
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
 # make test                        sets up .venv and runs the tests, but for the slow ones
 # make test-all                    all tests: also those that start many processes
+# make study                       runs what is missing of the study: hours (PROCESSES=N runs at a time; default: a core each)
 # make lint                        sets up .venv and checks style and types
 # make torture                     kills every stage hundreds of times, for a quarter of an hour
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install repro cells shared worker remote test test-all torture lint
+.PHONY: install repro cells shared worker remote study test test-all torture lint
 
 install: $(VENV)/installed
 
@@ -37,6 +38,9 @@ worker: remote
 
 remote:
 	@dvc remote default >/dev/null || { echo 'error: name the DVC remote first: dvc remote add --default storage URL' >&2; exit 1; }
+
+study: install
+	python -m benchmarks.study $(if $(PROCESSES),--processes $(PROCESSES))
 
 torture: install
 	python -m tests.faults.torture

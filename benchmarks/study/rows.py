@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks._runs import ROOT
+from pipeline.common.files import write_text
 from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
 from pipeline.results.files import read_csv, read_record, read_rows
 from pipeline.results.rows import ArmStep, CurvePoint, Prediction, TrainingRecord
@@ -20,6 +23,7 @@ FOLDER = ROOT / "benchmarks/results/study"
 class Row:
     """One run. Lists go with the points of the learning curve.
 
+    params: the method's section of params.yaml; a row of others is run again.
     correct: a digit per test problem, 1 where the answer was right. kl_per_token: from the teacher, on the test
     problems' solutions. shares: of each arm in the second half of the run. q_correlation: of an arm's Q-value with its
     next reward, None where the method has none.
@@ -27,6 +31,7 @@ class Row:
 
     method: str
     seed: int
+    params: dict[str, Any]
     accuracy: float
     correct: str
     kl_per_token: float
@@ -56,7 +61,14 @@ def append(setting: str, row: Row) -> None:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
-def row_of(project: Path, cell: str) -> Row:
+def drop(setting: str, keep: Callable[[Row], bool]) -> None:
+    """Removes the rows that are not to be kept."""
+    rows = [row for row in read_all(setting) if keep(row)]
+    if rows:
+        write_text(FOLDER / f"{setting}.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+
+def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
     """What a finished cell left in a working copy of the project."""
     record = read_record(project / TRAINING_METRICS / f"{cell}.json", TrainingRecord)
     curve = read_csv(project / RUNS / cell / LEARNING_CURVE, CurvePoint)
@@ -66,6 +78,7 @@ def row_of(project: Path, cell: str) -> Row:
     return Row(
         method=record.method,
         seed=record.seed,
+        params=params,
         accuracy=float(np.mean([p.correct for p in predictions])),
         correct="".join(str(int(p.correct)) for p in predictions),
         kl_per_token=round(sum(p.kl for p in predictions) / sum(p.tokens for p in predictions), 6),

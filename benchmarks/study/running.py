@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.rows import Row, append, read_all, row_of
+from benchmarks.study.rows import Row, append, drop, read_all, row_of
 from benchmarks.study.settings import REPLAYS, params_of
 from pipeline.common.errors import ResultsError
 
@@ -26,6 +27,8 @@ def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], proc
     Raises:
         ResultsError: a cell failed; the message names its log.
     """
+    curricula = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["curricula"]
+    drop(setting, lambda row: row.params == curricula[row.method])
     done = {row.cell for row in read_all(setting)}
     missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
     if not missing:
@@ -35,7 +38,7 @@ def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], proc
     replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
     for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
         with ThreadPoolExecutor(processes) as pool:
-            for row in pool.map(lambda cell: run_cell(project, cell), cells):
+            for row in pool.map(lambda cell: run_cell(project, cell, curricula), cells):
                 append(setting, row)
                 say(f"{setting}: {row.cell} {row.accuracy:.1%}")
 
@@ -67,14 +70,14 @@ def clone_of(setting: str) -> Path:
     return project
 
 
-def run_cell(project: Path, cell: str) -> Row:
+def run_cell(project: Path, cell: str, curricula: dict[str, Any]) -> Row:
     """Trains and evaluates one cell."""
-    replay = "_replay" if cell.rpartition("-")[0] in REPLAYS else ""
+    method, _, seed = cell.rpartition("-")
+    replay = "_replay" if method in REPLAYS else ""
     if replay:  # what it replays may be known from its row alone
-        seed = cell.rpartition("-")[2]
         dvc(project, "repro", "--single-item", f"train@rl-{seed}", log=f"{cell}-rl")
     dvc(project, "repro", "--single-item", f"train{replay}@{cell}", f"evaluate{replay}@{cell}", log=cell)
-    return row_of(project, cell)
+    return row_of(project, cell, curricula[method])
 
 
 def dvc(project: Path, *arguments: str, log: str) -> None:

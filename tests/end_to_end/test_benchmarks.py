@@ -88,6 +88,18 @@ def test_a_cold_run_is_split_into_work_imports_and_dvc(tiny):
     assert found["cells"]["nothing_to_do"]["repetitions"] == 3
 
 
+def test_intervals_are_held_against_simulated_experiments(tiny):
+    found, _ = tiny("coverage")
+    assert set(found["accuracy"]) == {
+        f"100 problems, {name}, 3 seeds" for name in ("2 points", "baseline 2, others 0.5", "both 2, others 0.5")
+    }
+    for row in [*found["accuracy"].values(), *found["ratio"].values()]:
+        assert all(0 <= value <= 1 for name, value in row.items() if name != "width, points")
+    assert found["goals"][0]["measured"] == min(row["accuracy covered"] for row in found["accuracy"].values())
+    falsely = [row["false among 2"] for name, row in found["ratio"].items() if name.startswith("speed 1,")]
+    assert found["goals"][-1]["measured"] == max(falsely)
+
+
 @pytest.mark.parametrize(
     ("measured", "should_be", "state"),
     [(0.9, "at least", "met"), (0.89, "at least", "MISSED"), (0.9, "at most", "met"), (0.91, "at most", "MISSED")],

@@ -167,7 +167,12 @@ def test_every_metric_stands_beside_those_of_the_method_and_the_references(rl, p
     ("method", "skills", "seeds", "said"),
     [
         ("rl", {"rl": 0.75, "traditional": 0.4}, [0, 1, 2], "**rl needs fewer examples than traditional**: 0."),
-        ("rl", {"rl": 0.4, "traditional": 0.4}, [0, 1, 2], "**rl: no difference shown** from traditional: "),
+        (
+            "rl",
+            {"rl": 0.4, "traditional": 0.4},
+            [0, 1, 2],
+            "**rl: no difference shown** from traditional in the examples",
+        ),
         ("rl", {"rl": 0.75, "traditional": 0.4}, [0], "**rl: fewer than 3 seeds cannot tell** whether it"),
         ("traditional", {"rl": 0.75, "traditional": 0.4}, [0, 1], "the baseline of the comparison with rl."),
         ("rl", {"rl": 0.75, "random": 0.4}, [0, 1], "Nothing is compared with traditional, because it is not among"),

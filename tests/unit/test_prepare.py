@@ -46,6 +46,7 @@ def set_data(**changes):
 def use_files(train, test, *, target=None, train_size=None, validation_size=2, test_size=None):
     set_data(
         source="path",
+        target={"subjects": None, "levels": None},
         path={
             name: None if file is None else str(file)
             for name, file in {"train": train, "test": test, "target": target}.items()

@@ -18,7 +18,6 @@ from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
-from pipeline.distillation.difficulty import completion_losses
 from pipeline.distillation.gradients import forward_loss
 from pipeline.distillation.loss import LossSettings
 from pipeline.language_models.loading import load_encoder, load_model, precision
@@ -27,6 +26,7 @@ from pipeline.language_models.prompts import EncodedProblem, Encoder
 from pipeline.language_models.settings import ModelsParams
 from pipeline.logit_store.store import LogitStore, store_identity
 from pipeline.problems.record import read_problems
+from pipeline.training.difficulty import completion_losses
 from pipeline.training.run import Run, TrainingSet
 from pipeline.training.settings import TrainingParams
 from pipeline.training.training_set import load_training_set

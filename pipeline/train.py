@@ -22,7 +22,6 @@ from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
 from pipeline.common.stage import exit_on_error
 from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
-from pipeline.distillation.difficulty import completion_losses
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
 from pipeline.language_models.prompts import Encoder
@@ -34,6 +33,7 @@ from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record
 from pipeline.results.rows import TrainingRecord
+from pipeline.training.difficulty import completion_losses
 from pipeline.training.loop import train
 from pipeline.training.run import Run
 from pipeline.training.settings import TrainingParams

@@ -8,12 +8,12 @@ from typing import Literal
 from pipeline.arms.grouping import ArmKind, group_by_difficulty, group_into_arms
 from pipeline.common.files import file_digest
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
-from pipeline.distillation.difficulty import Losses
 from pipeline.language_models.prompts import EncodedProblem, EncodedSplit, Encoder
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.logit_store.store import LogitStore, store_identity
 from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems
+from pipeline.training.difficulty import Losses
 from pipeline.training.run import TrainingSet
 
 Untrained = Callable[[Sequence[EncodedProblem]], Losses]  # the losses of the student that a run starts from

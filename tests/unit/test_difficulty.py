@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.distillation import difficulty
-from pipeline.distillation.difficulty import completion_losses
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.training import difficulty
+from pipeline.training.difficulty import completion_losses
 
 RNG = np.random.default_rng(0)
 PROBLEMS = [

@@ -75,13 +75,33 @@ def group_of(arm: str) -> str:
     return f"level {match[1]}" if match else arm
 
 
+def subject_of(arm: str) -> str:
+    """The subject of an arm of one subject and level, or the arm itself."""
+    match = re.fullmatch(r"(.+)/\d+", arm)
+    return match[1] if match else arm
+
+
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Probabilities added up over the arms of each level; levels ascend, other arms keep their order."""
-    groups = [group_of(arm) for arm in table.columns]
+    """Probabilities added up by level or by subject, whichever shows more of the choice.
+
+    That is the grouping whose mean shares are further from those of arms that are all drawn alike, in total variation.
+    Levels ascend, other groups keep their order.
+    """
+    by_level, by_subject = (_added_up(table, of) for of in (group_of, subject_of))
+    uniform = table * 0 + 1 / len(table.columns)
+    moved = [
+        (t.mean() - _added_up(uniform, of).mean()).abs().sum()
+        for t, of in ((by_level, group_of), (by_subject, subject_of))
+    ]
+    return by_subject if moved[1] > moved[0] + 1e-9 else by_level
+
+
+def _added_up(table: pd.DataFrame, group: Callable[[str], str]) -> pd.DataFrame:
+    groups = [group(arm) for arm in table.columns]
     names = list(dict.fromkeys(groups))
     if all(name.startswith("level ") for name in names):
         names.sort(key=lambda name: int(name.removeprefix("level ")))
-    return pd.DataFrame({name: table.loc[:, [group == name for group in groups]].sum(axis=1) for name in names})
+    return pd.DataFrame({name: table.loc[:, [g == name for g in groups]].sum(axis=1) for name in names})
 
 
 def fill_colours(names: Sequence[str]) -> list[Any]:

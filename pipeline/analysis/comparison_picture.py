@@ -38,19 +38,21 @@ def _figure(results: Results, summary: Summary) -> Figure:
     columns = min(5, len(names))
     title_inches, legend_inches = 0.32 * (title.count("\n") + 1), 0.27 * -(-len(names) // columns)
     header_inches = 0.2 + title_inches + 0.28 + legend_inches
-    heights = [_panel_inches(sum(map(len, summary.comparisons.values()))), _panel_inches(len(names)), DRAWS_INCHES]
+    heights = [_panel_inches(sum(map(len, summary.comparisons.values()))), _panel_inches(len(names))]
+    rows = [header_inches, sum(heights), DRAWS_INCHES]
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(12, header_inches + sum(heights)), layout=layout)
-    (header,), (body,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[header_inches, sum(heights)])
+    figure = Figure(figsize=(12, sum(rows)), layout=layout)
+    # the draws' long labels must not narrow the panels above, so they have a figure of their own
+    (header,), (body,), (draws,) = figure.subfigures(3, 1, squeeze=False, height_ratios=rows)
     header.text(0.015, 1 - 0.12 / header_inches, title, fontsize=16, fontweight="bold", va="top", linespacing=1.25)
     header.text(0.015, 1 - (0.16 + title_inches) / header_inches, _subtitle(summary), color=QUIET, va="top")
     _draw_legend(header, names, styles, columns)
-    grid = body.add_gridspec(3, 2, height_ratios=heights)
+    grid = body.add_gridspec(2, 2, height_ratios=heights)
     draw_curves(body.add_subplot(grid[0, 0]), results, summary, styles)
     draw_ratios(body.add_subplot(grid[0, 1]), summary, styles)
     draw_accuracy(body.add_subplot(grid[1, 0]), summary, styles, names)
     draw_levels(body.add_subplot(grid[1, 1]), summary, styles, names)
-    draw_draws(body.add_subplot(grid[2, :]), results)
+    draw_draws(draws.add_subplot(), results)
     return figure
 
 

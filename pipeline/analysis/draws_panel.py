@@ -24,10 +24,22 @@ def draw_draws(axes: Axes, results: Results) -> None:
     table = grouped(table)
     if len(table.columns) > STACK_CAPACITY:
         table = _largest(table)
-    draw_stack(axes, examples_T, table)
+    draw_stack(axes, examples_T, with_target(table, results))
     seeds = len(results.runs[method])
     average = f" (mean of {seeds} seeds)" if seeds > 1 else ""
-    axes.set(title=f"What {method} draws", xlabel=f"training examples{average}")
+    axes.set(title=f"What {method} draws, and what the target is made of", xlabel=f"training examples{average}")
+
+
+def with_target(table: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The table with each group's mean share of the draws, and its share of the test problems, in its name."""
+    target = {f"level {level}": float((results.level_P == level).mean()) for level in np.unique(results.level_P)}
+    target |= {str(subject): float((results.subject_P == subject).mean()) for subject in np.unique(results.subject_P)}
+    names = {}
+    for name in table.columns:
+        known = str(name).startswith("level ") or not str(name).startswith("all")
+        share = f", target {target.get(str(name), 0.0):.0%}" if known and set(table.columns) & set(target) else ""
+        names[name] = f"{name}: {table[name].mean():.0%}{share}"
+    return table.rename(columns=names)
 
 
 def _largest(table: pd.DataFrame) -> pd.DataFrame:

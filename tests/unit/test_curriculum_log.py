@@ -68,16 +68,17 @@ def against(table, rng):
     table["reward"] = -table["reward"]
 
 
+def in_one_seed(table, rng):
+    if rng.random() < 0.6:  # seeds 1 and 2: 0.51 and 0.26
+        noise(table, rng)
+
+
 @pytest.mark.parametrize(
     ("change", "seeds", "predicts", "said"),
     [
-        (
-            None,
-            [0, 1, 2],
-            True,
-            "The Q-values of rl predict rewards: an arm's Q and its next reward have a correlation",
-        ),
-        (noise, [0, 1, 2], False, "**The Q-values of rl predict nothing**, so its draws follow noise"),
+        (None, [0, 1, 2], True, "The Q-values of rl predict rewards: an arm's Q and its next reward have a"),
+        (in_one_seed, [0, 1, 2], False, "**The Q-values of rl predict nothing**"),
+        (noise, [0, 1, 2], False, "**The Q-values of rl predict nothing**: an arm's Q and its next reward have a"),
         (against, [0, 1, 2], False, "**The Q-values of rl predict nothing**"),
         (None, [0, 1], None, "rl: fewer than 3 seeds cannot tell whether its Q-values predict anything"),
         (None, [0], None, "rl: fewer than 3 seeds cannot tell"),

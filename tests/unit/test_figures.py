@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 from report_inputs import ARMS, REPORT, arm_log, write_inputs
 
@@ -116,9 +117,23 @@ def test_arms_are_grouped_by_the_level_they_hold(arm, group):
     assert group_of(arm) == group
 
 
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("level", ["level 1", "level 2", "level 3"]),
+        ("subject", ["Algebra", "Geometry"]),
+        (None, ["level 1", "level 2", "level 3"]),
+    ],
+)
+def test_arms_are_grouped_by_what_the_draws_differ_in(by, expected):
+    weights = {"level": [1, 2, 5] * 2, "subject": [1] * 3 + [4] * 3, None: [1] * 6}[by]
+    arms = [f"{subject}/{level}" for subject in ("Algebra", "Geometry") for level in (1, 2, 3)]
+    table = pd.DataFrame([np.array(weights) / sum(weights)] * 4, columns=arms)
+    assert list(grouped(table).columns) == expected
+
+
 def test_grouped_probabilities_add_up():
     table = grouped(probabilities(arm_log("rl", 0, ARMS["level_subject"])))
-    assert list(table.columns) == [f"level {level}" for level in range(1, 6)]
     np.testing.assert_allclose(table.sum(axis=1), 1)
     assert list(grouped(probabilities(arm_log("rl", 0, ARMS["subject"]))).columns) == list(ARMS["subject"])
 

@@ -88,6 +88,13 @@ def test_equal_compute_is_read_where_both_have_spent_the_same():
     assert need(cheap, curves(*around(RISING_V, 0.01)), 0.95).ratio == pytest.approx(0.75)
 
 
+def test_who_leads_after_equal_spending_may_fall_back_later():
+    late = curves(*around([0.1, 0.4, 0.6, 0.45], 0.001), spent_V=EXAMPLES_V * 1.25)
+    found = need(late, curves(*around(RISING_V, 0.001)), 0.95)
+    assert found.lead.value > 0
+    assert found.low < found.ratio <= found.high < 1
+
+
 def test_one_seed_gives_the_ratio_alone():
     found = need(curves([0.1, 0.3, 0.5, 0.6]), curves(RISING_V), 0.95)
     assert (found.low, found.high, found.lead) == (None, None, None)

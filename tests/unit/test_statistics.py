@@ -118,6 +118,19 @@ def test_the_variance_of_an_accuracy_is_that_of_crossed_seeds_and_problems():
     assert np.mean(found) == pytest.approx(true, rel=0.06)
 
 
+def test_what_problems_add_is_their_mean_square_less_that_of_single_answers():
+    """Against a two-way analysis of variance of one table, from its sums of squares."""
+    rng = numpy_rng(0, "test")
+    seeds, problems = 3, 200
+    value_SP = rng.normal(0, 1, problems) + rng.normal(0, 3, (seeds, problems))
+    mean_S, mean_P = value_SP.mean(axis=1), value_SP.mean(axis=0)
+    total, between_seeds = value_SP.var() * value_SP.size, mean_S.var() * value_SP.size
+    rest = (total - between_seeds - mean_P.var() * value_SP.size) / ((seeds - 1) * (problems - 1))
+    expected = mean_S.var(ddof=1) / seeds + mean_P.var() / problems - rest / value_SP.size
+    error = accuracy(value_SP, one_stratum(problems, 20_000)).over_seeds.error
+    assert error**2 == pytest.approx(expected, rel=0.03)
+
+
 def test_with_no_seed_effect_the_difference_is_about_as_sure_as_its_answers():
     rng = numpy_rng(0, "test")
     x_SP, y_SP = (rng.normal(0, 1, (10, 500)) for _ in range(2))

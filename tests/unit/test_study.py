@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from benchmarks.study import running
 from benchmarks.study.rows import Row, append, drop, q_correlation, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline.common.params import ParamsFile
-from pipeline.prepare import read_params
 from pipeline.registry import names_in
+from pipeline.sources import source_of
 from tests.conftest import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -52,8 +53,7 @@ def test_the_study_has_every_curriculum():
 def test_every_setting_can_be_prepared(setting, tmp_path):
     values = params_of(copy.deepcopy(PARAMS), setting)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    source = read_params(ParamsFile(tmp_path / "params.yaml")).source
-    splits = source.read().splits
+    splits = source_of(ParamsFile(tmp_path / "params.yaml").scale_section("data", dict[str, Any]), "data").read().splits
     assert len(splits["test"]) == 1050
     assert len(splits["train"]) == 2100
 

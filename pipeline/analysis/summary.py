@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.analysis.caveats import comparisons_note, warnings
 from pipeline.analysis.curriculum import Curriculum, curriculum
 from pipeline.analysis.learning import spent_to_reach
 from pipeline.analysis.metrics import over_seeds
@@ -14,16 +15,14 @@ from pipeline.analysis.reading import Evaluation, Results, TrainedRun
 from pipeline.analysis.resampling import draw_problems, iqm
 from pipeline.analysis.settings import ReportParams
 from pipeline.analysis.statistics import (
-    LEAST_SEEDS,
     Interval,
     PointEstimate,
     accuracy,
     seed_interval,
 )
-from pipeline.analysis.verdict import BASELINE, Comparison, area, compare, pairs, seeds_of
+from pipeline.analysis.verdict import Comparison, area, compare
 from pipeline.common.seeding import numpy_rng
 
-FEW_PROBLEMS = 10
 DECIMALS = 6
 
 
@@ -126,8 +125,8 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         untrained_student=_reference(results, results.untrained_student),
         methods={name: _method(results, name, counts_RP, target, report.confidence) for name in results.runs},
         comparisons=compare(results, counts_RP, report.confidence),
-        comparisons_note=_comparisons_note(results),
-        warnings=_warnings(results),
+        comparisons_note=comparisons_note(results),
+        warnings=warnings(results),
     )
 
 
@@ -199,40 +198,3 @@ def examples_to_target(runs: tuple[TrainedRun, ...], target: float) -> ExamplesT
     return ExamplesToTarget(
         target, by_seed, sum(reached is not None for reached in by_seed.values()), float(np.mean(restricted))
     )
-
-
-def _comparisons_note(results: Results) -> str:
-    """Why nothing is compared with the baseline, or empty."""
-    if BASELINE not in results.runs:
-        return f"Nothing is compared with {BASELINE}, because it is not among the methods."
-    if not pairs(list(results.runs)):
-        return f"Nothing is compared, because {BASELINE} is the only method."
-    return ""
-
-
-def _warnings(results: Results) -> list[str]:
-    """What a reader should know before trusting the intervals."""
-    warnings = []
-    seeds = seeds_of(results)
-    if seeds == 1:
-        warnings.append(
-            "There is one seed per method: intervals are over problems only, so they tell these students "
-            "apart, not the methods, and no verdict is given."
-        )
-    elif seeds < LEAST_SEEDS:
-        warnings.append(f"There are only {seeds} seeds per method: intervals are very wide, and no verdict is given.")
-    if results.teacher.accuracy <= results.untrained_student.accuracy:
-        warnings.append("The teacher is no better than the untrained student: the target accuracy means nothing.")
-    levels, counts = np.unique(results.level_P, return_counts=True)
-    few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
-    if few:
-        warnings.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
-    runs = results.all_runs()
-    for answers, timeouts in (
-        ("Answers", {run.name: int(run.evaluation.metrics["grading_timeouts"]) for run in runs}),
-        ("Answers to validation problems", {run.name: run.record.grading_timeouts for run in runs}),
-    ):
-        if any(timeouts.values()):
-            late = ", ".join(f"{name} {count}" for name, count in timeouts.items() if count)
-            warnings.append(f"{answers} counted as wrong because grading them ran out of time: {late}.")
-    return warnings

@@ -1,0 +1,48 @@
+"""What a reader should know before trusting the numbers, and why some are missing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.analysis.reading import Results
+from pipeline.analysis.statistics import LEAST_SEEDS
+from pipeline.analysis.verdict import BASELINE, pairs, seeds_of
+
+FEW_PROBLEMS = 10
+
+
+def comparisons_note(results: Results) -> str:
+    """Why nothing is compared with the baseline, or empty."""
+    if BASELINE not in results.runs:
+        return f"Nothing is compared with {BASELINE}, because it is not among the methods."
+    if not pairs(list(results.runs)):
+        return f"Nothing is compared, because {BASELINE} is the only method."
+    return ""
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader should know before trusting the intervals."""
+    found = []
+    seeds = seeds_of(results)
+    if seeds == 1:
+        found.append(
+            "There is one seed per method: intervals are over problems only, so they tell these students "
+            "apart, not the methods, and no verdict is given."
+        )
+    elif seeds < LEAST_SEEDS:
+        found.append(f"There are only {seeds} seeds per method: intervals are very wide, and no verdict is given.")
+    if results.teacher.accuracy <= results.untrained_student.accuracy:
+        found.append("The teacher is no better than the untrained student: the target accuracy means nothing.")
+    levels, counts = np.unique(results.level_P, return_counts=True)
+    few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
+    if few:
+        found.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
+    runs = results.all_runs()
+    for answers, timeouts in (
+        ("Answers", {run.name: int(run.evaluation.metrics["grading_timeouts"]) for run in runs}),
+        ("Answers to validation problems", {run.name: run.record.grading_timeouts for run in runs}),
+    ):
+        if any(timeouts.values()):
+            late = ", ".join(f"{name} {count}" for name, count in timeouts.items() if count)
+            found.append(f"{answers} counted as wrong because grading them ran out of time: {late}.")
+    return found

@@ -46,7 +46,9 @@ def write_inputs(
     """
     report = {"target_share": 0.25, "confidence": 0.95, "resamples": resamples, "seed": 0}
     Path("params.yaml").write_text(
-        yaml.safe_dump({"scale": "mini", "methods": list(skills), "seeds": list(seeds), "report": report})
+        yaml.safe_dump(
+            {"scale": "mini", "methods": list(skills), "replays": [], "seeds": list(seeds), "report": report}
+        )
     )
     problems = [
         (f"{subject}-{level}-{i}", level, subject)

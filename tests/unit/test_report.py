@@ -525,7 +525,7 @@ def test_the_stage_reads_no_other_params(quick):
     write_inputs(SKILLS, [0])
     file = ParamsFile()
     report.read_params(file)
-    assert file.keys_read == {"scale", "methods", "seeds", "report"}
+    assert file.keys_read == {"scale", "methods", "replays", "seeds", "report"}
 
 
 @pytest.mark.parametrize("revisions", [["workspace"], ["workspace", "main"]])

@@ -29,6 +29,11 @@ def bernoulli(probability_P, seeds, rng):
     return (rng.random((seeds, np.shape(probability_P)[-1])) < probability_P).astype(float)
 
 
+def variance(found):
+    """Of the estimate, over seeds and problems together."""
+    return found.over_seeds.error**2 + found.over_seeds.problem_error**2
+
+
 def one_stratum(problems, resamples=500):
     return draw_problems(np.zeros(problems), resamples, numpy_rng(1, "test"))
 
@@ -91,9 +96,12 @@ def test_the_test_of_a_difference_is_welchs():
 
 
 def test_the_p_value_and_the_interval_say_the_same():
-    found = OverSeeds(0.3, 0.1, 3.7)
-    interval = found.interval(1 - found.p())
-    assert interval.low == pytest.approx(0, abs=1e-9)
+    for problem_error in (0.0, 0.05, 0.5):
+        found = OverSeeds(0.3, 0.1, 3.7, problem_error)
+        assert found.interval(1 - found.p()).low == pytest.approx(0, abs=1e-9)
+    assert OverSeeds(0.3, 0.0, np.inf, 0.1).p() == pytest.approx(2 * stats.norm.sf(3))
+    assert OverSeeds(9.0, 0.1, 100, 0.1).p() == pytest.approx(0, abs=1e-11)
+    assert OverSeeds(0.0, 0.1, 3.7, 0.1).p() == 1
 
 
 def test_variances_add_up_with_satterthwaites_degrees():
@@ -113,7 +121,7 @@ def test_the_variance_of_an_accuracy_is_that_of_crossed_seeds_and_problems():
     found = []
     for _ in range(trials):
         value_SP = rng.normal(0, 1, (seeds, 1)) + rng.normal(0, 2, problems) + rng.normal(0, 3, (seeds, problems))
-        found.append(accuracy(value_SP, counts_RP).over_seeds.error ** 2)
+        found.append(variance(accuracy(value_SP, counts_RP)))
     true = 1 / seeds + 4 / problems + 9 / (seeds * problems)
     assert np.mean(found) == pytest.approx(true, rel=0.06)
 
@@ -127,15 +135,14 @@ def test_what_problems_add_is_their_mean_square_less_that_of_single_answers():
     total, between_seeds = value_SP.var() * value_SP.size, mean_S.var() * value_SP.size
     rest = (total - between_seeds - mean_P.var() * value_SP.size) / ((seeds - 1) * (problems - 1))
     expected = mean_S.var(ddof=1) / seeds + mean_P.var() / problems - rest / value_SP.size
-    error = accuracy(value_SP, one_stratum(problems, 20_000)).over_seeds.error
-    assert error**2 == pytest.approx(expected, rel=0.03)
+    assert variance(accuracy(value_SP, one_stratum(problems, 20_000))) == pytest.approx(expected, rel=0.03)
 
 
 def test_with_no_seed_effect_the_difference_is_about_as_sure_as_its_answers():
     rng = numpy_rng(0, "test")
     x_SP, y_SP = (rng.normal(0, 1, (10, 500)) for _ in range(2))
-    error = accuracy_difference(x_SP, y_SP, one_stratum(500)).over_seeds.error
-    assert error == pytest.approx(np.sqrt(2 / (10 * 500)), rel=0.35)
+    found = variance(accuracy_difference(x_SP, y_SP, one_stratum(500)))
+    assert np.sqrt(found) == pytest.approx(np.sqrt(2 / (10 * 500)), rel=0.35)
 
 
 def test_the_wider_interval_counts_and_the_larger_p():

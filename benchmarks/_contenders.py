@@ -34,6 +34,7 @@ from benchmarks._runs import (
     equal_problems,
     read_params,
     start_run,
+    training_set,
     word_tokenizer,
 )
 from pipeline.common.seeding import numpy_rng
@@ -43,7 +44,6 @@ from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
 from pipeline.training.batch_sampler import BatchSampler
-from pipeline.training.run import TrainingSet
 
 Name = Literal["project", "bare", "gkd"]
 LEARNING_RATE = 1e-5
@@ -149,7 +149,7 @@ class Project:
     def __init__(self, pair: Pair, store: Path) -> None:
         """A run with the adaptive curriculum over 35 arms, as many as MATH's levels and subjects make."""
         encoded = pair.problems()
-        problems = TrainingSet(encoded, equal_arms(35, len(encoded)), LogitStore(store, {}))
+        problems = training_set(encoded, equal_arms(35, len(encoded)), LogitStore(store, {}))
         self._run = run = start_run(pair.model("student"), problems, pair.params, steps=10**6)
         self.parts = {"curriculum": 0.0, "reading": 0.0}
         for part, holder, method in (

@@ -13,7 +13,16 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from benchmarks._measure import Shape, clear_memory, memory_cap, random_model
-from benchmarks._runs import Lengths, Params, capture_all, equal_arms, open_store, random_problems, start_run
+from benchmarks._runs import (
+    Lengths,
+    Params,
+    capture_all,
+    equal_arms,
+    open_store,
+    random_problems,
+    start_run,
+    training_set,
+)
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.distillation.loss import Divergence, LossSettings, distillation_loss
@@ -60,7 +69,7 @@ class Setup:
     @property
     def training_set(self) -> TrainingSet:
         """The problems in five arms."""
-        return TrainingSet(self.problems, equal_arms(5, len(self.problems)), self.store)
+        return training_set(self.problems, equal_arms(5, len(self.problems)), self.store)
 
 
 def prepare(folder: Path, shape: Shape, lengths: Lengths, params: Params) -> Setup:

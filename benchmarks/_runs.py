@@ -24,6 +24,7 @@ from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.language_models.settings import ModelsParams
 from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, write_shard
 from pipeline.mini.problems import LEVELS, TASKS, generate_distinct
+from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import Problem
 from pipeline.training import run as run_module
 from pipeline.training.run import Run, TrainingSet
@@ -51,6 +52,11 @@ def read_params(scale: str = "qwen2") -> Params:
         file.section(f"scales.{scale}.training", TrainingParams),
         file.section("curricula.rl", rl.Params),
     )
+
+
+def training_set(encoded: Sequence[EncodedProblem], arms: ArmSet, store: LogitStore) -> TrainingSet:
+    """What a run learns from; the problems are their own probe."""
+    return TrainingSet(encoded, arms, store, ProbeSet(encoded, store, encoded))
 
 
 def real_params(smollm2: Path | None, models: ModelsParams) -> Params:

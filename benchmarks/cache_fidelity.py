@@ -35,7 +35,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks._measure import environment, say
-from benchmarks._runs import ROOT, Params, capture_all, generated_problems, open_store, read_params, real_params
+from benchmarks._runs import (
+    ROOT,
+    Params,
+    capture_all,
+    generated_problems,
+    open_store,
+    read_params,
+    real_params,
+    training_set,
+)
 from pipeline.arms.grouping import group_into_arms
 from pipeline.capture.capture import in_groups, scheme_of
 from pipeline.capture.settings import TeacherLogitsParams
@@ -51,7 +60,7 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
-from pipeline.training.run import Run, TrainingSet
+from pipeline.training.run import Run
 
 KL = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
 CHUNK = 64  # tokens whose float64 logits and gradients are held at once
@@ -278,7 +287,7 @@ class Training:
     def _outcome(self, store: Reading, seed: int) -> tuple[float, float]:
         student = load_model(self._params.models, "student")
         curriculum = traditional.build(traditional.Params(arms="all"), self._arms, seed)
-        problems = TrainingSet(self._train, self._arms, store)
+        problems = training_set(self._train, self._arms, store)
         run = Run(student, curriculum, problems, self._params.training, seed)
         for _ in range(run.steps):
             run.step()

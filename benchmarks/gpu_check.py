@@ -64,6 +64,7 @@ from benchmarks._runs import (
     read_params,
     real_params,
     start_run,
+    training_set,
     word_tokenizer,
 )
 from pipeline.arms.grouping import group_into_arms
@@ -80,7 +81,6 @@ from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.store import LogitStore
 from pipeline.training.adamw import moments_fit
 from pipeline.training.batch_sampler import BatchSampler
-from pipeline.training.run import TrainingSet
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
 
@@ -277,12 +277,12 @@ def measure_steps(
         raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
     training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing)
     params = replace(session.params, training=training)
-    training_set = TrainingSet(problems, equal_arms(5, len(problems)), store)
+    of_run = training_set(problems, equal_arms(5, len(problems)), store)
     with memory_cap(session.device, cap), recorded_draws(problems) as drawn:
         student = random_model(session.scale.student, params.models, torch.float32, seed=0)
         warm_up, steps = session.scale.warm_up_steps, session.scale.steps
         fits = moments_fit(student)
-        run = start_run(student, training_set, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
+        run = start_run(student, of_run, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
         seconds = [seconds_of(run.step, session.device)[0] for _ in range(warm_up + steps)]
         memory = peak_memory(session.device)
     measured = list(zip(seconds, drawn, strict=True))[warm_up:]
@@ -367,7 +367,7 @@ def distil(session: Session, smollm2: Path | None) -> dict[str, Any]:
         vocabulary_size(params.models),
     )
     store = open_store(session.folder / "real", captured, params.teacher_logits)
-    problems = TrainingSet(split.encoded, group_into_arms(split.problems, "level"), store)
+    problems = training_set(split.encoded, group_into_arms(split.problems, "level"), store)
     steps = session.scale.distillation_steps
     run = start_run(load_model(params.models, "student"), problems, params, steps)
     kl = [run.step().loss for _ in range(steps)]

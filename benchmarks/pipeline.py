@@ -41,7 +41,13 @@ WHOLE_SEEDS = 3  # of the default params
 FIRST_SEED = 99  # of the cell that the others of --cells are copies of
 METHODS = ["rl", "traditional", "easy_to_hard", "hard_to_easy", "random"]
 SHORT = {  # a cell of a few seconds: starting it is most of it
-    "data": {"train_size": 70, "probe_size": 35, "validation_size": 35, "test_size": 35},
+    "data": {
+        "target": {"subjects": None, "levels": None},
+        "train_size": 70,
+        "probe_size": 35,
+        "validation_size": 35,
+        "test_size": 35,
+    },
     "training": {"epochs": 1, "steps_per_epoch": 3, "validations": 1},
     "generation": {"max_new_tokens": 16},
 }

@@ -90,7 +90,8 @@ class SimilarityProbe:
         directions_2H, middles_2 = discriminants(
             *(look.sums[name].cpu() for name in ("features", "products", "counts"))
         )
-        self.directions_2H = directions_2H.float().to(self.directions_2H.device)
+        # contiguous, as it comes back from a checkpoint: products of another layout round differently
+        self.directions_2H = directions_2H.float().contiguous().to(self.directions_2H.device)
         self.middles_2 = middles_2.tolist()
         self._looks += 1
 

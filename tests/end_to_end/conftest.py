@@ -13,7 +13,13 @@ import yaml
 from tests.conftest import ROOT, make_project
 
 SMALL = {
-    "data": {"train_size": 70, "probe_size": 35, "validation_size": 35, "test_size": 35},
+    "data": {
+        "target": {"subjects": None, "levels": None},
+        "train_size": 70,
+        "probe_size": 35,
+        "validation_size": 35,
+        "test_size": 35,
+    },
     "training": {"epochs": 2, "steps_per_epoch": 5, "batch_size": 8, "validations": 2, "checkpoint_steps": 3},
     "generation": {"max_new_tokens": 24},
     "teacher_logits": {"shard_size": 50},

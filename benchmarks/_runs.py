@@ -163,6 +163,7 @@ def equal_arms(count: int, problems: int) -> ArmSet:
         tuple(f"arm {arm}" for arm in range(count)),
         tuple(arm % 5 + 1 for arm in range(count)),
         tuple(np.arange(arm, problems, count) for arm in range(count)),
+        tuple((f"arm {arm}",) for arm in range(count)),
     )
 
 

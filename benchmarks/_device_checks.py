@@ -325,9 +325,9 @@ class SmallMemory:
         """`tokens` must cover the longest example."""
         self._tokens, self._original = tokens, run_module.accumulate_gradients
 
-    def __call__(self, student, examples, store, settings, micro_batch_tokens, processes):
+    def __call__(self, student, examples, store, settings, micro_batch_tokens, *others):
         """Adds the gradients, and then fails if there were too many tokens at once."""
-        result = self._original(student, examples, store, settings, micro_batch_tokens, processes)
+        result = self._original(student, examples, store, settings, micro_batch_tokens, *others)
         longest = max(e.length for e in examples)
         if min(micro_batch_tokens or longest * len(examples), longest * len(examples)) > self._tokens:
             raise torch.OutOfMemoryError("out of memory by hand")

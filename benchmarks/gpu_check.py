@@ -315,8 +315,8 @@ def recorded_draws(problems: list[EncodedProblem]) -> Iterator[list[list[Encoded
     drawn: list[list[EncodedProblem]] = []
     original = BatchSampler.draw
 
-    def draw(*arguments):
-        result = original(*arguments)
+    def draw(*arguments, **named):
+        result = original(*arguments, **named)
         drawn.append([problems[i] for i in result.problem_B])
         return result
 

@@ -162,9 +162,9 @@ class Project:
             setattr(holder, method, self._timed(part, getattr(holder, method)))
 
     def _timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            result = call(*arguments)
+            result = call(*arguments, **named)
             self.parts[part] += time.perf_counter() - started
             return result
 

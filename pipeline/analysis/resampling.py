@@ -35,7 +35,8 @@ def _counts(size: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
 
 def resampled_means(value_P: np.ndarray, counts_RP: np.ndarray) -> np.ndarray:
     """[R]: the mean of one value per problem over each resample, which has as many problems as there are."""
-    means_R: np.ndarray = (counts_RP @ value_P.astype(np.float32)).astype(np.float64) / len(value_P)
+    # not a matrix product: its sums depend on the number of threads, and with them the last bits of a picture
+    means_R: np.ndarray = np.einsum("rp,p->r", counts_RP, value_P, dtype=np.float64) / len(value_P)
     return means_R
 
 

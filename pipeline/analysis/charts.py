@@ -43,8 +43,22 @@ def png(draw: Callable[[], Figure]) -> bytes:
     """The picture as PNG, the same bytes for the same data whatever the user's matplotlib settings."""
     with mpl.style.context(["default", LOOK]):
         buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        figure = draw()
+        fix_layout(figure)
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lays a figure out once and for all, with positions that are rounded to far less than a pixel.
+
+    The solver behind constrained layout takes its variables in the order of their addresses in memory, so that its last
+    bits, and with them the shade of a pixel here and there, differ from one drawing to the next.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.get_axes():
+        axes.set_position(tuple(round(part, 5) for part in axes.get_position().bounds))
 
 
 def percent_axis(axis: mpl.axis.Axis) -> None:

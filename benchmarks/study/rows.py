@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._runs import ROOT
+from pipeline.analysis.curriculum import q_correlation
 from pipeline.common.files import write_text
 from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
 from pipeline.results.files import read_csv, read_record, read_rows
@@ -89,15 +90,3 @@ def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
         q_correlation=q_correlation(log),
         versions=record.provenance.versions,
     )
-
-
-def q_correlation(log: object) -> float | None:
-    """The correlation of an arm's Q-value before a step with its reward in it, over all steps; None where constant."""
-    import pandas as pd  # noqa: PLC0415 - slow to import
-
-    assert isinstance(log, pd.DataFrame)
-    before = log.groupby("arm")["q_value"].shift(1)
-    both = before.notna() & log["reward"].notna()
-    if both.sum() < 3 or before[both].std() == 0 or log["reward"][both].std() == 0:
-        return None
-    return round(float(np.corrcoef(before[both], log["reward"][both])[0, 1]), 4)

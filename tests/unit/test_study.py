@@ -6,14 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
 from benchmarks import reward_validity, room
 from benchmarks.study import rows as rows_module
 from benchmarks.study import running
-from benchmarks.study.rows import Row, append, drop, q_correlation, read_all
+from benchmarks.study.rows import Row, append, drop, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline.common.params import ParamsFile
 from pipeline.registry import names_in
@@ -89,19 +88,6 @@ def test_only_missing_cells_are_run_and_replays_last(monkeypatch, tmp_path):
     running.run_missing("broad", ["rl_permuted", "rl", "random"], range(2), 1)
     assert len(ran) == 5
     assert len(read_all("broad")) == 6
-
-
-def test_q_is_held_against_the_next_reward():
-    """Q after step n is that before step n + 1; pairs without either are left out."""
-    log = pd.DataFrame(
-        {
-            "step": [0, 1, 2, 3] * 2,
-            "arm": ["a"] * 4 + ["b"] * 4,
-            "q_value": [1.0, 2.0, 3.0, 9.0, -1.0, -2.0, -3.0, 9.0],
-            "reward": [np.nan, 10.0, 20.0, 30.0, np.nan, -10.0, np.nan, -30.0],
-        }
-    )
-    assert q_correlation(log) == pytest.approx(np.corrcoef([1, 2, 3, -1, -3], [10, 20, 30, -10, -30])[0, 1], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ NOT_ALONE = {"multi_objective"}  # a sum of others
 
 @dataclass(frozen=True)
 class Row:
-    """One branching: each of A arms' gain in the mean probability of the target's solutions, and every reward's Q."""
+    """One branching: each of A arms' gain in the mean probability of the target's solutions, and every reward's Q.
+
+    A Q is None where the reward never valued the arm.
+    """
 
     setting: str
     seed: int
@@ -52,7 +55,7 @@ class Row:
     repeat: int
     arms: list[str]
     gain: list[float]
-    rewards: dict[str, list[float]]
+    rewards: dict[str, list[float | None]]
 
 
 class Observer:
@@ -108,7 +111,10 @@ def main_rows(setting: str, seed: int, repeats: int) -> Iterator[Row]:
             repeat,
             list(names),
             (value_A - value_A.mean()).round(6).tolist(),
-            {name: np.nan_to_num(q_A).round(6).tolist() for name, q_A in rewards[stage].items()},
+            {
+                name: [None if np.isnan(q) else round(q, 6) for q in q_A.tolist()]
+                for name, q_A in rewards[stage].items()
+            },
         )
 
 
@@ -158,8 +164,9 @@ def report() -> None:
                 f"{agreement(rows):+.2f}"
             )
             for name in rows[0].rewards:
-                q_A = np.mean([row.rewards[name] for row in rows], axis=0)
-                rho, low, high = spearman(q_A, gain_A)
+                q_A = np.array([row.rewards[name] for row in rows], dtype=float).mean(axis=0)
+                known_A = np.isfinite(q_A)  # an arm that some run's reward never valued is left out
+                rho, low, high = spearman(q_A[known_A], gain_A[known_A])
                 say(f"  {name:<24}{rho:+.2f}  ({low:+.2f} to {high:+.2f})")
 
 

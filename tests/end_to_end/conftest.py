@@ -10,16 +10,11 @@ import sys
 import pytest
 import yaml
 
+from benchmarks.pipeline import SHORT
 from tests.conftest import ROOT, make_project
 
 SMALL = {
-    "data": {
-        "target": {"subjects": None, "levels": None},
-        "train_size": 70,
-        "probe_size": 35,
-        "validation_size": 35,
-        "test_size": 35,
-    },
+    "data": SHORT["data"],
     "training": {"epochs": 2, "steps_per_epoch": 5, "batch_size": 8, "validations": 2, "checkpoint_steps": 3},
     "generation": {"max_new_tokens": 24},
     "teacher_logits": {"shard_size": 50},

@@ -91,7 +91,7 @@ class Results:
     untrained_student: Evaluation
     runs: dict[str, tuple[TrainedRun, ...]]
 
-    def correct_SP(self, method: str) -> np.ndarray:  # noqa: N802 - the suffix names the shape
+    def correct_SP(self, method: str) -> np.ndarray:
         """Right (1) or wrong (0) of each of a method's seeds on each problem."""
         return np.stack([run.evaluation.correct_P for run in self.runs[method]]).astype(np.float64)
 

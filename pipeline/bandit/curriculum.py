@@ -27,9 +27,9 @@ from pipeline.arms.signals import StepSignals
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards import build_reward
-from pipeline.bandit.rewards._per_arm import RunningStandardizer
 from pipeline.bandit.settings import BanditParams
 from pipeline.bandit.shrinkage import Shrunk, shrink
+from pipeline.bandit.standardizer import RunningStandardizer
 
 
 def build_curriculum(params: BanditParams, arms: ArmSet, seed: int) -> SelfEvolvingCurriculum:
@@ -52,15 +52,17 @@ class SelfEvolvingCurriculum:
         self.probe = probe_use(reward)
 
     @property
-    def q_values_A(self) -> np.ndarray:  # noqa: N802 - the suffix names the shape
+    def q_values_A(self) -> np.ndarray:
         """What is held of each arm: to SEC's letter Q, with `shrink` its posterior mean."""
         return self._shrunk().mean_A if self._params.shrink else self._q.values_A
 
     @property
-    def standard_errors_A(self) -> np.ndarray:  # noqa: N802
+    def standard_errors_A(self) -> np.ndarray:
         """Of the Q-values; NaN where nothing is known."""
-        errors_A = self._shrunk().deviation_A if self._params.shrink else self._q.errors_A
-        return np.where(np.isfinite(errors_A), errors_A, np.nan)
+        if not self._params.shrink:
+            return self._q.standard_errors_A
+        deviation_A = self._shrunk().deviation_A
+        return np.where(np.isfinite(deviation_A), deviation_A, np.nan)
 
     def _shrunk(self) -> Shrunk:
         return shrink(self._q.means_A, self._q.errors_A, self._factors, common_error(self._reward))

@@ -46,7 +46,7 @@ class QValues:
         self._noise_count = NOISE_MEMORY * self._noise_count + len(arms)
 
     @property
-    def means_A(self) -> np.ndarray:  # noqa: N802 - the suffix names the shape
+    def means_A(self) -> np.ndarray:
         """The weighted mean of each arm's rewards; NaN where there were none."""
         known_A = self._weight_A > 0
         return np.where(known_A, self.values_A / np.where(known_A, self._weight_A, 1), np.nan)
@@ -57,13 +57,18 @@ class QValues:
         return self._noise_sum / self._noise_count if self._noise_count else np.inf
 
     @property
-    def errors_A(self) -> np.ndarray:  # noqa: N802
+    def errors_A(self) -> np.ndarray:
         """The standard error of `means_A`; infinite where nothing is known."""
         known_A = self._weight_A > 0
         if not np.isfinite(self.noise):
             return np.full(len(known_A), np.inf)
         weight_A = np.where(known_A, self._weight_A, 1)
         return np.where(known_A, np.sqrt(self.noise * self._squares_A) / weight_A, np.inf)
+
+    @property
+    def standard_errors_A(self) -> np.ndarray:
+        """`errors_A` for the arm log: NaN where nothing is known."""
+        return np.where(np.isfinite(self.errors_A), self.errors_A, np.nan)
 
     def state(self) -> dict[str, Any]:
         """All that was learnt."""

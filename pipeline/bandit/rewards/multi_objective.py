@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.arms.protocols import ProbeUse, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.rewards import build_reward
-from pipeline.bandit.rewards._per_arm import RunningStandardizer
+from pipeline.bandit.standardizer import RunningStandardizer
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import settings
 

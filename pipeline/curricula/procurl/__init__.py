@@ -8,12 +8,11 @@ its tokens' probabilities.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet, SeveralArms
 from pipeline.arms.signals import StepSignals
+from pipeline.bandit.follower import Follower
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards._per_arm import mean_per_arm
@@ -31,41 +30,15 @@ class Params:
     epsilon: Share
 
 
-def build(params: Params, arms: ArmSet, seed: int) -> ProCuRL:
-    return ProCuRL(params, len(arms))
+def build(params: Params, arms: ArmSet, seed: int) -> Follower:
+    """Follows the student's confidence; an arm that was never met counts as half mastered."""
+
+    def draw(confidence_A: np.ndarray) -> np.ndarray:
+        return boltzmann(confidence_A * (1 - confidence_A), params.tau, params.epsilon)
+
+    return Follower(QValues(len(arms), params.alpha), confidence, draw, lambda _: 0.5)
 
 
-class ProCuRL:
-    """Knows the student's confidence by arm; an arm that was never met counts as half mastered."""
-
-    def __init__(self, params: Params, arms: int) -> None:
-        self._params = params
-        self._q = QValues(arms, params.alpha)
-
-    @property
-    def q_values_A(self) -> np.ndarray:  # noqa: N802 - the suffix names the shape
-        """The student's confidence."""
-        means_A = self._q.means_A
-        return np.where(np.isfinite(means_A), means_A, 0.5)
-
-    @property
-    def standard_errors_A(self) -> np.ndarray:  # noqa: N802
-        """Of the confidence; NaN where nothing is known."""
-        return np.where(np.isfinite(self._q.errors_A), self._q.errors_A, np.nan)
-
-    def probabilities(self, progress: float) -> np.ndarray:
-        q_A = self.q_values_A
-        return boltzmann(q_A * (1 - q_A), self._params.tau, self._params.epsilon)
-
-    def update(self, signals: StepSignals) -> dict[int, float]:
-        """The reward is the confidence itself."""
-        confidence_B = np.exp(signals.student_log_prob_B / signals.tokens_B)
-        rewards = mean_per_arm(signals.arm_B, confidence_B)
-        self._q.update(rewards, np.bincount(signals.arm_B, minlength=len(self._q.values_A)))
-        return rewards
-
-    def state(self) -> dict[str, Any]:
-        return self._q.state()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self._q.load_state(state)
+def confidence(signals: StepSignals) -> dict[int, float]:
+    """The mean of the student's confidence over each arm's examples."""
+    return mean_per_arm(signals.arm_B, np.exp(signals.student_log_prob_B / signals.tokens_B))

@@ -53,15 +53,15 @@ class UpperConfidenceBound:
         self.probe = probe_use(reward)
 
     @property
-    def q_values_A(self) -> np.ndarray:  # noqa: N802 - the suffix names the shape
+    def q_values_A(self) -> np.ndarray:
         """The mean rewards; 0 where there were none."""
         means_A = self._q.means_A
         return np.where(np.isfinite(means_A), means_A, 0.0)
 
     @property
-    def standard_errors_A(self) -> np.ndarray:  # noqa: N802
+    def standard_errors_A(self) -> np.ndarray:
         """Of the Q-values; NaN where nothing is known."""
-        return np.where(np.isfinite(self._q.errors_A), self._q.errors_A, np.nan)
+        return self._q.standard_errors_A
 
     def probabilities(self, progress: float) -> np.ndarray:
         """Boltzmann over the upper confidence bounds."""

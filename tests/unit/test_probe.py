@@ -218,3 +218,15 @@ def test_looks_are_due_every_so_many_steps(store, tiny_model):
 def test_a_look_that_is_not_finite_says_so():
     assert not Look({"a": torch.tensor([1.0, float("nan")])}, 0).is_finite()
     assert Look({"a": torch.tensor([1.0])}, 0).is_finite()
+
+
+def test_a_restored_look_gives_the_same_bits(store, tiny_model):
+    """Products round by the layout of their factors, and what comes from a checkpoint lies row by row."""
+    student = tiny_model().eval()
+    probe, restored = make_probe("similarity", store, student), make_probe("similarity", store, student)
+    probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
+    tensors, state = probe.state()
+    restored.load_state({name: torch.tensor(t.tolist()) for name, t in tensors.items()}, state)
+    assert restored.directions_2H.stride() == probe.directions_2H.stride()
+    expected, found = (p.promise(accumulate_with(student, store, p)).similarity_2B for p in (probe, restored))
+    assert found.tolist() == expected.tolist()

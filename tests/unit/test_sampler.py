@@ -166,3 +166,26 @@ def test_arms_by_difficulty_share_out_all_problems_and_differ_in_size_by_one_at_
 def test_losses_that_make_no_arms_are_refused(loss_P, words):
     with pytest.raises(DataError, match=words):
         group_by_difficulty(loss_P)
+
+
+SHARES = np.array([0.31, 0.07, 0.62])
+
+
+def systematic_counts(steps, batch_size=8):
+    arms = ArmSet(("a", "b", "c"), (None,) * 3, tuple(np.arange(n, n + 5) for n in (0, 5, 10)))
+    sampler, dealt_A = BatchSampler(arms, 3), np.zeros(3, dtype=np.int64)
+    for step in range(steps):
+        draw = sampler.draw(step, SHARES, batch_size, dealt_A, systematic=True)
+        yield np.bincount(draw.arm_B, minlength=3)
+        dealt_A = draw.dealt_A
+
+
+def test_systematic_draws_give_each_arm_its_share_to_the_next_whole_example():
+    for counts in systematic_counts(50):
+        assert counts.sum() == 8
+        assert (np.abs(counts - 8 * SHARES) < 1).all()
+
+
+def test_systematic_draws_have_the_right_shares_on_average():
+    counts = np.array(list(systematic_counts(4000)))
+    assert counts.mean(axis=0) == pytest.approx(8 * SHARES, abs=5 * 0.5 / np.sqrt(4000))

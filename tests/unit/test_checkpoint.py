@@ -27,6 +27,14 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     }
 
 
+def test_what_comes_back_is_aligned_as_new_tensors_are_so_that_products_round_alike(tmp_path):
+    for length in range(0, 64, 8):
+        checkpoint = Checkpoint("x", {"p": 1}, tmp_path)
+        checkpoint.save(TENSORS, {"text": "." * length})
+        tensors, _ = checkpoint.load()
+        assert [tensors[name].data_ptr() % 64 for name in ("a", "b")] == [0, 0]
+
+
 def test_another_identity_does_not_find_it_and_is_told_what_differs(tmp_path, capsys):
     made_from = {"params": {"lr": 0.1, "arms": (1, 2)}, "code": "abc"}
     Checkpoint("x", made_from, tmp_path).save(TENSORS, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -86,7 +87,10 @@ def dvc(project: Path, *arguments: str, log: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-        if subprocess.run(command, cwd=project, stdout=file, stderr=file, check=False).returncode:
+        # stages are started as `python`, which is to be this one whether or not its environment is active
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {"PATH": paths}
+        if subprocess.run(command, cwd=project, env=environment, stdout=file, stderr=file, check=False).returncode:
             raise ResultsError(
                 f"{' '.join(arguments)} failed in {project}; see {path}, then run the same command again"
             )

@@ -58,9 +58,9 @@ def clone_of(setting: str) -> Path:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
     subprocess.run(["git", "fetch", "--quiet"], cwd=project, check=True)
     lock = project / "dvc.lock"
-    finished = lock.read_bytes()
+    finished = lock.read_bytes() if lock.exists() else b""
     subprocess.run(["git", "reset", "--quiet", "--hard", "origin/HEAD"], cwd=project, check=True)
-    if (project / "finished").exists():
+    if (project / "finished").exists() and finished:
         lock.write_bytes(finished)
     else:  # the committed lock file is of other params
         lock.unlink()

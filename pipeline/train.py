@@ -29,7 +29,6 @@ from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.problems.grading import Grader
-from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record
 from pipeline.results.rows import TrainingRecord
@@ -37,8 +36,10 @@ from pipeline.training.difficulty import completion_losses
 from pipeline.training.loop import train
 from pipeline.training.run import Run
 from pipeline.training.settings import TrainingParams
-from pipeline.training.training_set import load_training_set
+from pipeline.training.training_set import load_training_set, load_validation_set
 from pipeline.training.validation import Validation
+
+SEEN = ("train", "probe", "validation")  # the splits that a run reads
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def main() -> None:
         checkpoint = Checkpoint(f"train-{cell.name}", run_identity(cell, params))
         with Grader(params.grading.seconds, params.grading.workers) as grader:
             validation = Validation(
-                read_problems("validation"), encoder, params.generation, precision(params.models), grader, processes
+                load_validation_set(encoder), encoder, params.generation, precision(params.models), grader, processes
             )
             train(run, validation, checkpoint, params.training, processes, cell.name)
         if processes.is_main:
@@ -163,8 +164,8 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
         "inputs": [file_digest(path) for path in inputs_of(cell.method, cell.seed)],
         "versions": versions(),
         "student": model_identity(params.models, "student"),
-        "stores": [file_digest(TEACHER_LOGITS / f"{split}/manifest.json") for split in ("train", "probe")],
-        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in ("train", "probe", "validation")],
+        "stores": [file_digest(TEACHER_LOGITS / f"{split}/manifest.json") for split in SEEN],
+        "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in SEEN],
     }
 
 

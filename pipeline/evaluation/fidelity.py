@@ -6,18 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from pipeline.distillation.gradients import forward_loss
-from pipeline.distillation.loss import LossSettings
-from pipeline.language_models.batches import micro_batches
+from pipeline.distillation.observation import Observation, observe
 from pipeline.language_models.prompts import Encoder
 from pipeline.logit_store.store import LogitStore
 from pipeline.problems.record import Problem
-
-FIDELITY_TOKENS = 4096  # tokens, padding included, of one forward pass over the reference solutions
 
 
 @dataclass(frozen=True)
@@ -34,30 +29,19 @@ class Fidelity:
     calibration_gaps: list[float]
 
 
-@torch.inference_mode()
 def measure_fidelity(
     model: PreTrainedModel, encoder: Encoder, problems: Sequence[Problem], store: LogitStore, bins: int
 ) -> list[Fidelity]:
     """Runs the model over the reference solutions; a problem whose prompt is too long for it has zeros."""
-    encoded = encoder.encode_all(problems).encoded
-    settings = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
-    by_id = {}
-    for group in tqdm(list(micro_batches(encoded, FIDELITY_TOKENS)), desc="fidelity", unit="batch"):
-        part = [encoded[i] for i in group]
-        labels_N = torch.from_numpy(np.concatenate([e.completion_ids for e in part]))
-        _, seen, targets = forward_loss(model, part, store, settings, len(labels_N))
-        assert seen.top_token_N is not None  # where no gradient is wanted
-        columns = (
-            seen.divergence_N.cpu().double().numpy(),
-            (seen.top_token_N == targets.token_ids_NK[:, 0]).cpu().numpy(),
-            seen.top_prob_N.cpu().double().numpy(),
-            (seen.top_token_N.cpu() == labels_N).numpy(),
-        )
-        ends = np.cumsum([len(e.completion_ids) for e in part])[:-1]
-        for e, kl_N, match_N, confidence_N, hit_N in zip(part, *(np.split(c, ends) for c in columns), strict=True):
-            gaps = calibration_gaps(confidence_N, hit_N, bins).tolist()
-            by_id[e.id] = Fidelity(len(kl_N), float(kl_N.sum()), int(match_N.sum()), gaps)
+    examples = encoder.encode_all(problems).encoded
+    seen = tqdm(observe(model, examples, store), total=len(examples), desc="fidelity", unit="problem")
+    by_id = {example.id: _fidelity(found, bins) for example, found in seen}
     return [by_id.get(p.id, Fidelity(0, 0.0, 0, [0.0] * bins)) for p in problems]
+
+
+def _fidelity(seen: Observation, bins: int) -> Fidelity:
+    gaps = calibration_gaps(seen.confidence_N, seen.hit_N, bins).tolist()
+    return Fidelity(len(seen.hit_N), float(seen.divergence_N.sum()), int(seen.agrees_N.sum()), gaps)
 
 
 def calibration_gaps(confidence_N: np.ndarray, hit_N: np.ndarray, bins: int) -> np.ndarray:

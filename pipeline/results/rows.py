@@ -12,7 +12,8 @@ class CurvePoint:
     examples, tokens: what the student was trained on so far, prompts included and padding not. compute: training
     compute so far in tokens, where one forward and backward counts 1 and one forward alone 1/3 (a backward pass costs
     twice a forward pass; Kaplan et al. 2020, arXiv 2001.08361, section 2.1): `tokens`, and whatever a curriculum
-    computes besides. loss: mean since the point before, in nats per completion token; None at the first.
+    computes besides. validation_kl: KL(teacher || student) in nats per token of the validation problems' reference
+    solutions, at temperature 1. loss: mean since the point before, in nats per completion token; None at the first.
     """
 
     step: int
@@ -20,6 +21,7 @@ class CurvePoint:
     tokens: int
     compute: float
     validation_accuracy: float
+    validation_kl: float
     loss: float | None
 
 

@@ -54,7 +54,7 @@ def _train(
             result = validation.measure(run.student)
             with uninterrupted():
                 run.grading_timeouts += result.timeouts
-                run.log.add_validation(run.steps_done, result.accuracy)
+                run.log.add_validation(run.steps_done, result.accuracy, result.kl_per_token)
         if run.steps_done == run.steps:
             return
         started, cut = time.perf_counter(), run.micro_batch_tokens

@@ -52,10 +52,10 @@ class RunLog:
         self.examples += len(arm_B)
         self.tokens += tokens
 
-    def add_validation(self, step: int, accuracy: float) -> None:
+    def add_validation(self, step: int, accuracy: float, kl_per_token: float) -> None:
         """Notes a point of the learning curve; its loss is the mean since the point before."""
         loss = float(np.mean(self._losses)) if self._losses else None
-        self._curve.append(CurvePoint(step, self.examples, self.tokens, self.compute, accuracy, loss))
+        self._curve.append(CurvePoint(step, self.examples, self.tokens, self.compute, accuracy, kl_per_token, loss))
         self._losses.clear()
 
     @property

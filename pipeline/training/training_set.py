@@ -15,6 +15,7 @@ from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems
 from pipeline.training.difficulty import Losses
 from pipeline.training.run import TrainingSet
+from pipeline.training.validation import ValidationSet
 
 Untrained = Callable[[Sequence[EncodedProblem]], Losses]  # the losses of the student that a run starts from
 
@@ -40,10 +41,20 @@ def load_training_set(
     return TrainingSet(pool.encoded, groups, store, looked_at, hard.tokens + hard_probe.tokens)
 
 
+def load_validation_set(encoder: Encoder) -> ValidationSet:
+    """The validation problems and the teacher's logits of them; measured at temperature 1.
+
+    Raises:
+        TeacherLogitsError: the logits are missing, damaged, or of something else.
+    """
+    captured, store = load_captured("validation", encoder, "top_k", temperature=1.0)
+    return ValidationSet(read_problems("validation"), captured.encoded, store)
+
+
 def load_captured(
-    split: Literal["train", "probe"], encoder: Encoder, scheme: SchemeName, temperature: float
+    split: Literal["train", "probe", "validation"], encoder: Encoder, scheme: SchemeName, temperature: float
 ) -> tuple[EncodedSplit, LogitStore]:
-    """A split that is seen through the training loss: its problems as they were captured, and the teacher's logits.
+    """A split's problems as they were captured, and the teacher's logits of them.
 
     Raises:
         TeacherLogitsError: the logits are missing, damaged, or of something else.

@@ -1,4 +1,4 @@
-"""The points of the learning curve: a student's greedy accuracy on the validation problems."""
+"""The points of the learning curve: greedy accuracy on the validation problems, and how near the teacher is on them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,35 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from pipeline.distillation.observation import observe
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.processes import Processes
-from pipeline.language_models.prompts import Encoder
+from pipeline.language_models.prompts import EncodedProblem, Encoder
 from pipeline.language_models.settings import GenerationParams
+from pipeline.logit_store.store import LogitStore
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Share of right answers, and how many answers took too long to grade and count as wrong."""
+    """Share of right answers, KL(teacher || student) in nats per token of the reference solutions, at temperature 1.
+
+    timeouts: answers that took too long to grade and count as wrong.
+    """
 
     accuracy: float
+    kl_per_token: float
     timeouts: int
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The validation problems, those of their reference solutions that fit, and the teacher's logits of these."""
+
+    problems: Sequence[Problem]
+    solutions: Sequence[EncodedProblem]
+    store: LogitStore
 
 
 class Validation:
@@ -30,7 +45,7 @@ class Validation:
 
     def __init__(
         self,
-        problems: Sequence[Problem],
+        problems: ValidationSet,
         encoder: Encoder,
         generation: GenerationParams,
         precision: AbstractContextManager[Any],
@@ -38,10 +53,11 @@ class Validation:
         processes: Processes,
     ) -> None:
         """Encodes the prompts of this process's share once; students answer inside `precision`."""
-        share = processes.share(problems)
-        self._problems = len(problems)
+        share = processes.share(problems.problems)
+        self._problems = len(problems.problems)
         self._answers = [p.answer for p in share]
         self._prompts = [encoder.encode_prompt(p.problem) for p in share]
+        self._solutions, self._store = processes.share(problems.solutions), problems.store
         self._tokenizer, self._generation, self._precision = encoder.tokenizer, generation, precision
         self._grader, self._processes = grader, processes
 
@@ -49,8 +65,13 @@ class Validation:
         student.eval()
         with self._precision:
             outputs = generate_answers(student, self._tokenizer, self._prompts, self._generation)
+            divergences = [seen.divergence_N for _, seen in observe(student, self._solutions, self._store)]
         grades = self._grader.grade(list(zip(self._answers, outputs, strict=True)))
-        correct, timeouts = self._processes.sum_values(
-            [sum(grade.correct for grade in grades), sum(grade.timed_out for grade in grades)], student.device
-        )
-        return ValidationResult(correct / self._problems, int(timeouts))
+        own = [
+            sum(grade.correct for grade in grades),
+            sum(float(kl_N.sum()) for kl_N in divergences),
+            sum(map(len, divergences)),
+            sum(grade.timed_out for grade in grades),
+        ]
+        correct, kl, tokens, timeouts = self._processes.sum_values(own, student.device)
+        return ValidationResult(correct / self._problems, kl / tokens, int(timeouts))

@@ -13,7 +13,7 @@ from pipeline.analysis.metrics import METRICS, decimals, expected_calibration_er
 from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import PREDICTIONS
-from pipeline.evaluation import fidelity as fidelity_module
+from pipeline.distillation import observation as observation_module
 from pipeline.evaluation.answers import graded
 from pipeline.evaluation.fidelity import Fidelity, calibration_gaps, measure_fidelity
 from pipeline.logit_store.schemes import TopK
@@ -173,7 +173,7 @@ def by_definition(model, example, store):
 @pytest.mark.parametrize("tokens_at_once", [1, 70, 4096])
 def test_fidelity_is_that_of_each_problem_alone_in_the_order_given(case, monkeypatch, tokens_at_once):
     model, asked, store = case
-    monkeypatch.setattr(fidelity_module, "FIDELITY_TOKENS", tokens_at_once)
+    monkeypatch.setattr(observation_module, "OBSERVED_TOKENS", tokens_at_once)
     found = dict(zip([p.id for p in PROBLEMS], measure_fidelity(model, asked, PROBLEMS, store, BINS), strict=True))
     assert found.pop("too long") == Fidelity(0, 0.0, 0, [0.0] * BINS)
     examples = asked.encode_all(PROBLEMS).encoded

@@ -146,9 +146,7 @@ def ratios(scale: Scale, speed: float, deviation: float, seeds: int, validations
         ]
         found = need(methods[0], rival, CONFIDENCE)
         low, high = (np.inf if bound is None else bound for bound in (found.low, found.high))
-        p_values = [
-            difference_over_seeds(method.accuracy_SV[:, -1], rival.accuracy_SV[:, -1]).p() for method in methods
-        ]
+        p_values = [difference_over_seeds(method.value_SV[:, -1], rival.value_SV[:, -1]).p() for method in methods]
         row = {
             "ratio covered": low <= speed <= high,
             "restricted ratio": 1.0 if found.ratio is None else min(1.0, found.ratio),

@@ -67,13 +67,13 @@ def main() -> None:
 
 def learning_curves(results: Results) -> str:
     """The learning curves of all runs as one CSV, which `dvc plots` draws in one chart."""
-    lines = ["method,seed,step,examples,validation_accuracy"]
+    lines = ["method,seed,step,examples,validation_accuracy,validation_kl"]
     for run in results.all_runs():
         curve = run.learning_curve
         lines += [
-            f"{run.record.method},{run.record.seed},{step},{examples},{accuracy:.6g}"
-            for step, examples, accuracy in zip(
-                curve["step"], curve["examples"], curve["validation_accuracy"], strict=True
+            f"{run.record.method},{run.record.seed},{step},{examples},{accuracy:.6g},{kl:.6g}"
+            for step, examples, accuracy, kl in zip(
+                *(curve[c] for c in ("step", "examples", "validation_accuracy", "validation_kl")), strict=True
             )
         ]
     return "\n".join(lines) + "\n"

@@ -39,6 +39,7 @@ class Row:
     examples: list[int]
     compute: list[float]
     validation_accuracy: list[float]
+    validation_kl: list[float]
     shares: dict[str, float]
     q_correlation: float | None
     versions: dict[str, str]
@@ -86,6 +87,7 @@ def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
         examples=curve["examples"].tolist(),
         compute=curve["compute"].tolist(),
         validation_accuracy=curve["validation_accuracy"].tolist(),
+        validation_kl=curve["validation_kl"].tolist(),
         shares=late.groupby("arm")["probability"].mean().round(5).to_dict(),
         q_correlation=q_correlation(log),
         versions=record.provenance.versions,

@@ -24,9 +24,9 @@ def draw_curves(axes: Axes, results: Results, summary: Summary, styles: dict[str
     """Mean learning curves with their intervals over seeds, which one seed does not have."""
     for method, runs in results.runs.items():
         style, curves = styles[method], curves_of(runs, "examples")
-        mean_V = curves.accuracy_SV.mean(axis=0)
+        mean_V = curves.value_SV.mean(axis=0)
         axes.plot(curves.spent_V, mean_V, color=style.colour, marker=style.marker, markersize=5, linewidth=2)
-        estimates = [seed_interval(accuracy_S, summary.confidence) for accuracy_S in curves.accuracy_SV.T]
+        estimates = [seed_interval(accuracy_S, summary.confidence) for accuracy_S in curves.value_SV.T]
         if intervals := [found for found in estimates if isinstance(found, Interval)]:
             axes.fill_between(
                 curves.spent_V,

@@ -18,19 +18,22 @@ GRID = 1001
 
 @dataclass(frozen=True)
 class Curves:
-    """The learning curves of one method's seeds: what was spent at each validation, and each seed's accuracy there."""
+    """The learning curves of one method's seeds: what was spent at each validation, and each seed's value there.
+
+    Values are better the higher they are: validation accuracy, or minus the KL from the teacher.
+    """
 
     spent_V: np.ndarray
-    accuracy_SV: np.ndarray
+    value_SV: np.ndarray
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a method needs to reach its rival's final accuracy, over all that the rival spent.
+    """What a method needs to reach its rival's final value, over all that the rival spent.
 
     ratio: None where the mean curve does not get there: it is then more than `trained`, the whole that the method
     spent. low, high: bounds of its interval, None without two seeds; high is infinite where the interval is open, low
-    is `trained` where the method is shown not to get there. lead: the method's accuracy minus the rival's once it has
+    is `trained` where the method is shown not to get there. lead: the method's value minus the rival's once it has
     spent the same, or all that it has; what a ratio of 1 is tested by. None without two seeds.
     """
 
@@ -41,19 +44,19 @@ class Need:
     lead: OverSeeds | None
 
 
-def normalised_area(spent_V: np.ndarray, accuracy_V: np.ndarray) -> float:
-    """Area under validation accuracy against what was spent (trapezoids), divided by all that was: a mean accuracy."""
-    return float(np.trapezoid(accuracy_V, spent_V) / (spent_V[-1] - spent_V[0]))
+def normalised_area(spent_V: np.ndarray, value_V: np.ndarray) -> float:
+    """Area under a curve against what was spent (trapezoids), divided by all that was: the mean value."""
+    return float(np.trapezoid(value_V, spent_V) / (spent_V[-1] - spent_V[0]))
 
 
-def spent_to_reach(spent_V: np.ndarray, accuracy_V: np.ndarray, level: float) -> float | None:
+def spent_to_reach(spent_V: np.ndarray, value_V: np.ndarray, level: float) -> float | None:
     """What was spent when the curve reached a level; None (censored) where it never does.
 
     The curve is the rising one that is nearest to the points (isotonic regression; Barlow et al. 1972), with straight
     lines between them. The first raw point above a level is often one by luck: with 3 seeds, 210 validation problems
     and 7 to 13 points that gave a ratio of 0.91 to 0.95 to two equal methods, and the rising curve 0.97.
     """
-    rising_V = isotonic_regression(accuracy_V).x
+    rising_V = isotonic_regression(value_V).x
     above = np.flatnonzero(rising_V >= level)
     if not len(above):
         return None
@@ -66,20 +69,20 @@ def spent_to_reach(spent_V: np.ndarray, accuracy_V: np.ndarray, level: float) ->
 def need(method: Curves, rival: Curves, confidence: float) -> Need:
     """How much less a method needs than its rival.
 
-    The interval holds every ratio at which the method's accuracy is not shown to differ from the rival's final one
+    The interval holds every ratio at which the method's value is not shown to differ from the rival's final one
     (inversion of a test, after Fieller 1954, Journal of the Royal Statistical Society B 16(2)). So it needs no
     crossing in single seeds, whose curves are too noisy for one and may never cross, and a ratio of 1 is left out
-    exactly where the method leads, or trails, at the end. The rival's final accuracy is as uncertain as the rest.
+    exactly where the method leads, or trails, at the end. The rival's final value is as uncertain as the rest.
     """
     trained = float(method.spent_V[-1] / rival.spent_V[-1])
     share_V = method.spent_V / rival.spent_V[-1]
-    final_S = rival.accuracy_SV[:, -1]
-    ratio = spent_to_reach(share_V, method.accuracy_SV.mean(axis=0), float(final_S.mean()))
+    final_S = rival.value_SV[:, -1]
+    ratio = spent_to_reach(share_V, method.value_SV.mean(axis=0), float(final_S.mean()))
     if len(final_S) < 2:
         return Need(ratio, None, None, trained, None)
     share_G, same = _grid(float(share_V[0]), trained)
-    accuracy_SG = np.stack([np.interp(share_G, share_V, accuracy_V) for accuracy_V in method.accuracy_SV])
-    lead_G, half_G = _lead(accuracy_SG, final_S, confidence)
+    value_SG = np.stack([np.interp(share_G, share_V, value_V) for value_V in method.value_SV])
+    lead_G, half_G = _lead(value_SG, final_S, confidence)
     below_G, above_G = lead_G < -half_G, lead_G > half_G
     # true curves rise: who is below after the same spending was below before, who is above stays so
     below_G[: same + 1] |= below_G[same]
@@ -90,7 +93,7 @@ def need(method: Curves, rival: Curves, confidence: float) -> Need:
     high = np.inf if not above_G[-1] else float(share_G[~above_G].max(initial=share_G[0]))
     if ratio is not None:
         low, high = min(low, ratio), max(high, ratio)  # where nothing varies, rounding may put it a hair outside
-    return Need(ratio, low, high, trained, difference_over_seeds(accuracy_SG[:, same], final_S))
+    return Need(ratio, low, high, trained, difference_over_seeds(value_SG[:, same], final_S))
 
 
 def _grid(first: float, last: float) -> tuple[np.ndarray, int]:
@@ -99,25 +102,25 @@ def _grid(first: float, last: float) -> tuple[np.ndarray, int]:
     return share_G, int(np.searchsorted(share_G, min(1.0, last)))
 
 
-def _lead(accuracy_SG: np.ndarray, final_S: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean accuracy along a curve minus the rival's final one, and half the width of its interval (Welch's)."""
+def _lead(value_SG: np.ndarray, final_S: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean value along a curve minus the rival's final one, and half the width of its interval (Welch's)."""
     seeds = len(final_S)
     error_G, degrees_G = add_variances(
         [
-            (accuracy_SG.var(axis=0, ddof=1) / seeds, seeds - 1),
-            (np.full(accuracy_SG.shape[1], final_S.var(ddof=1) / seeds), seeds - 1),
+            (value_SG.var(axis=0, ddof=1) / seeds, seeds - 1),
+            (np.full(value_SG.shape[1], final_S.var(ddof=1) / seeds), seeds - 1),
         ]
     )
     half_G = np.asarray(stats.t.ppf((1 + confidence) / 2, degrees_G)) * error_G
-    return accuracy_SG.mean(axis=0) - final_S.mean(), half_G
+    return value_SG.mean(axis=0) - final_S.mean(), half_G
 
 
 def smallest_detectable_ratio(rival: Curves, lead: OverSeeds, alpha: float) -> float:
     """About the largest ratio below 1 that would have been shown in 8 of 10 repetitions.
 
-    The smallest detectable lead in accuracy at the end, read off the rival's own curve: the share of its budget at
+    The smallest detectable lead at the end, read off the rival's own curve: the share of its budget at
     which the rival stood that far below its end. 0 where it began nearer: no ratio would have been shown.
     """
-    level = float(rival.accuracy_SV[:, -1].mean()) - lead.smallest_detectable(alpha)
-    spent = spent_to_reach(rival.spent_V, rival.accuracy_SV.mean(axis=0), level)
+    level = float(rival.value_SV[:, -1].mean()) - lead.smallest_detectable(alpha)
+    spent = spent_to_reach(rival.spent_V, rival.value_SV.mean(axis=0), level)
     return (spent or 0.0) / float(rival.spent_V[-1])

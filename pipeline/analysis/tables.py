@@ -8,14 +8,14 @@ from pipeline.analysis.metrics import METRICS, Metric, percent
 from pipeline.analysis.statistics import Interval, PointEstimate
 from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import BASELINE
-from pipeline.analysis.wording import accuracy_headline, exactly, headline, listed, points, span
+from pipeline.analysis.wording import accuracy_headline, closeness_headline, exactly, headline, listed, points, span
 
 
 def experiment_report(summary: Summary) -> str:
     """metrics/experiment_report.md."""
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
-        f"**{headline(summary)}.** {accuracy_headline(summary)}".rstrip(),
+        " ".join(filter(None, [f"**{headline(summary)}.**", accuracy_headline(summary), closeness_headline(summary)])),
         _setting(summary),
         *(["## Read with care\n\n" + bullets(summary.warnings)] if summary.warnings else []),
         "## Compared in pairs\n\n" + comparisons(summary),
@@ -143,11 +143,12 @@ def _methods_note(summary: Summary) -> str:
         "seed, the bootstrap alone. What is known per seed only has the t interval. Differences are paired by "
         "problem, not by seed.\n\n"
         "The ratio is read off the rising curve nearest to the mean learning curve, at the rival's final validation "
-        "accuracy (mean over seeds). Its interval holds every ratio at which the method's accuracy is not shown to "
-        "differ from that; it is open above where the method may never get there. A ratio of 1 is tested by the "
-        "accuracies after equal spending. It is about these validation problems.\n\n"
-        "p-values are two-sided and agree with the intervals. Each of the three questions (examples, compute, "
-        "accuracy) is a family of its own in Holm's correction. Better or worse needs a corrected p below "
+        "accuracy, or KL per token (means over seeds). Its interval holds every ratio at which the method is not shown "
+        "to differ from that; it is open above where the method may never get there. A ratio of 1 is tested by the "
+        "values after equal spending. It is about these validation problems.\n\n"
+        "p-values are two-sided and agree with the intervals. Each of the four questions (examples, compute, accuracy, "
+        "examples to come as near to the teacher) is a family of its own in Holm's correction. Better or worse needs a "
+        "corrected p below "
         f"{1 - summary.confidence:.3g}, and three seeds. Detectable is what would have been shown in 8 of 10 "
         "repetitions even as the first step of Holm's correction; for ratios it is read off the rival's curve, and "
         "missing where no ratio would have been shown. Probability of improvement is the chance that a random seed of "

@@ -1,8 +1,8 @@
 """Which differences count: who is compared with whom, on which questions, and the verdict on each.
 
-Three questions are asked of every pair: does the method need fewer examples, does it need less training compute, and
-does it end with a better accuracy? Each question is one family of Holm's correction over all pairs, so the chance of
-any false verdict on a question is at most 1 - confidence.
+Four questions are asked of every pair: does the method need fewer examples, does it need less training compute, does
+it end with a better accuracy, and does it come as near to the teacher with fewer examples? Each question is one family
+of Holm's correction over all pairs, so the chance of any false verdict on a question is at most 1 - confidence.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ CONTROLS = ("random", "rl_random_reward", "rl_permuted", "static_mixture")
 Verdict = Literal["better", "worse", "no difference shown", "fewer than 3 seeds cannot tell"]
 Pair: TypeAlias = tuple[str, str]  # a method and its rival
 Spent = Literal["examples", "compute"]
+Measured = Literal["validation_accuracy", "validation_kl"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ratio:
-    """What the method needs to reach the rival's final validation accuracy, over all that the rival spent.
+    """What the method needs to reach the rival's final validation accuracy or KL, over all that the rival spent.
 
     ratio: null where it does not get there with all that it spent: it is more than `trained`. low, high: of its
-    interval, null for one seed; high is null too where the interval has no upper end. final_lead: the method's
-    validation accuracy minus the rival's after the same spending.
+    interval, null for one seed; high is null too where the interval has no upper end. final_lead: by how much
+    the method is better after the same spending, in accuracy or in nats per token.
     """
 
     ratio: float | None
@@ -77,10 +78,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against a rival, on the same problems and budget."""
+    """A method against a rival, on the same problems and budget.
+
+    examples_ratio, compute_ratio: to reach the rival's final accuracy. kl_examples_ratio: to come as near to the
+    teacher.
+    """
 
     examples_ratio: Ratio
     compute_ratio: Ratio
+    kl_examples_ratio: Ratio
     accuracy: Difference
     probability_of_improvement: float
     aulc_difference: Interval | PointEstimate
@@ -95,8 +101,9 @@ def pairs(methods: Sequence[str]) -> list[Pair]:
 def compare(results: Results, counts_RP: np.ndarray, confidence: float) -> dict[str, dict[str, Comparison]]:
     """All comparisons, by rival and then by method."""
     chosen = pairs(list(results.runs))
-    examples = _ratios(results, chosen, "examples", confidence)
-    compute = _ratios(results, chosen, "compute", confidence)
+    examples = _ratios(results, chosen, "examples", "validation_accuracy", confidence)
+    compute = _ratios(results, chosen, "compute", "validation_accuracy", confidence)
+    kl_examples = _ratios(results, chosen, "examples", "validation_kl", confidence)
     accuracies = _differences(results, chosen, counts_RP, confidence)
     comparisons: dict[str, dict[str, Comparison]] = {}
     for pair in chosen:
@@ -106,6 +113,7 @@ def compare(results: Results, counts_RP: np.ndarray, confidence: float) -> dict[
         comparisons.setdefault(rival, {})[method] = Comparison(
             examples_ratio=examples[pair],
             compute_ratio=compute[pair],
+            kl_examples_ratio=kl_examples[pair],
             accuracy=accuracies[pair],
             probability_of_improvement=probability_of_improvement(by_seed[0], by_seed[1]),
             aulc_difference=seed_difference(areas[0], areas[1], confidence),
@@ -113,8 +121,10 @@ def compare(results: Results, counts_RP: np.ndarray, confidence: float) -> dict[
     return comparisons
 
 
-def _ratios(results: Results, chosen: Sequence[Pair], spent: Spent, confidence: float) -> dict[Pair, Ratio]:
-    curves = {name: curves_of(runs, spent) for name, runs in results.runs.items()}
+def _ratios(
+    results: Results, chosen: Sequence[Pair], spent: Spent, measured: Measured, confidence: float
+) -> dict[Pair, Ratio]:
+    curves = {name: curves_of(runs, spent, measured) for name, runs in results.runs.items()}
     needs = {(method, rival): need(curves[method], curves[rival], confidence) for method, rival in chosen}
     p_values = {pair: found.lead.p() for pair, found in needs.items() if found.lead is not None}
     alpha = _strictest(confidence, chosen)
@@ -187,11 +197,12 @@ def seeds_of(results: Results) -> int:
     return len(next(iter(results.runs.values())))
 
 
-def curves_of(runs: Sequence[TrainedRun], spent: Spent) -> Curves:
+def curves_of(runs: Sequence[TrainedRun], spent: Spent, measured: Measured = "validation_accuracy") -> Curves:
     """A method's learning curves, against examples or training compute (its mean over seeds at each validation)."""
+    sign = -1 if measured == "validation_kl" else 1  # the lower, the better
     return Curves(
         np.mean([run.learning_curve[spent].to_numpy(dtype=np.float64) for run in runs], axis=0),
-        np.stack([run.learning_curve["validation_accuracy"].to_numpy() for run in runs]),
+        np.stack([sign * run.learning_curve[measured].to_numpy() for run in runs]),
     )
 
 

@@ -71,10 +71,23 @@ def accuracy_headline(summary: Summary) -> str:
     return f"In final accuracy on the test problems: {above}{f', {worse} below it' if worse else ''}."
 
 
+def closeness_headline(summary: Summary) -> str:
+    """Who comes as near to the teacher as the baseline with fewer examples; empty without a verdict."""
+    ratios = {name: found.kl_examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
+    if not ratios or "fewer than 3 seeds cannot tell" in [ratio.test.verdict for ratio in ratios.values()]:
+        return ""
+    better = sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
+    if not better:
+        return f"No curriculum is shown to come as near to the teacher as {BASELINE} with fewer examples."
+    found = listed([f"{name} {ratio_text(ratios[name])} times ({ratio_span(ratios[name])})" for name in better])
+    return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {found}."
+
+
 def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) -> str:
-    """One comparison in words, its three questions in turn."""
+    """One comparison in words, its four questions in turn."""
     method, rival = pair
     examples, compute, accuracy = comparison.examples_ratio, comparison.compute_ratio, comparison.accuracy
+    near = comparison.kl_examples_ratio
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
     tests = sum(map(len, summary.comparisons.values()))
     return (
@@ -82,7 +95,9 @@ def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) ->
         f"Training compute, {compute.test.verdict}: {_ratio_numbers(compute, summary.confidence, tests)}. "
         f"Final accuracy, {accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(summary.confidence)} "
         f"interval {span(accuracy.low, accuracy.high)}{_test_numbers(accuracy.test, summary.confidence, tests)}"
-        f"{_detectable_difference(accuracy)}."
+        f"{_detectable_difference(accuracy)}. "
+        f"Examples to come as near to the teacher (KL per token), {near.test.verdict}: "
+        f"{_ratio_numbers(near, summary.confidence, tests)}."
     )
 
 

@@ -254,10 +254,17 @@ def _results(run: FinishedRun) -> str:
 def _curve(learning_curve: pd.DataFrame) -> str:
     columns = [learning_curve[field.name].tolist() for field in fields(CurvePoint)]
     rows = [
-        [*(f"{spent:,.0f}" for spent in spending), percent(accuracy), "" if math.isnan(loss) else decimals(loss)]
-        for *spending, accuracy, loss in zip(*columns, strict=True)
+        [
+            *(f"{spent:,.0f}" for spent in spending),
+            percent(accuracy),
+            decimals(kl),
+            "" if math.isnan(loss) else decimals(loss),
+        ]
+        for *spending, accuracy, kl, loss in zip(*columns, strict=True)
     ]
-    return table(["step", "examples", "tokens", "training compute", "validation accuracy", "loss"], rows)
+    return table(
+        ["step", "examples", "tokens", "training compute", "validation accuracy", "validation KL", "loss"], rows
+    )
 
 
 def _data(run: FinishedRun, params: RunParams) -> str:

@@ -125,7 +125,8 @@ def curve_points(skill: float, seed: int) -> Iterator[CurvePoint]:
     accuracy = np.clip(0.1 + (skill - 0.1) * (1 - np.exp(-3 * steps / STEPS)) + noise, 0, 1).round(4)
     losses = [None, *np.linspace(2, 0.5, len(steps) - 1).tolist()]
     for step, validation_accuracy, loss in zip(VALIDATE_AT, accuracy.tolist(), losses, strict=True):
-        yield CurvePoint(step, step * BATCH, step * BATCH * 90, step * BATCH * 90.0, validation_accuracy, loss)
+        tokens, kl = step * BATCH * 90, round(0.4 - 0.5 * validation_accuracy, 4)
+        yield CurvePoint(step, step * BATCH, tokens, float(tokens), validation_accuracy, kl, loss)
 
 
 def arm_log(method: str, seed: int, arms: Sequence[str]) -> pd.DataFrame:

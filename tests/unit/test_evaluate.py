@@ -1,6 +1,7 @@
 """An evaluation: the numbers of each problem and the metrics made of them, against their definitions."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,16 @@ from pipeline.common.paths import PREDICTIONS
 from pipeline.distillation import observation as observation_module
 from pipeline.evaluation.answers import graded
 from pipeline.evaluation.fidelity import Fidelity, calibration_gaps, measure_fidelity
+from pipeline.language_models.processes import Processes
+from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.results.files import write_rows
 from pipeline.results.rows import Prediction
+from pipeline.training import validation as validation_module
+from pipeline.training.validation import Validation, ValidationResult, ValidationSet
 
 ROW = Prediction(
     id="p",
@@ -187,6 +192,23 @@ def test_a_model_has_no_divergence_from_itself(case, tiny_model):
     found = measure_fidelity(tiny_model(seed=1, layers=2).eval(), asked, PROBLEMS, store, BINS)
     assert sum(f.top1_matches for f in found) == sum(f.tokens for f in found) > 0
     assert [f.kl for f in found] == pytest.approx([0] * 4, abs=1e-3)  # logits are kept in 16 bits
+
+
+def test_a_validation_has_the_accuracy_of_all_problems_and_the_divergence_per_token_of_those_that_fit(
+    case, monkeypatch
+):
+    model, asked, store = case
+    monkeypatch.setattr(validation_module, "generate_answers", lambda *_: OUTPUTS)
+    examples = asked.encode_all(PROBLEMS).encoded
+    problems = ValidationSet(PROBLEMS, examples, store)
+    with Grader(seconds=20.0, workers=1) as grader:
+        validation = Validation(
+            problems, asked, GenerationParams(batch_size=4, max_new_tokens=8), nullcontext(), grader, Processes()
+        )
+        found = validation.measure(model)
+    expected = [by_definition(model, example, store) for example in examples]
+    kl = sum(f.kl.expected for f in expected) / sum(f.tokens for f in expected)
+    assert found == ValidationResult(0.25, pytest.approx(kl, rel=1e-4), 0)
 
 
 OUTPUTS = ["\\boxed{2}", "\\boxed{9}", "none", "\\boxed{5}"]

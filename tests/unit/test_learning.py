@@ -66,7 +66,7 @@ def test_a_ratio_of_one_is_tested_by_the_accuracies_at_the_end():
     for _ in range(200):
         method, rival = (curves(*(RISING_V + rng.normal(0, 0.03, (3, 4)))) for _ in range(2))
         found = need(method, rival, 0.9)
-        assert found.lead == difference_over_seeds(method.accuracy_SV[:, -1], rival.accuracy_SV[:, -1])
+        assert found.lead == difference_over_seeds(method.value_SV[:, -1], rival.value_SV[:, -1])
         left_out = found.high < 1 or (found.low >= 1 and found.ratio is None)
         assert left_out == (found.lead.p() < 0.1)
         assert found.low <= (found.ratio or 1.0) <= found.high

@@ -128,7 +128,7 @@ def test_the_hub_understands_the_header(rl, params):
 def test_the_body_tells_method_data_params_and_learning_curve(rl, params):
     run = with_commits(rl, teacher="12fd25f7", student=None)
     card = card_of(run, params(HUB_DATA, teacher="HuggingFaceTB/SmolLM2-360M"))
-    accuracies = run.learning_curve["validation_accuracy"].tolist()
+    accuracies, kls = (run.learning_curve[f"validation_{name}"].tolist() for name in ("accuracy", "kl"))
     for said in (
         "`HuggingFaceTB/SmolLM2-360M`; the curriculum `rl`, with seed 4,",
         f"{STEPS} optimiser steps on {EXAMPLES} examples: {run.record.tokens:,} tokens",
@@ -136,10 +136,10 @@ def test_the_body_tells_method_data_params_and_learning_curve(rl, params):
         "3 training problems could be learnt from; their solutions are the data's own.",
         "| subject | level 1 | level 3 |\n| --- | ---: | ---: |\n| Algebra | 1 | 2 |\n| Geometry | 0 | 1 |\n",
         "| validation | 1 | `2c3d` |",
-        f"| step | examples | tokens | training compute | validation accuracy | loss |\n"
-        f"| --- | ---: | ---: | ---: | ---: | ---: |\n"
-        f"| 0 | 0 | 0 | 0 | {accuracies[0]:.1%} |  |\n",
-        f"| 40 | 320 | 28,800 | 28,800 | {accuracies[-1]:.1%} | 0.5000 |\n",
+        f"| step | examples | tokens | training compute | validation accuracy | validation KL | loss |\n"
+        f"| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        f"| 0 | 0 | 0 | 0 | {accuracies[0]:.1%} | {kls[0]:.4f} |  |\n",
+        f"| 40 | 320 | 28,800 | 28,800 | {accuracies[-1]:.1%} | {kls[-1]:.4f} | 0.5000 |\n",
         "- torch: `2.9.1`",
         "- teacher's commit on the hub: `12fd25f7`",
         "greedy and of at most 96 tokens",

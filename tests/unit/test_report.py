@@ -39,6 +39,8 @@ MEASURED = {
     "grading_timeouts": 0,
 }
 
+QUESTIONS = ("examples_ratio", "compute_ratio", "kl_examples_ratio", "accuracy")
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -110,8 +112,10 @@ def test_results_hold_every_promised_key(quick):
         assert accuracy["low"] <= accuracy["difference"] <= accuracy["high"]
         assert ratio["low"] <= ratio["ratio"] <= (ratio["high"] or ratio["trained"])
         assert ratio == comparison["compute_ratio"]  # all spend the same per example
+        # KL is a falling straight line of accuracy here, so it gives the same ratio
+        assert comparison["kl_examples_ratio"]["ratio"] == pytest.approx(ratio["ratio"], abs=1e-3)
         assert 0 <= comparison["probability_of_improvement"] <= 1
-        for question in ("accuracy", "examples_ratio", "compute_ratio"):
+        for question in QUESTIONS:
             test = comparison[question]["test"]
             assert 0 < test["p"] <= test["p_holm"] <= 1
             assert test["smallest_detectable"] > 0
@@ -142,7 +146,7 @@ def verdicts(results, question):
 def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     write_inputs({"rl": 0.75, "traditional": 0.4, "hard_to_easy": 0.15}, [0, 1, 2])
     results, text = run_report()
-    for question in ("examples_ratio", "compute_ratio", "accuracy"):
+    for question in QUESTIONS:
         assert verdicts(results, question) == {"rl": "better", "hard_to_easy": "worse"}
     ratio = results["comparisons"]["traditional"]["rl"]["examples_ratio"]
     assert f"**rl needs fewer examples than traditional**: {ratio['ratio']:.2f} times as much" in text
@@ -151,6 +155,9 @@ def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     span = f"{ratio['ratio']:.2f} times the examples of traditional ({ratio['low']:.2f} to {ratio['high']:.2f})"
     assert first.startswith(f"**rl needs {span}; hard_to_easy needs more.**")
     assert "In final accuracy on the test problems: rl (+" in first
+    near = results["comparisons"]["traditional"]["rl"]["kl_examples_ratio"]
+    numbers = f"{near['ratio']:.2f} times ({near['low']:.2f} to {near['high']:.2f})"
+    assert first.endswith(f"Examples to come as near to the teacher (KL per token) as traditional: rl {numbers}.")
     assert "above traditional, hard_to_easy (-" in first
 
 
@@ -159,6 +166,7 @@ def test_no_difference_is_said_as_plainly_and_with_what_would_have_been_shown(qu
     results, text = run_report()
     assert verdicts(results, "examples_ratio") == verdicts(results, "accuracy") == {"rl": "no difference shown"}
     assert text.splitlines()[2].startswith("**No difference shown: no curriculum is shown to need fewer, or more,")
+    assert "No curriculum is shown to come as near to the teacher as traditional with fewer examples." in text
     assert "**rl: no difference shown** from traditional in the examples it needs: 1.00 times as much" in text
     comparison = results["comparisons"]["traditional"]["rl"]
     assert f"about {comparison['examples_ratio']['test']['smallest_detectable']:.2f} or less would have been s" in text
@@ -200,7 +208,7 @@ def test_each_question_is_one_family_over_all_pairs(quick):
         "random": ["rl"],
         "rl_permuted": ["rl"],
     }
-    for question in ("examples_ratio", "compute_ratio", "accuracy"):
+    for question in QUESTIONS:
         tests = [c[question]["test"] for methods in results["comparisons"].values() for c in methods.values()]
         smallest = min(tests, key=lambda test: test["p"])
         assert smallest["p_holm"] == pytest.approx(min(1, 5 * smallest["p"]), abs=1e-5)
@@ -399,12 +407,12 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
         ("data/runs/rl-0/learning_curve.csv", "", "learning_curve.csv is not a CSV file"),
         (
             "data/runs/rl-0/learning_curve.csv",
-            "step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,0.1,\n",
+            "step,examples,tokens,compute,validation_accuracy,validation_kl,loss\n0,0,0,0,0.1,1,\n",
             "needs at least two rows",
         ),
         (
             "data/runs/rl-0/learning_curve.csv",
-            "step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,,\n8,64,9,9,0.1,1\n",
+            "step,examples,tokens,compute,validation_accuracy,validation_kl,loss\n0,0,0,0,,1,\n8,64,9,9,0.1,1,1\n",
             "column validation_accuracy must hold a number in every row",
         ),
     ],
@@ -557,11 +565,12 @@ def test_the_long_csv_holds_every_validation_of_every_run(quick):
     write_inputs(SKILLS, [0, 1])
     report.main()
     curves = pd.read_csv(report.CURVES)
-    assert list(curves) == ["method", "seed", "step", "examples", "validation_accuracy"]
+    assert list(curves) == ["method", "seed", "step", "examples", "validation_accuracy", "validation_kl"]
     assert len(curves) == 3 * 2 * 5
     one = curves[(curves["method"] == "random") & (curves["seed"] == 1)]
     expected = pd.read_csv("data/runs/random-1/learning_curve.csv")
-    assert one["validation_accuracy"].tolist() == expected["validation_accuracy"].tolist()
+    for measured in ("validation_accuracy", "validation_kl"):
+        assert one[measured].tolist() == expected[measured].tolist()
     assert (one["examples"] == one["step"] * BATCH).all()
 
 

@@ -11,7 +11,7 @@ from pipeline.results.files import read_csv, read_record, read_rows, write_csv, 
 from pipeline.results.rows import ArmStep, CurvePoint, EvaluationRecord, Prediction, Provenance, TrainingRecord
 
 PROVENANCE = Provenance({"torch": "2.9.1", "numpy": "2.3.5"}, {"teacher": "12fd25f7", "student": None})
-CURVE = [CurvePoint(0, 0, 0, 0.0, 0.125, None), CurvePoint(10, 80, 7200, 7200.0, 0.3, 1.75)]
+CURVE = [CurvePoint(0, 0, 0, 0.0, 0.125, 0.5, None), CurvePoint(10, 80, 7200, 7200.0, 0.3, 0.25, 1.75)]
 PREDICTION = Prediction(
     id="a/1",
     level=3,
@@ -57,7 +57,8 @@ def refusal(read, path, kind):
 def test_a_csv_comes_back_with_none_for_empty_cells(tmp_path):
     write_csv(tmp_path / "a.csv", CurvePoint, CURVE)
     assert (tmp_path / "a.csv").read_bytes() == (
-        b"step,examples,tokens,compute,validation_accuracy,loss\n0,0,0,0,0.125,\n10,80,7200,7200,0.3,1.75\n"
+        b"step,examples,tokens,compute,validation_accuracy,validation_kl,loss\n"
+        b"0,0,0,0,0.125,0.5,\n10,80,7200,7200,0.3,0.25,1.75\n"
     )
     table = read_csv(tmp_path / "a.csv", CurvePoint)
     rows = [CurvePoint(**row) for row in table.to_dict("records")]
@@ -66,8 +67,8 @@ def test_a_csv_comes_back_with_none_for_empty_cells(tmp_path):
 
 
 def test_numbers_in_a_csv_have_six_significant_digits(tmp_path):
-    write_csv(tmp_path / "a.csv", CurvePoint, [CurvePoint(1_234_567, 0, 0, 0.0, 1 / 3, 1e-9 / 3)])
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "1234567,0,0,0,0.333333,3.33333e-10"
+    write_csv(tmp_path / "a.csv", CurvePoint, [CurvePoint(1_234_567, 0, 0, 0.0, 1 / 3, 2 / 3, 1e-9 / 3)])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "1234567,0,0,0,0.333333,0.666667,3.33333e-10"
 
 
 @pytest.mark.parametrize(
@@ -81,10 +82,11 @@ def test_an_arm_keeps_its_name_whatever_it_is_called(tmp_path, arm):
 
 
 def test_a_column_more_or_another_order_do_not_matter_to_a_csv(tmp_path):
-    (tmp_path / "a.csv").write_text("new,loss,validation_accuracy,compute,tokens,examples,step\nx,2.5,0.3,95,90,8,1\n")
+    header = "new,loss,validation_kl,validation_accuracy,compute,tokens,examples,step\n"
+    (tmp_path / "a.csv").write_text(header + "x,2.5,0.7,0.3,95,90,8,1\n")
     table = read_csv(tmp_path / "a.csv", CurvePoint)
-    assert list(table) == ["step", "examples", "tokens", "compute", "validation_accuracy", "loss"]
-    assert table.iloc[0].tolist() == [1, 8, 90, 95, 0.3, 2.5]
+    assert list(table) == ["step", "examples", "tokens", "compute", "validation_accuracy", "validation_kl", "loss"]
+    assert table.iloc[0].tolist() == [1, 8, 90, 95, 0.3, 0.7, 2.5]
 
 
 HEADER = "step,arm,probability,q_value,standard_error,reward,count\n"

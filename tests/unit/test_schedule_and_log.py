@@ -58,12 +58,12 @@ def fill(log, steps):
         )
         log.forward_tokens += 15
         if step % 2:
-            log.add_validation(step + 1, step / 10)
+            log.add_validation(step + 1, step / 10, 1 / (step + 1))
 
 
 def test_the_log_says_what_happened(tmp_path):
     log = RunLog(("easy", "hard"))
-    log.add_validation(0, 0.05)
+    log.add_validation(0, 0.05, 2.0)
     fill(log, range(4))
     log.write(tmp_path)
     curve = pd.read_csv(tmp_path / "learning_curve.csv")
@@ -72,6 +72,7 @@ def test_the_log_says_what_happened(tmp_path):
     assert curve["tokens"].tolist() == [0, 60, 120]
     assert curve["compute"].tolist() == [0, 70, 140]
     assert curve["validation_accuracy"].tolist() == [0.05, 0.1, 0.3]
+    assert curve["validation_kl"].tolist() == [2.0, 0.5, 0.25]
     assert np.isnan(curve["loss"][0])
     assert curve["loss"][1:].tolist() == [2.5, 4.5]
     arms = pd.read_csv(tmp_path / "arm_log.csv")

@@ -31,6 +31,7 @@ def row(method, seed, **changes):
         "examples": [0, 32],
         "compute": [0.0, 2000.0],
         "validation_accuracy": [0.1, 0.5],
+        "validation_kl": [0.2, 0.1],
         "shares": {"all": 1.0},
         "q_correlation": None,
         "versions": {"torch": "2"},

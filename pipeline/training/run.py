@@ -147,8 +147,11 @@ class Run:
 
     def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: Seen, step: Step) -> None:
         """The step's only changes of what a checkpoint holds: student, optimiser, curriculum, log, sampler, count."""
-        factor = learning_rate_factor(self.steps_done, self.steps, self._training.warmup_share)
-        self._optimizer.step(self._training.learning_rate * factor)
+        training = self._training
+        factor = learning_rate_factor(
+            self.steps_done, self.steps, training.warmup_share, training.final_learning_rate_share
+        )
+        self._optimizer.step(training.learning_rate * factor)
         rewards: dict[int, float] = {}
         values_2A = None
         if self.learner is not None:

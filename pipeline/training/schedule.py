@@ -27,7 +27,8 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     return {round(i * steps / validations) for i in range(validations + 1)}
 
 
-def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Linear warm-up over the first share of the steps, then a linear fall towards zero; never zero itself."""
+def learning_rate_factor(step: int, steps: int, warmup_share: float, final_share: float) -> float:
+    """Linear warm-up over the first share of the steps, then a linear fall from 1 towards `final_share`."""
     warmup = warmup_share * steps
-    return min((step + 1) / max(1.0, warmup), (steps - step) / max(1.0, steps - warmup), 1.0)
+    left = min(1.0, (steps - step) / max(1.0, steps - warmup))
+    return min((step + 1) / max(1.0, warmup), final_share + (1 - final_share) * left)

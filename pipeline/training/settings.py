@@ -18,6 +18,7 @@ class TrainingParams:
     gradient_checkpointing: bool
     learning_rate: PositiveFloat
     warmup_share: Share
+    final_learning_rate_share: Share
     weight_decay: NonNegativeFloat
     gradient_clip: PositiveFloat
     epochs: Positive

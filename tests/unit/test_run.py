@@ -30,6 +30,7 @@ TRAINING = {
     "gradient_checkpointing": False,
     "learning_rate": 0.01,
     "warmup_share": 0.0,
+    "final_learning_rate_share": 0.0,
     "weight_decay": 0.01,
     "gradient_clip": 1.0,
     "epochs": 1,

@@ -37,13 +37,20 @@ def test_validations_are_evenly_spaced_from_start_to_end():
 
 
 def test_the_learning_rate_warms_up_and_falls_in_straight_lines():
-    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
+    factors = [learning_rate_factor(step, 100, 0.1, 0.0) for step in range(100)]
     assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert factors[10:] == pytest.approx(np.arange(90, 0, -1) / 90)
 
 
 def test_without_warm_up_the_first_step_is_the_fastest():
-    assert [learning_rate_factor(step, 4, 0.0) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert [learning_rate_factor(step, 4, 0.0, 0.0) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+def test_the_fall_ends_at_a_share_of_the_peak():
+    factors = [learning_rate_factor(step, 100, 0.1, 0.25) for step in range(101)]
+    assert factors[:11] == pytest.approx([*np.arange(1, 11) / 10, 1.0])
+    assert factors[10:] == pytest.approx(np.linspace(1, 0.25, 91))
+    assert {learning_rate_factor(step, 8, 0.0, 1.0) for step in range(8)} == {1.0}
 
 
 def fill(log, steps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,22 +38,25 @@ def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], proc
     project = shared_project(setting)
     replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
     for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
-        with ThreadPoolExecutor(processes) as pool:
-            for row in pool.map(lambda cell: run_cell(project, cell, curricula), cells):
-                append(setting, row)
-                say(f"{setting}: {row.cell} {row.accuracy:.1%}")
+        for row in run_cells(project, cells, curricula, processes):
+            append(setting, row)
+            say(f"{setting}: {row.cell} {row.accuracy:.1%}")
+
+
+def run_cells(project: Path, cells: Sequence[str], curricula: dict[str, Any], processes: int) -> Iterator[Row]:
+    """Runs cells, `processes` at a time, and yields their rows in the same order."""
+    with ThreadPoolExecutor(processes) as pool:
+        yield from pool.map(lambda cell: run_cell(project, cell, curricula), cells)
 
 
 def shared_project(setting: str) -> Path:
     """The setting's working copy with all that its cells share."""
-    project = clone_of(setting)
-    dvc(project, "repro", SHARED, log="shared")
-    return project
+    return working_copy(setting, lambda values: params_of(values, setting))
 
 
-def clone_of(setting: str) -> Path:
-    """The setting's working copy, at the last commit; what DVC finished in it stays."""
-    project = CLONES / setting
+def working_copy(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """A working copy at the last commit, with changed params and what all cells share; finished stages stay."""
+    project = CLONES / name
     if not project.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
     subprocess.run(["git", "fetch", "--quiet"], cwd=project, check=True)
@@ -66,8 +69,9 @@ def clone_of(setting: str) -> Path:
         lock.unlink()
         (project / "finished").touch()
     path = project / "params.yaml"
-    values = params_of(yaml.safe_load(path.read_text(encoding="utf-8")), setting)
+    values = change(yaml.safe_load(path.read_text(encoding="utf-8")))
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    dvc(project, "repro", SHARED, log="shared")
     return project
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 ALL = {"subjects": None, "levels": None}
@@ -39,10 +40,9 @@ METHODS = [
 REPLAYS = ["rl_permuted", "static_mixture"]
 SEEDS = 10
 
-# more test problems and points on the curve than a first look needs; a core per run is faster than two cores for each
+# more test and validation problems than a first look needs; a core per run is faster than two cores for each
 FINER = {
-    "data": {"test_size": 1050},
-    "training": {"validations": 13},
+    "data": {"validation_size": 420, "test_size": 1050},
     "models": {"threads": 1},
     "grading": {"workers": 1},
 }
@@ -50,6 +50,7 @@ FINER = {
 
 def params_of(values: dict[str, Any], setting: str) -> dict[str, Any]:
     """params.yaml's values with those of a setting; all methods and seeds are in it, so that DVC knows every cell."""
+    values = copy.deepcopy(values)
     mini = values["scales"]["mini"]
     for section, changes in FINER.items():
         mini[section] |= changes

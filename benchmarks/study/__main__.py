@@ -6,6 +6,9 @@ import argparse
 import os
 
 from benchmarks import study
+from benchmarks._measure import say
+from benchmarks._runs import ROOT
+from benchmarks.study.report import ORACLE, PICTURE, REPORT, Studied, share_of_oracle, write_report
 from benchmarks.study.running import run_missing
 from benchmarks.study.settings import METHODS, REPLAYS, SEEDS, SETTINGS
 from pipeline.common.stage import exit_on_error
@@ -19,9 +22,23 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *REPLAYS], default=[*METHODS, *REPLAYS])
     parser.add_argument("--seeds", type=int, default=SEEDS, help="the first so many seeds")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--report", action="store_true", help="tables and figure alone")
     args = parser.parse_args()
-    for setting in args.settings:
+    for setting in [] if args.report else args.settings:
         run_missing(setting, args.methods, range(args.seeds), args.processes)
+    tell(write_report())
+
+
+def tell(found: list[Studied]) -> None:
+    """Says where the findings are, and how near rl comes to the oracle."""
+    if not found:
+        say("fewer than three seeds of any two methods: there is nothing to compare yet")
+        return
+    for part in found:
+        share = share_of_oracle(part)
+        oracle = "" if share is None else f"; rl has {share:.0%} of {ORACLE}'s gain in accuracy"
+        say(f"{part.setting}: {part.seeds} seeds of {len(part.outcomes)} methods{oracle}")
+    say(f"see {REPORT.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

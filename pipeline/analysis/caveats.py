@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import LEAST_SEEDS
-from pipeline.analysis.verdict import BASELINE, pairs, seeds_of
+from pipeline.analysis.verdict import BASELINE, pairs
 
 FEW_PROBLEMS = 10
 
@@ -23,7 +23,7 @@ def comparisons_note(results: Results) -> str:
 def warnings(results: Results) -> list[str]:
     """What a reader should know before trusting the intervals."""
     found = []
-    seeds = seeds_of(results)
+    seeds = len(next(iter(results.runs.values())))
     if seeds == 1:
         found.append(
             "There is one seed per method: intervals are over problems only, so they tell these students "

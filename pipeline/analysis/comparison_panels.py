@@ -14,7 +14,7 @@ from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import Style
 from pipeline.analysis.summary import Summary
-from pipeline.analysis.verdict import BASELINE, Comparison, Ratio, curves_of
+from pipeline.analysis.verdict import BASELINE, Comparison, Outcome, Ratio
 from pipeline.analysis.wording import ratio_text
 
 RATIO_MARGIN = 1.06  # room for what lies beyond the training
@@ -23,7 +23,7 @@ RATIO_MARGIN = 1.06  # room for what lies beyond the training
 def draw_curves(axes: Axes, results: Results, summary: Summary, styles: dict[str, Style]) -> None:
     """Mean learning curves with their intervals over seeds, which one seed does not have."""
     for method, runs in results.runs.items():
-        style, curves = styles[method], curves_of(runs, "examples")
+        style, curves = styles[method], Outcome.of(runs).curves("examples", "validation_accuracy")
         mean_V = curves.value_SV.mean(axis=0)
         axes.plot(curves.spent_V, mean_V, color=style.colour, marker=style.marker, markersize=5, linewidth=2)
         estimates = [seed_interval(accuracy_S, summary.confidence) for accuracy_S in curves.value_SV.T]

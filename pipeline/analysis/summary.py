@@ -20,7 +20,7 @@ from pipeline.analysis.statistics import (
     accuracy,
     seed_interval,
 )
-from pipeline.analysis.verdict import Comparison, area, compare
+from pipeline.analysis.verdict import Comparison, Outcome, compare, outcomes_of
 from pipeline.common.seeding import numpy_rng
 
 DECIMALS = 6
@@ -124,7 +124,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         teacher=_reference(results, results.teacher),
         untrained_student=_reference(results, results.untrained_student),
         methods={name: _method(results, name, counts_RP, target, report.confidence) for name in results.runs},
-        comparisons=compare(results, counts_RP, report.confidence),
+        comparisons=compare(outcomes_of(results), counts_RP, report.confidence),
         comparisons_note=comparisons_note(results),
         warnings=warnings(results),
     )
@@ -169,7 +169,7 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, target: float, c
         accuracy_by_subject=_by_group(correct_SP.mean(axis=0), results.subject_P),
         metrics=over_seeds([run.evaluation.metrics for run in runs]),
         examples_to_target=examples_to_target(runs, target),
-        aulc=seed_interval(np.array([area(run) for run in runs]), confidence),
+        aulc=seed_interval(Outcome.of(runs).area_S(), confidence),
         curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
         compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),

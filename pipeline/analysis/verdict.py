@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from pipeline.analysis.learning import Curves, Need, need, normalised_area, smallest_detectable_ratio
 from pipeline.analysis.reading import Results, TrainedRun
@@ -33,6 +34,36 @@ Verdict = Literal["better", "worse", "no difference shown", "fewer than 3 seeds 
 Pair: TypeAlias = tuple[str, str]  # a method and its rival
 Spent = Literal["examples", "compute"]
 Measured = Literal["validation_accuracy", "validation_kl"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs of one method came to: a learning curve per seed, and right or wrong on each test problem.
+
+    learning_curves: a row per validation, with the columns of CurvePoint that a comparison needs. correct_SP: 1 or 0.
+    """
+
+    learning_curves: Sequence[pd.DataFrame]
+    correct_SP: np.ndarray
+
+    @classmethod
+    def of(cls, runs: Sequence[TrainedRun]) -> Outcome:
+        """The outcome of a method's runs."""
+        correct_SP = np.stack([run.evaluation.correct_P for run in runs]).astype(np.float64)
+        return cls([run.learning_curve for run in runs], correct_SP)
+
+    def curves(self, spent: Spent, measured: Measured) -> Curves:
+        """Against examples, or training compute (its mean over seeds at each validation)."""
+        sign = -1 if measured == "validation_kl" else 1  # the lower, the better
+        return Curves(
+            np.mean([curve[spent].to_numpy(dtype=np.float64) for curve in self.learning_curves], axis=0),
+            np.stack([sign * curve[measured].to_numpy() for curve in self.learning_curves]),
+        )
+
+    def area_S(self) -> np.ndarray:
+        """Each seed's mean validation accuracy over all examples of the budget."""
+        curves = self.curves("examples", "validation_accuracy")
+        return np.array([normalised_area(curves.spent_V, value_V) for value_V in curves.value_SV])
 
 
 @dataclass(frozen=True)
@@ -98,33 +129,34 @@ def pairs(methods: Sequence[str]) -> list[Pair]:
     return against_baseline + [(ADAPTIVE, name) for name in CONTROLS if ADAPTIVE in methods and name in methods]
 
 
-def compare(results: Results, counts_RP: np.ndarray, confidence: float) -> dict[str, dict[str, Comparison]]:
-    """All comparisons, by rival and then by method."""
-    chosen = pairs(list(results.runs))
-    examples = _ratios(results, chosen, "examples", "validation_accuracy", confidence)
-    compute = _ratios(results, chosen, "compute", "validation_accuracy", confidence)
-    kl_examples = _ratios(results, chosen, "examples", "validation_kl", confidence)
-    accuracies = _differences(results, chosen, counts_RP, confidence)
+def compare(
+    outcomes: Mapping[str, Outcome], counts_RP: np.ndarray, confidence: float
+) -> dict[str, dict[str, Comparison]]:
+    """All comparisons, by rival and then by method; every method has the same number of seeds."""
+    chosen = pairs(list(outcomes))
+    examples = _ratios(outcomes, chosen, "examples", "validation_accuracy", confidence)
+    compute = _ratios(outcomes, chosen, "compute", "validation_accuracy", confidence)
+    kl_examples = _ratios(outcomes, chosen, "examples", "validation_kl", confidence)
+    accuracies = _differences(outcomes, chosen, counts_RP, confidence)
     comparisons: dict[str, dict[str, Comparison]] = {}
     for pair in chosen:
         method, rival = pair
-        by_seed = [np.array([run.evaluation.accuracy for run in results.runs[name]]) for name in pair]
-        areas = [np.array([area(run) for run in results.runs[name]]) for name in pair]
+        own, other = outcomes[method], outcomes[rival]
         comparisons.setdefault(rival, {})[method] = Comparison(
             examples_ratio=examples[pair],
             compute_ratio=compute[pair],
             kl_examples_ratio=kl_examples[pair],
             accuracy=accuracies[pair],
-            probability_of_improvement=probability_of_improvement(by_seed[0], by_seed[1]),
-            aulc_difference=seed_difference(areas[0], areas[1], confidence),
+            probability_of_improvement=probability_of_improvement(own.correct_SP.mean(1), other.correct_SP.mean(1)),
+            aulc_difference=seed_difference(own.area_S(), other.area_S(), confidence),
         )
     return comparisons
 
 
 def _ratios(
-    results: Results, chosen: Sequence[Pair], spent: Spent, measured: Measured, confidence: float
+    outcomes: Mapping[str, Outcome], chosen: Sequence[Pair], spent: Spent, measured: Measured, confidence: float
 ) -> dict[Pair, Ratio]:
-    curves = {name: curves_of(runs, spent, measured) for name, runs in results.runs.items()}
+    curves = {name: outcome.curves(spent, measured) for name, outcome in outcomes.items()}
     needs = {(method, rival): need(curves[method], curves[rival], confidence) for method, rival in chosen}
     p_values = {pair: found.lead.p() for pair, found in needs.items() if found.lead is not None}
     alpha = _strictest(confidence, chosen)
@@ -134,7 +166,7 @@ def _ratios(
         if found.lead is not None
     }
     leads = {pair: 0.0 if found.lead is None else found.lead.value for pair, found in needs.items()}
-    tests = _tests(leads, p_values, detectable, confidence, seeds_of(results))
+    tests = _tests(leads, p_values, detectable, confidence, seeds_of(outcomes))
     return {pair: _ratio(found, tests[pair]) for pair, found in needs.items()}
 
 
@@ -145,10 +177,10 @@ def _ratio(found: Need, test: Finding) -> Ratio:
 
 
 def _differences(
-    results: Results, chosen: Sequence[Pair], counts_RP: np.ndarray, confidence: float
+    outcomes: Mapping[str, Outcome], chosen: Sequence[Pair], counts_RP: np.ndarray, confidence: float
 ) -> dict[Pair, Difference]:
     found = {
-        (method, rival): accuracy_difference(results.correct_SP(method), results.correct_SP(rival), counts_RP)
+        (method, rival): accuracy_difference(outcomes[method].correct_SP, outcomes[rival].correct_SP, counts_RP)
         for method, rival in chosen
     }
     alpha = _strictest(confidence, chosen)
@@ -157,7 +189,7 @@ def _differences(
         {pair: estimate.p() for pair, estimate in found.items()},
         {pair: estimate.smallest_detectable(alpha) for pair, estimate in found.items()},
         confidence,
-        seeds_of(results),
+        seeds_of(outcomes),
     )
     intervals = {pair: estimate.interval(confidence) for pair, estimate in found.items()}
     return {pair: Difference(i.mean, i.low, i.high, tests[pair]) for pair, i in intervals.items()}
@@ -192,21 +224,11 @@ def verdict(value: float, p_holm: float, confidence: float) -> Verdict:
     return "better" if value > 0 else "worse"
 
 
-def seeds_of(results: Results) -> int:
+def seeds_of(outcomes: Mapping[str, Outcome]) -> int:
     """The number of seeds, the same for every method."""
-    return len(next(iter(results.runs.values())))
+    return len(next(iter(outcomes.values())).correct_SP)
 
 
-def curves_of(runs: Sequence[TrainedRun], spent: Spent, measured: Measured = "validation_accuracy") -> Curves:
-    """A method's learning curves, against examples or training compute (its mean over seeds at each validation)."""
-    sign = -1 if measured == "validation_kl" else 1  # the lower, the better
-    return Curves(
-        np.mean([run.learning_curve[spent].to_numpy(dtype=np.float64) for run in runs], axis=0),
-        np.stack([sign * run.learning_curve[measured].to_numpy() for run in runs]),
-    )
-
-
-def area(run: TrainedRun) -> float:
-    """The mean validation accuracy over all examples of the budget."""
-    curve = run.learning_curve
-    return normalised_area(curve["examples"].to_numpy(), curve["validation_accuracy"].to_numpy())
+def outcomes_of(results: Results) -> dict[str, Outcome]:
+    """What the runs of each method came to."""
+    return {name: Outcome.of(runs) for name, runs in results.runs.items()}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import reward_validity, room
+from benchmarks import reward_validity, room, sensitivity
+from benchmarks.sensitivity import Tried
+from benchmarks.study import report, running
 from benchmarks.study import rows as rows_module
-from benchmarks.study import running
 from benchmarks.study.rows import Row, append, drop, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline.common.params import ParamsFile
@@ -135,3 +136,99 @@ def test_spearman_is_one_for_any_rising_pair_and_has_an_interval():
     rho, low, high = reward_validity.spearman(x, np.random.default_rng(0).normal(0, 4, 12) + x)
     assert -1 <= low < rho < high <= 1
     assert reward_validity.spearman(x, np.zeros(12)) == (0, 0, 0)
+
+
+EXAMPLES = [0, 800, 1600, 2400, 3200]
+
+
+def learner(method, seed, final, speed, rng):
+    """A row whose validation accuracy rises, and whose KL falls, along straight lines, `speed` times as fast."""
+    way = np.array(EXAMPLES) / EXAMPLES[-1] * speed
+    noise = rng.normal(0, 0.002)
+    return row(
+        method,
+        seed,
+        accuracy=final,
+        correct="".join(str(int(right)) for right in rng.random(400) < final),
+        kl_per_token=0.1,
+        examples=EXAMPLES,
+        compute=[100.0 * n for n in EXAMPLES],
+        validation_accuracy=(0.1 + 0.2 * way + noise).tolist(),
+        validation_kl=(0.6 - 0.2 * way + noise / 10).tolist(),
+    )
+
+
+@pytest.fixture
+def finished():
+    """rl is twice as fast as traditional; target_only answers best; one seed of rl is more than needed."""
+    rng = np.random.default_rng(0)
+    for seed in range(4):
+        append("broad", learner("rl", seed, 0.4, 2, rng))
+    for seed in range(3):
+        append("broad", learner("traditional", seed, 0.4, 1, rng))
+        append("broad", learner("target_only", seed, 0.6, 1, rng))
+    append("broad", learner("ucb", 0, 0.4, 1, rng))
+
+
+def test_the_studys_report_reads_ratios_off_the_rows(finished):
+    found = report.studied("broad")
+    assert (found.seeds, set(found.outcomes)) == (3, {"rl", "traditional", "target_only"})
+    ratio = found.comparisons["traditional"]["rl"].kl_examples_ratio
+    assert ratio.ratio == pytest.approx(0.5, abs=0.02)
+    assert 0.4 < ratio.low < ratio.ratio < ratio.high < 0.6
+    text = report.text_of([found])
+    assert "## broad: 3 seeds" in text
+    assert f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) ▲" in text
+    assert "| target_only |" in text.split("| rl |")[0]  # the best first
+    means = {name: own.correct_SP.mean() for name, own in found.outcomes.items()}
+    expected = (means["rl"] - means["traditional"]) / (means["target_only"] - means["traditional"])
+    assert report.share_of_oracle(found) == pytest.approx(expected)
+
+
+def test_the_studys_figure_has_a_panel_per_setting_and_a_row_per_method(finished):
+    figure = report.figure_of([report.studied("broad")])
+    (panel,) = figure.get_axes()
+    assert panel.get_title() == "broad (3 seeds)"
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["rl", "target_only"]
+
+
+def test_a_setting_with_too_few_seeds_has_no_report(finished, tmp_path, monkeypatch):
+    drop("broad", lambda r: r.seed > 0)
+    assert report.studied("broad") is None
+    monkeypatch.setattr(report, "REPORT", tmp_path / "study.md")
+    assert report.write_report() == []
+    assert not (tmp_path / "study.md").exists()
+
+
+def test_a_variant_changes_what_it_says_and_the_problems():
+    default, changed = (sensitivity.changed(PARAMS, "broad", variant) for variant in ("default", "tau 1"))
+    assert default["curricula"] == PARAMS["curricula"]
+    assert default["scales"]["mini"]["data"]["seed"] != PARAMS["scales"]["mini"]["data"]["seed"]
+    assert set(default["seeds"]).isdisjoint(range(100))
+    assert changed["curricula"]["rl"].pop("tau") == 1.0
+    assert default["curricula"]["rl"].pop("tau") == PARAMS["curricula"]["rl"]["tau"] != 1.0
+    assert changed == default
+
+
+def test_the_baseline_runs_again_where_the_optimiser_changes():
+    assert {cell.rpartition("-")[0] for cell in sensitivity.cells_of("tau 1")} == {"rl"}
+    assert {cell.rpartition("-")[0] for cell in sensitivity.cells_of("twice the budget")} == {"rl", "traditional"}
+
+
+def test_a_variant_is_held_against_the_baseline_under_the_same_optimiser():
+    rng = np.random.default_rng(0)
+    rows = [
+        Tried("broad", variant, learner(method, seed, 0.4, speed, rng))
+        for variant, method, speed in (
+            ("default", "traditional", 1),
+            ("tau 1", "rl", 2),
+            ("twice the budget", "traditional", 0.5),
+            ("twice the budget", "rl", 2),
+            ("epsilon 0", "rl", 1),
+        )
+        for seed in range(100, 103 if variant != "epsilon 0" else 101)
+    ]
+    found = {f.variant: f for f in sensitivity.findings("broad", rows)}
+    assert set(found) == {"tau 1", "twice the budget"}
+    assert found["tau 1"].examples.ratio == pytest.approx(0.5, abs=0.02)
+    assert found["twice the budget"].examples.ratio == pytest.approx(0.25, abs=0.02)

@@ -1,0 +1,190 @@
+"""The study's findings: a table and verdicts per setting, the goals beside what was measured, and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks._runs import ROOT
+from benchmarks.study.rows import Row, read_all
+from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS
+from pipeline.analysis.charts import QUIET, png
+from pipeline.analysis.markdown import NONE, table
+from pipeline.analysis.metrics import percent
+from pipeline.analysis.resampling import draw_problems
+from pipeline.analysis.statistics import LEAST_SEEDS, accuracy
+from pipeline.analysis.styles import Style, method_styles
+from pipeline.analysis.verdict import ADAPTIVE, BASELINE, Comparison, Finding, Outcome, Ratio, compare
+from pipeline.analysis.wording import points, ratio_span, ratio_text, span
+from pipeline.common.files import replacing_file, write_text
+from pipeline.common.seeding import numpy_rng
+
+REPORT, PICTURE = (ROOT / f"benchmarks/results/study.{ending}" for ending in ("md", "png"))
+CONFIDENCE, RESAMPLES = 0.95, 2000
+ORACLE = "target_only"
+MARKS = {"better": " ▲", "worse": " ▼"}
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A setting: its methods' outcomes on the seeds that all of them have, and all comparisons, by rival and method."""
+
+    setting: str
+    outcomes: dict[str, Outcome]
+    comparisons: dict[str, dict[str, Comparison]]
+    counts_RP: np.ndarray
+
+    @property
+    def seeds(self) -> int:
+        return len(next(iter(self.outcomes.values())).correct_SP)
+
+
+def studied(setting: str) -> Studied | None:
+    """What there is of a setting; None without three seeds of the baseline and another method.
+
+    Methods with fewer than three seeds are left out, then seeds that not every method has.
+    """
+    rows = read_all(setting)
+    by_method = {m: {r.seed: r for r in rows if r.method == m} for m in [*METHODS, *REPLAYS]}
+    known = {method: found for method, found in by_method.items() if len(found) >= LEAST_SEEDS}
+    if BASELINE not in known or len(known) < 2:
+        return None
+    seeds = sorted(set.intersection(*(set(found) for found in known.values())))
+    if len(seeds) < LEAST_SEEDS:
+        return None
+    outcomes = {method: outcome([found[seed] for seed in seeds]) for method, found in known.items()}
+    problems = outcomes[BASELINE].correct_SP.shape[1]
+    counts_RP = draw_problems(np.zeros(problems), RESAMPLES, numpy_rng(0, "study", "bootstrap"))
+    return Studied(setting, outcomes, compare(outcomes, counts_RP, CONFIDENCE), counts_RP)
+
+
+def outcome(rows: Sequence[Row]) -> Outcome:
+    """What one method's runs came to."""
+    columns = ("examples", "compute", "validation_accuracy", "validation_kl")
+    curves = [pd.DataFrame({column: getattr(row, column) for column in columns}) for row in rows]
+    return Outcome(curves, np.array([list(map(int, row.correct)) for row in rows], dtype=np.float64))
+
+
+def text_of(found: Sequence[Studied]) -> str:
+    """benchmarks/results/study.md."""
+    parts = [
+        "# When does a curriculum pay?",
+        f"Intervals are {percent(CONFIDENCE)}; ▲ and ▼ mark what is better and worse than the rival after Holm's "
+        "correction over all pairs of the setting. Ratios: examples, or training compute, to reach the rival's final "
+        "validation accuracy, and examples to come as near to the teacher (KL per token), over what the rival spent.",
+    ]
+    for setting in found:
+        parts += [f"## {setting.setting}: {setting.seeds} seeds", methods_table(setting), pairs_table(setting)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def methods_table(found: Studied) -> str:
+    """Every method beside the baseline."""
+    rows = []
+    for method, own in sorted(found.outcomes.items(), key=lambda item: -item[1].correct_SP.mean()):
+        interval = accuracy(own.correct_SP, found.counts_RP).interval(CONFIDENCE)
+        compared = found.comparisons[BASELINE].get(method)
+        cells = [NONE] * 4 if compared is None else comparison_cells(compared)
+        kl = np.mean([curve["validation_kl"].iloc[-1] for curve in own.learning_curves])
+        rows.append(
+            [
+                method,
+                f"{percent(interval.mean)} ({percent(interval.low)} to {percent(interval.high)})",
+                *cells,
+                f"{kl:.4f}",
+            ]
+        )
+    header = ["method", "accuracy", *COMPARED, "final KL"]
+    return table(header, rows)
+
+
+COMPARED = ("accuracy minus rival's", "examples", "compute", "examples, by KL")
+
+
+def comparison_cells(compared: Comparison) -> list[str]:
+    """The four questions of a pair, as cells of a table."""
+    accuracy_cell = f"{points(compared.accuracy.difference)} ({span(compared.accuracy.low, compared.accuracy.high)})"
+    ratios = (compared.examples_ratio, compared.compute_ratio, compared.kl_examples_ratio)
+    return [
+        accuracy_cell + mark(compared.accuracy.test),
+        *(f"{ratio_text(ratio)} ({ratio_span(ratio)}){mark(ratio.test)}" for ratio in ratios),
+    ]
+
+
+def mark(test: Finding) -> str:
+    return MARKS.get(test.verdict, "")
+
+
+def pairs_table(found: Studied) -> str:
+    """rl against its controls; empty where there are none."""
+    rows = [
+        [f"{ADAPTIVE} / {rival}", *comparison_cells(methods[ADAPTIVE])]
+        for rival, methods in found.comparisons.items()
+        if rival != BASELINE and ADAPTIVE in methods
+    ]
+    return table(["pair", *COMPARED], rows) if rows else ""
+
+
+def share_of_oracle(found: Studied) -> float | None:
+    """How much of the oracle's gain in final accuracy over the baseline rl has; None without both."""
+    if not {ADAPTIVE, ORACLE} <= found.outcomes.keys():
+        return None
+    means = {name: float(found.outcomes[name].correct_SP.mean()) for name in (ADAPTIVE, ORACLE, BASELINE)}
+    return (means[ADAPTIVE] - means[BASELINE]) / (means[ORACLE] - means[BASELINE])
+
+
+def figure_of(found: Sequence[Studied]) -> Figure:
+    """A panel per setting: what methods need of the baseline's examples, by KL (filled) and by accuracy (hollow)."""
+    methods = [m for m in [*METHODS, *REPLAYS] if any(m in f.comparisons[BASELINE] for f in found)]
+    styles = method_styles([*METHODS, *REPLAYS])
+    figure = Figure(figsize=(3.2 + 3.2 * len(found), 1.6 + 0.36 * len(methods)), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, setting in zip(panels, found, strict=True):
+        draw_setting(axes, setting, methods, styles)
+    panels[0].set_yticks(range(len(methods)), methods)
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    figure.supxlabel(
+        "examples, over those of traditional: to come as near to the teacher (filled), to its final accuracy (hollow)",
+        fontsize=11,
+    )
+    return figure
+
+
+def draw_setting(axes: Axes, found: Studied, methods: Sequence[str], styles: Mapping[str, Style]) -> None:
+    """One panel; an arrow at the edge is more than all that was trained."""
+    for row, method in enumerate(methods):
+        if (compared := found.comparisons[BASELINE].get(method)) is None:
+            continue
+        draw_ratio(axes, compared.kl_examples_ratio, row - 0.14, styles[method], filled=True)
+        draw_ratio(axes, compared.examples_ratio, row + 0.18, styles[method], filled=False)
+    axes.axvline(1, color=QUIET, linestyle="--", linewidth=1.2)
+    axes.set(title=f"{found.setting} ({found.seeds} seeds)", xlim=(0, EDGE))
+    axes.grid(visible=False, axis="y")
+
+
+EDGE = 1.08
+
+
+def draw_ratio(axes: Axes, ratio: Ratio, row: float, style: Style, *, filled: bool) -> None:
+    """A dot with its interval."""
+    high = EDGE if ratio.high is None else ratio.high
+    assert ratio.low is not None  # there are three seeds
+    axes.plot([ratio.low, high], [row, row], color=style.colour, linewidth=2.5 if filled else 1, solid_capstyle="butt")
+    place, marker = (EDGE, ">") if ratio.ratio is None else (ratio.ratio, style.marker)
+    face = style.colour if filled else "white"
+    axes.plot(place, row, marker=marker, color=style.colour, markerfacecolor=face, markersize=7, clip_on=False)
+
+
+def write_report() -> list[Studied]:
+    """Writes table and figure of what there is; nothing where no setting has enough."""
+    found = [part for setting in SETTINGS if (part := studied(setting)) is not None]
+    if found:
+        write_text(REPORT, text_of(found))
+        with replacing_file(PICTURE) as temporary:
+            temporary.write_bytes(png(lambda: figure_of(found)))
+    return found

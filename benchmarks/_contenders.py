@@ -1,7 +1,9 @@
-"""Three ways to take a training step on the same student and problems, each in a process of its own.
+"""Ways to take a training step on the same student and problems, each in a process of its own.
 
     project    `Run.step`: the curriculum's draw, reading the logits from disk, forward, fused loss, backward, clipping,
                AdamW, the curriculum's update, the log
+    gain       the same with the reward target_gain, which holds every token against the target's gradient
+    uniform    the same with uniform draws: what the curriculum adds is what project and gain take longer
     bare       forward, cross-entropy on the completion tokens (lm_head meets no others), backward, fused AdamW: the
                limit for a step without a teacher
     gkd        TRL's GKDTrainer off-policy (lmbda 0, forward KL), its own `training_step`, clipping, fused AdamW
@@ -38,14 +40,16 @@ from benchmarks._runs import (
     word_tokenizer,
 )
 from pipeline.common.seeding import numpy_rng
+from pipeline.curricula.random import Random
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.loading import load_model, precision
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
 from pipeline.training.batch_sampler import BatchSampler
+from pipeline.training.run import Run, TrainingSet
 
-Name = Literal["project", "bare", "gkd"]
+Name = Literal["project", "gain", "uniform", "bare", "gkd"]
 LEARNING_RATE = 1e-5
 
 
@@ -147,15 +151,15 @@ class Project:
     """The project's step, and how long two parts of it took: the curriculum, and reading the teacher's logits."""
 
     def __init__(self, pair: Pair, store: Path) -> None:
-        """A run with the adaptive curriculum over 35 arms, as many as MATH's levels and subjects make."""
+        """A run with its curriculum over 35 arms, as many as MATH's levels and subjects make."""
         encoded = pair.problems()
         problems = training_set(encoded, equal_arms(35, len(encoded)), LogitStore(store, {}))
-        self._run = run = start_run(pair.model("student"), problems, pair.params, steps=10**6)
+        self._run = run = self._start(pair, problems)
         self.parts = {"curriculum": 0.0, "reading": 0.0}
         for part, holder, method in (
             ("curriculum", run.curriculum, "probabilities"),
             ("curriculum", BatchSampler, "draw"),
-            ("curriculum", run.learner, "update"),
+            *([("curriculum", run.learner, "update")] if run.learner else []),
             ("curriculum", run.log, "add_step"),
             ("reading", problems.store, "targets"),
         ):
@@ -170,9 +174,31 @@ class Project:
 
         return timed
 
+    def _start(self, pair: Pair, problems: TrainingSet) -> Run:
+        """A run with the adaptive curriculum as it comes."""
+        return start_run(pair.model("student"), problems, pair.params, steps=10**6)
+
     def step(self) -> None:
         """One step of the run."""
         self._run.step()
+
+
+class Gain(Project):
+    """The project's step with the reward target_gain."""
+
+    def _start(self, pair: Pair, problems: TrainingSet) -> Run:
+        params = pair.params
+        changed = replace(params, curriculum=replace(params.curriculum, reward="target_gain"))
+        return start_run(pair.model("student"), problems, changed, steps=10**6)
+
+
+class Uniform(Project):
+    """The project's step with uniform draws from the same arms."""
+
+    def _start(self, pair: Pair, problems: TrainingSet) -> Run:
+        return start_run(
+            pair.model("student"), problems, pair.params, steps=10**6, curriculum=Random(len(problems.arms))
+        )
 
 
 class Bare:
@@ -249,7 +275,13 @@ class Gkd:
         self._optimizer.zero_grad(set_to_none=True)
 
 
-CONTENDERS: dict[Name, type[Project] | type[Bare] | type[Gkd]] = {"project": Project, "bare": Bare, "gkd": Gkd}
+CONTENDERS: dict[Name, type[Project] | type[Bare] | type[Gkd]] = {
+    "project": Project,
+    "gain": Gain,
+    "uniform": Uniform,
+    "bare": Bare,
+    "gkd": Gkd,
+}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pipeline.arms.grouping import ArmSet
+from pipeline.arms.protocols import Curriculum
 from pipeline.capture.capture import capture_batch, in_groups, scheme_of
 from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.params import ParamsFile
@@ -168,11 +169,20 @@ def equal_arms(count: int, problems: int) -> ArmSet:
 
 
 def start_run(
-    student: PreTrainedModel, problems: TrainingSet, params: Params, steps: int, *, moments_on_cpu: bool | None = None
+    student: PreTrainedModel,
+    problems: TrainingSet,
+    params: Params,
+    steps: int,
+    *,
+    curriculum: Curriculum | None = None,
+    moments_on_cpu: bool | None = None,
 ) -> Run:
-    """A run of so many steps with the adaptive curriculum; None leaves it to the run where the moments are kept."""
+    """A run of so many steps, with the adaptive curriculum if no other is given.
+
+    Where `moments_on_cpu` is None, the run decides where the moments are kept.
+    """
     training = replace(params.training, epochs=1, steps_per_epoch=steps)
-    curriculum = rl.build(params.curriculum, problems.arms, 0)
+    curriculum = curriculum or rl.build(params.curriculum, problems.arms, 0)
     forced: AbstractContextManager[object] = nullcontext()
     if moments_on_cpu is not None:
         forced = patch.object(run_module, "moments_fit", lambda _: not moments_on_cpu)

@@ -60,7 +60,7 @@ ALLOCATORS = {
     "default": {},
     "keeping memory": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)},
 }
-CONTENDERS: tuple[Name, ...] = ("project", "bare", "gkd")
+CONTENDERS: tuple[Name, ...] = ("project", "gain", "uniform", "bare", "gkd")
 
 
 class Contender:
@@ -183,6 +183,9 @@ def goals_of(found: dict[str, Any]) -> list[Goal]:
                 goals.append(Goal(f"{label}: peak memory of GKDTrainer's", share, "at most", 0.25))
             shares = project["shares of step"]
             goals.append(Goal(f"{label}: sampling, reward and log, of a step", shares["curriculum"], "at most", 0.02))
+            for curriculum in ("project", "gain"):
+                beyond = rows[curriculum]["seconds per step"].median / rows["uniform"]["seconds per step"].median - 1
+                goals.append(Goal(f"{label}: {curriculum} beyond uniform draws, looks apart", beyond, "at most", 0.1))
             goals.append(Goal(f"{label}: reading the logits, of a step", shares["reading"], "at most", 0.02))
     return goals
 

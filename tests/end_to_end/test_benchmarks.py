@@ -44,7 +44,7 @@ def test_training_steps_are_timed_beside_the_bare_loop(tiny):
     found, text = tiny("distillation_step")
     assert found["left_out"] == ["gkd: --tiny"]
     for rows in found["pairs"]["tiny"]["allocators"].values():
-        assert set(rows) == {"project", "bare"}
+        assert set(rows) == {"project", "gain", "uniform", "bare"}
         for row in rows.values():
             seconds = row["seconds per step"]
             assert 0 < seconds["lowest"] <= seconds["median"] <= seconds["highest"]

@@ -29,7 +29,7 @@ cells: install
 	@tools/run_cells.sh
 
 shared: remote
-	dvc repro --pull evaluate_untrained_student
+	dvc repro --pull evaluate_untrained_student curriculum_code
 	python -m tools.push_stage evaluate_untrained_student
 
 worker: remote

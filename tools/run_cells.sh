@@ -60,7 +60,7 @@ fi
 mkdir -p checkpoints/logs
 export FAILED=checkpoints/logs/failed
 : >"$FAILED"
-dvc repro ${PULL:+"$PULL"} evaluate_teacher # the last stage that all cells share
+dvc repro ${PULL:+"$PULL"} evaluate_teacher curriculum_code # the last stages that all cells share
 cells=${*:-$(unfinished_cells)}
 processes=$(wc -w <<<"$DEVICES")
 if ! xargs -r -n 1 -P "$processes" --process-slot-var=SLOT bash -c 'run_cell "$1"' run_cell <<<"$cells"; then

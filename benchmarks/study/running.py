@@ -19,7 +19,7 @@ from benchmarks.study.settings import REPLAYS, params_of
 from pipeline.common.errors import ResultsError
 
 CLONES = ROOT / ".study"
-SHARED = "evaluate_untrained_student"  # the last stage that all cells share
+SHARED = ("evaluate_untrained_student", "curriculum_code")  # the last stages that all cells share
 
 
 def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
@@ -71,7 +71,7 @@ def working_copy(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) 
     path = project / "params.yaml"
     values = change(yaml.safe_load(path.read_text(encoding="utf-8")))
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    dvc(project, "repro", SHARED, log="shared")
+    dvc(project, "repro", *SHARED, log="shared")
     return project
 
 

@@ -16,7 +16,13 @@ ROOT = Path(__file__).parents[2]  # the folder that holds the package `pipeline`
 
 def code_digest(*modules: str) -> str:
     """A digest of all of the project's code that `modules` import, themselves among it."""
-    return digest_of({file.relative_to(ROOT).as_posix(): file_digest(file) for file in import_closure(modules)})
+    return digest_of(file_digests(*modules))
+
+
+def file_digests(*modules: str) -> dict[str, str]:
+    """A digest of each of the project's files that `modules` import, themselves among them."""
+    files = {file.relative_to(ROOT).as_posix(): file for file in import_closure(modules)}
+    return {name: file_digest(files[name]) for name in sorted(files)}
 
 
 def import_closure(modules: Iterable[str], root: Path = ROOT) -> set[Path]:

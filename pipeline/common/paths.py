@@ -7,6 +7,7 @@ TEACHER_LOGITS = Path("data/teacher_logits")  # a store per split
 PREDICTIONS = Path("data/predictions")  # NAME.jsonl, where NAME is METHOD-SEED or one of the references
 STUDENTS = Path("models/students")  # METHOD-SEED/
 MINI_MODELS = Path("models/mini")  # teacher/ and student/
+CURRICULUM_CODE = Path("data/curriculum_code")  # METHOD.json
 RUNS = Path("data/runs")  # METHOD-SEED/
 PREPARE_METRICS = Path("metrics/prepare.json")
 TEACHER_LOGITS_METRICS = Path("metrics/teacher_logits.json")

@@ -5,6 +5,7 @@ A dependency that is missing makes DVC keep a stale result; one too many makes i
 
 import functools
 import importlib
+import json
 import re
 import subprocess
 
@@ -12,8 +13,11 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from pipeline.checkpoints.code import import_closure, modules_in
+from pipeline import curriculum_code
+from pipeline.checkpoints.code import file_digests, import_closure, modules_in
+from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
+from pipeline.common.paths import CURRICULUM_CODE
 from pipeline.curricula import modules_of
 from pipeline.registry import names_in
 from tests.conftest import ROOT
@@ -42,14 +46,22 @@ def code_of(stage):
 
 @functools.cache
 def closure_of(module, method):
-    by_name = {"pipeline.train": lambda: modules_of(method), "pipeline.prepare": lambda: modules_in("pipeline.sources")}
+    by_name = {
+        "pipeline.train": lambda: modules_of(method),
+        "pipeline.prepare": lambda: modules_in("pipeline.sources"),
+        "pipeline.curriculum_code": lambda: modules_in("pipeline"),  # it reads every file
+    }
     roots = [module, *by_name.get(module, list)()]
     return {str(f.relative_to(ROOT)) for f in import_closure(roots) if f.stat().st_size}
 
 
 @functools.cache
 def declared_code(stage):
-    return {dep.def_path for dep in stage.deps if dep.def_path.startswith("pipeline")}
+    """What a stage depends on, also through its curriculum's list of files."""
+    direct = {dep.def_path for dep in stage.deps if dep.def_path.startswith("pipeline")}
+    lists = {f"{CURRICULUM_CODE}/{method}.json": method for method in names_in("pipeline.curricula")}
+    through = {lists[dep.def_path] for dep in stage.deps if dep.def_path in lists}
+    return direct | {file for method in through for file in file_digests(*modules_of(method))}
 
 
 def declared_params(stage):
@@ -64,9 +76,6 @@ def covers(dep, file):
 def test_a_change_of_a_file_reruns_the_stages_that_import_it_and_no_other(stages, file):
     rerun = {name for name, stage in stages.items() if any(covers(dep, file) for dep in declared_code(stage))}
     importing = {name for name, stage in stages.items() if file in code_of(stage)}
-    # shared by some curricula: DVC cannot be told which cells use it
-    if file == "pipeline/arms/progression.py" or file.startswith("pipeline/bandit/"):
-        importing |= {name for name in stages if name.startswith("train@")}
     assert importing <= rerun, f"dvc.yaml: {sorted(importing - rerun)} lack the dependency {file}"
     assert rerun <= importing, f"dvc.yaml: {sorted(rerun - importing)} depend on {file} for nothing"
 
@@ -82,15 +91,32 @@ def reruns(stages, folder):
 
 
 def test_what_draws_and_words_reruns_alone(stages):
-    assert reruns(stages, "pipeline/analysis") == {"report"}
-    assert reruns(stages, "pipeline/publishing") == set()
+    assert reruns(stages, "pipeline/analysis") == {"report", "curriculum_code"}
+    assert reruns(stages, "pipeline/publishing") == {"curriculum_code"}
 
 
 @pytest.mark.parametrize("method", names_in("pipeline.curricula"))
 def test_a_curriculums_folder_reruns_its_own_cells_alone(stages, method):
-    assert reruns(stages, f"pipeline/curricula/{method}") == {
-        name for name in stages if name.startswith(f"train@{method}-")
-    }
+    cells = {name for name in stages if name.startswith(f"train@{method}-")}
+    assert reruns(stages, f"pipeline/curricula/{method}") == cells | {"curriculum_code"}
+
+
+def test_a_reward_reruns_the_cells_of_the_methods_that_have_one_alone(stages):
+    cells = {name for name in stages if name.startswith("train@rl-")}
+    assert reruns(stages, "pipeline/bandit/rewards") == cells | {"curriculum_code"}
+
+
+def test_the_list_of_a_curriculums_files_follows_the_files_themselves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    curriculum_code.main()
+    for method in names_in("pipeline.curricula"):
+        found = json.loads((CURRICULUM_CODE / f"{method}.json").read_text())
+        assert f"pipeline/curricula/{method}/__init__.py" in found
+        assert found == {name: file_digest(ROOT / name) for name in found}
+    listed = {m: json.loads((CURRICULUM_CODE / f"{m}.json").read_text()) for m in ("rl", "ucb", "ddk", "random")}
+    holding = {m for m, files in listed.items() if "pipeline/bandit/rewards/learnability.py" in files}
+    assert holding == {"rl", "ucb"}
+    assert {m for m, files in listed.items() if "pipeline/bandit/q_values.py" in files} == {"rl", "ucb", "ddk"}
 
 
 def test_every_param_a_stage_reads_is_declared_and_no_other(stages, monkeypatch):
@@ -126,7 +152,7 @@ def test_every_stage_is_its_own_module_and_has_a_description():
 def test_every_scale_has_every_section(scale, tmp_path):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"scale": scale}))
-    for module in ("prepare", "teacher_logits", "evaluate", "report"):
+    for module in ("prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
         importlib.import_module(f"pipeline.{module}").read_params(ParamsFile(tmp_path / "params.yaml"))
     for method in values["methods"]:
         importlib.import_module("pipeline.train").read_params(ParamsFile(tmp_path / "params.yaml"), method)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-STAGES = ("prepare", "pretrain", "teacher_logits", "train", "evaluate", "report")
+STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
 COMMANDS = ("publish",)
 # A package imports only packages of the lines above its own.
 LAYERS = (

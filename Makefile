@@ -31,6 +31,7 @@ cells: install
 shared: remote
 	dvc repro --pull evaluate_untrained_student curriculum_code
 	python -m tools.push_stage evaluate_untrained_student
+	python -m tools.push_stage curriculum_code
 
 worker: remote
 	@test -n "$(CELLS)" || { echo 'error: no cells are given: make worker CELLS="rl-0 rl-1"' >&2; exit 1; }

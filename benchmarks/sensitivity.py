@@ -45,6 +45,10 @@ CURRICULUM: dict[str, dict[str, Any]] = {
     "epsilon 0": {"curricula.rl.epsilon": 0.0},
     "epsilon 0.2": {"curricula.rl.epsilon": 0.2},
     "arms subject": {"curricula.rl.arms": "subject"},
+    "similarity and progress": {
+        "curricula.rl.reward": "multi_objective",
+        "curricula.rl.rewards.multi_objective.weights": {"target_similarity": 2.0, "knowledge_transfer": 1.0},
+    },
     "one look": {"curricula.rl.rewards.target_similarity.every": 100_000},
 }
 OPTIMISER: dict[str, dict[str, Any]] = {

@@ -18,6 +18,10 @@ stages:
     cmd: echo shared >> ran && touch teacher
     outs:
     - teacher
+  curriculum_code:
+    cmd: echo code > code
+    outs:
+    - code
   train:
     matrix:
       method: [rl, traditional]

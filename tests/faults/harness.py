@@ -67,6 +67,7 @@ CASES = (
     Case("pretrain"),
     Case("teacher_logits"),
     Case("teacher_logits", own_words=True),
+    Case("curriculum_code"),
     *(Case("train", ("--method", method, "--seed", "0")) for method in METHODS),
     Case("evaluate", ("--reference", "teacher")),
     Case("evaluate", ("--method", "rl", "--seed", "0")),
@@ -164,6 +165,7 @@ class References:
         needs = {
             "prepare": [],
             "pretrain": [],
+            "curriculum_code": [],
             "teacher_logits": [Case("prepare")],
             "train": [Case("prepare"), Case("teacher_logits")],
             "evaluate": [Case("prepare"), Case("teacher_logits")],

@@ -17,6 +17,7 @@ IN_THE_MIDDLE = {
     "prepare": ("pipeline.prepare", "compared_as_text"),
     "pretrain": ("pipeline.mini.pretraining", "draw_examples"),
     "teacher_logits": ("pipeline.capture.capture", "write_shard"),
+    "curriculum_code": ("pipeline.curriculum_code", "file_digests"),
     "train": ("pipeline.training.run", "accumulate_gradients"),
     "evaluate": ("pipeline.evaluate", "graded"),
     "report": ("pipeline.report", "summarise"),

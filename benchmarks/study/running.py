@@ -23,7 +23,18 @@ SHARED = ("evaluate_untrained_student", "curriculum_code")  # the last stages th
 
 
 def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
-    """Runs the cells of a setting that have no row yet, seed by seed, `processes` at a time.
+    """Runs the cells of a setting that have no row yet.
+
+    Raises:
+        ResultsError: a cell failed; the message names its log.
+    """
+    append_missing(setting, methods, seeds, processes, lambda: shared_project(setting))
+
+
+def append_missing(
+    setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int, get_ready: Callable[[], Path]
+) -> None:
+    """Runs the cells that have no row yet, seed by seed, `processes` at a time, in the working copy of `get_ready`.
 
     Raises:
         ResultsError: a cell failed; the message names its log.
@@ -35,7 +46,7 @@ def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], proc
     if not missing:
         return
     say(f"{setting}: {len(missing)} runs are missing")
-    project = shared_project(setting)
+    project = get_ready()
     replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
     for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
         for row in run_cells(project, cells, curricula, processes):

@@ -1,6 +1,7 @@
 """The parts of the study and its benchmarks that can be checked by hand."""
 
 import copy
+import gzip
 import json
 from dataclasses import asdict
 from typing import Any
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import reward_validity, room, sensitivity
+from benchmarks import real_weights, reward_validity, room, sensitivity
 from benchmarks.sensitivity import Tried
 from benchmarks.study import report, running
 from benchmarks.study import rows as rows_module
 from benchmarks.study.rows import Row, append, drop, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
+from pipeline.common.errors import DataError
 from pipeline.common.params import ParamsFile
 from pipeline.registry import names_in
 from pipeline.sources import source_of
+from pipeline.train import read_params
 from tests.conftest import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -232,3 +235,24 @@ def test_a_variant_is_held_against_the_baseline_under_the_same_optimiser():
     assert set(found) == {"tau 1", "twice the budget"}
     assert found["tau 1"].examples.ratio == pytest.approx(0.5, abs=0.02)
     assert found["twice the budget"].examples.ratio == pytest.approx(0.25, abs=0.02)
+
+
+def test_real_weights_take_the_short_problems_of_either_file(tmp_path):
+    lines = [json.dumps({"problem": "p", "solution": "s" * n}) + "\n" for n in (10, 699, 700)]
+    (tmp_path / "train.jsonl").write_text("".join(lines))
+    assert list(real_weights.short_problems(tmp_path)) == lines[:2]
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress((tmp_path / "train.jsonl").read_bytes()))
+    (tmp_path / "train.jsonl").unlink()
+    assert list(real_weights.short_problems(tmp_path)) == lines[:2]
+    (tmp_path / "train.jsonl.gz").unlink()
+    with pytest.raises(DataError, match=r"has neither train\.jsonl nor train\.jsonl\.gz; --math names"):
+        list(real_weights.short_problems(tmp_path))
+
+
+def test_the_params_of_real_weights_are_valid(tmp_path):
+    values = real_weights.changed(copy.deepcopy(PARAMS), "weights", "problems.jsonl")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    file = ParamsFile(tmp_path / "params.yaml")
+    for method in real_weights.METHODS:
+        assert read_params(file, method).models.teacher == "weights"
+    assert file.scale_section("data", dict[str, Any])["path"]["train"] == "problems.jsonl"

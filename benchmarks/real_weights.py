@@ -1,0 +1,115 @@
+"""The question once more with real weights on real problems: SmolLM2-135M-Instruct to 10 of its layers, on MATH.
+
+    python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER     what is missing: three hours on two cores
+    python -m benchmarks.real_weights --report                           the table alone
+
+FOLDER of --math holds train.jsonl or train.jsonl.gz in MATH's schema. The pool is all subjects, the target two of them;
+problems are short ones, so that completions are whole and a run takes a quarter of an hour. So few steps teach nobody
+to solve MATH: what counts is the KL per token from the teacher on held-out problems of the target. It can be stopped at
+any time: each finished run is a row of results/study/real.jsonl and is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks._measure import say
+from benchmarks.study.report import Studied, methods_table, pairs_table, studied
+from benchmarks.study.running import CLONES, append_missing, working_copy
+from pipeline.common.errors import DataError
+from pipeline.common.files import write_text
+from pipeline.common.stage import exit_on_error
+
+NAME = "real"
+TARGET = ["Counting & Probability", "Number Theory"]
+LONGEST = 700  # characters of problem and solution together
+METHODS = ["traditional", "rl", "random", "target_only"]
+SEEDS = range(3)
+SCALE = "smollm2"
+# changes to scales.smollm2
+CHANGES: dict[str, dict[str, Any]] = {
+    "data": {
+        "source": "path",
+        "target": {"subjects": TARGET, "levels": None},
+        "train_size": 1500,
+        "probe_size": 60,
+        "validation_size": 80,
+        "test_size": 80,
+    },
+    "models": {"max_tokens": 384, "threads": 1},
+    "training": {"epochs": 1, "steps_per_epoch": 150, "validations": 6},
+    "generation": {"batch_size": 80, "max_new_tokens": 2},  # answers are beyond a student of so few steps
+    "grading": {"workers": 1},
+}
+
+
+def short_problems(folder: Path) -> Iterator[str]:
+    """Lines of the training problems that are short enough.
+
+    Raises:
+        DataError: the folder has no train.jsonl or train.jsonl.gz.
+    """
+    path = next((p for p in (folder / "train.jsonl", folder / "train.jsonl.gz") if p.exists()), None)
+    if path is None:
+        raise DataError(f"{folder} has neither train.jsonl nor train.jsonl.gz; --math names the folder of MATH")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            if len(record["problem"]) + len(record["solution"]) <= LONGEST:
+                yield line
+
+
+def changed(values: dict[str, Any], smollm2: str, problems: str) -> dict[str, Any]:
+    """params.yaml's values for this study, with these weights and problems."""
+    scale = values["scales"][SCALE]
+    for section, changes in CHANGES.items():
+        scale[section] |= changes
+    scale["data"]["path"]["train"] = problems
+    scale["models"] |= dict.fromkeys(("teacher", "student"), smollm2)
+    scale["models"] |= dict.fromkeys(("teacher_revision", "student_revision"))
+    values["curricula"]["rl"]["rewards"]["target_similarity"]["problems"] = scale["data"]["probe_size"]
+    return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(SEEDS)}
+
+
+def project(smollm2: Path, math: Path) -> Path:
+    """The working copy, with the teacher's logits."""
+    problems = CLONES / "real-problems.jsonl"
+    CLONES.mkdir(exist_ok=True)
+    write_text(problems, "".join(short_problems(math)))
+    return working_copy(NAME, lambda values: changed(values, str(smollm2.resolve()), str(problems)))
+
+
+def tell(found: Studied | None) -> None:
+    """Prints the tables."""
+    if found is None:
+        say("fewer than three seeds of any two methods: there is nothing to compare yet")
+        return
+    say("\n\n".join(filter(None, [f"{NAME}: {found.seeds} seeds", methods_table(found), pairs_table(found)])))
+
+
+@exit_on_error
+def main() -> None:
+    """Runs what is missing and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--math", type=Path, help="folder of MATH's training problems")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--report", action="store_true", help="the table alone")
+    args = parser.parse_args()
+    if not args.report:
+        if args.smollm2 is None or args.math is None:
+            parser.error("give --smollm2 and --math, or --report")
+        append_missing(NAME, args.methods, SEEDS, args.processes, functools.partial(project, args.smollm2, args.math))
+    tell(studied(NAME))
+
+
+if __name__ == "__main__":
+    main()

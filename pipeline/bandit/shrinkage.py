@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import chdtri
+
+CAUTION = 0.95
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ def shrink(
     arm's values of the factors, such as ("Algebra", "3"). Factors are fitted one after the other, then single arms,
     each to what those before left: an effect e with sampling variance v becomes e t / (t + v), where t is the variance
     between effects beyond sampling, by the method of moments: max(0, mean of squares - mean of v) (Efron and Morris
-    1975, JASA 70:311). Where arms differ by no more than noise, all get the grand mean. `common_error` is the standard
-    error of an effect that does not fall with the number of its arms and examples.
+    1975, JASA 70:311). Here the mean of v is first raised to what chance alone stays below in CAUTION of cases (a
+    quantile of chi-squared), since without that half of all pure noise passes for a difference. So arms that differ by
+    no more than noise all get the grand mean. `common_error` is the standard error of an effect that does not fall with
+    the number of its arms and examples.
     """
     precision_A = np.where(np.isfinite(error_A), 1 / np.maximum(error_A, 1e-12) ** 2, 0.0)
     known_A = precision_A > 0
@@ -57,7 +62,8 @@ def _stage(
     if groups < 2:
         return np.zeros(len(group_A)), np.zeros(len(group_A))
     centred_G = effect_G - effect_G[known_G].mean()
-    between = max(0.0, (centred_G[known_G] ** 2).sum() / (groups - 1) - sampling_G[known_G].mean())
+    by_chance = sampling_G[known_G].mean() * chdtri(groups - 1, 1 - CAUTION) / (groups - 1)
+    between = max(0.0, (centred_G[known_G] ** 2).sum() / (groups - 1) - by_chance)
     reliability_G = np.where(known_G, between / (between + sampling_G) if between > 0 else 0.0, 0.0)
     left_G = np.where(known_G, reliability_G * sampling_G, between)
     return (effect_G * reliability_G)[group_A], left_G[group_A]

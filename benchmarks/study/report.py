@@ -20,7 +20,7 @@ from pipeline.analysis.resampling import draw_problems
 from pipeline.analysis.statistics import LEAST_SEEDS, accuracy
 from pipeline.analysis.styles import Style, method_styles
 from pipeline.analysis.verdict import ADAPTIVE, BASELINE, Comparison, Finding, Outcome, Ratio, compare
-from pipeline.analysis.wording import points, ratio_span, ratio_text, span
+from pipeline.analysis.wording import exactly, points, ratio_span, ratio_text, span
 from pipeline.common.files import replacing_file, write_text
 from pipeline.common.seeding import numpy_rng
 
@@ -74,12 +74,16 @@ def text_of(found: Sequence[Studied]) -> str:
     """benchmarks/results/study.md."""
     parts = [
         "# When does a curriculum pay?",
-        f"Intervals are {percent(CONFIDENCE)}; ▲ and ▼ mark what is better and worse than the rival after Holm's "
+        f"Intervals are of {exactly(CONFIDENCE)}; ▲ and ▼ mark what is better and worse than the rival after Holm's "
         "correction over all pairs of the setting. Ratios: examples, or training compute, to reach the rival's final "
         "validation accuracy, and examples to come as near to the teacher (KL per token), over what the rival spent.",
     ]
     for setting in found:
-        parts += [f"## {setting.setting}: {setting.seeds} seeds", methods_table(setting), pairs_table(setting)]
+        share = share_of_oracle(setting)
+        said = (
+            "" if share is None else f"{ADAPTIVE} has {share:.0%} of what {ORACLE} gains in accuracy over {BASELINE}."
+        )
+        parts += [f"## {setting.setting}: {setting.seeds} seeds", said, methods_table(setting), pairs_table(setting)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -103,12 +107,13 @@ def methods_table(found: Studied) -> str:
     return table(header, rows)
 
 
-COMPARED = ("accuracy minus rival's", "examples", "compute", "examples, by KL")
+COMPARED = ("points of accuracy above the rival", "examples", "compute", "examples, by KL")
 
 
 def comparison_cells(compared: Comparison) -> list[str]:
     """The four questions of a pair, as cells of a table."""
-    accuracy_cell = f"{points(compared.accuracy.difference)} ({span(compared.accuracy.low, compared.accuracy.high)})"
+    difference, bounds = points(compared.accuracy.difference), span(compared.accuracy.low, compared.accuracy.high)
+    accuracy_cell = f"{difference.removesuffix(' points')} ({bounds.removesuffix(' points')})"
     ratios = (compared.examples_ratio, compared.compute_ratio, compared.kl_examples_ratio)
     return [
         accuracy_cell + mark(compared.accuracy.test),
@@ -131,8 +136,9 @@ def pairs_table(found: Studied) -> str:
 
 
 def share_of_oracle(found: Studied) -> float | None:
-    """How much of the oracle's gain in final accuracy over the baseline rl has; None without both."""
-    if not {ADAPTIVE, ORACLE} <= found.outcomes.keys():
+    """How much of the oracle's gain in final accuracy over the baseline rl has; None where the oracle shows no gain."""
+    oracle = found.comparisons[BASELINE].get(ORACLE)
+    if ADAPTIVE not in found.outcomes or oracle is None or oracle.accuracy.test.verdict != "better":
         return None
     means = {name: float(found.outcomes[name].correct_SP.mean()) for name in (ADAPTIVE, ORACLE, BASELINE)}
     return (means[ADAPTIVE] - means[BASELINE]) / (means[ORACLE] - means[BASELINE])

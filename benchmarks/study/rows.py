@@ -65,9 +65,10 @@ def append(setting: str, row: Row) -> None:
 
 def drop(setting: str, keep: Callable[[Row], bool]) -> None:
     """Removes the rows that are not to be kept."""
-    rows = [row for row in read_all(setting) if keep(row)]
-    if rows:
-        write_text(FOLDER / f"{setting}.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    found = read_all(setting)
+    kept = [row for row in found if keep(row)]
+    if len(kept) < len(found):
+        write_text(FOLDER / f"{setting}.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in kept))
 
 
 def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:

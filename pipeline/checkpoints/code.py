@@ -63,8 +63,12 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
-    """The modules that a file imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    """The modules that a file imports, at its top or inside a function; none where Python could not read it either."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "pipeline")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipeline":

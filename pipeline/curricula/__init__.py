@@ -16,9 +16,11 @@ from typing import Any
 
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import Curriculum
-from pipeline.checkpoints.code import modules_in
+from pipeline.checkpoints.code import import_closure, module_file, modules_in
 from pipeline.common.errors import ParamsError
 from pipeline.registry import find
+
+REWARDS = "pipeline.bandit.rewards"
 
 
 def params_class(method: str) -> type[Any]:
@@ -41,9 +43,13 @@ def inputs_of(method: str, seed: int) -> list[Path]:
 
 
 def modules_of(method: str) -> list[str]:
-    """The modules of a curriculum, and those that it finds by name: all rewards, where it has one."""
-    rewards = modules_in("pipeline.bandit.rewards") if "reward" in params_class(method).__dataclass_fields__ else []
-    return modules_in(f"{__name__}.{method}") + rewards
+    """The modules of a curriculum, and those that are found by name: all rewards, where it imports their registry.
+
+    Its files are read, not imported, so that one that is not finished yet is no obstacle to the others.
+    """
+    own, rewards = modules_in(f"{__name__}.{method}"), modules_in(REWARDS)
+    registry = module_file(REWARDS)
+    return own + (rewards if registry in import_closure(own) else [])
 
 
 def build_curriculum(method: str, params: Any, arms: ArmSet, seed: int) -> Curriculum:

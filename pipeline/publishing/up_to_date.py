@@ -9,6 +9,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from pipeline.common.errors import ResultsError, one_line
+from pipeline.common.paths import CURRICULUM_CODE
 
 
 def require_up_to_date(run: str) -> None:
@@ -41,5 +42,5 @@ def _changed(changes: list[Any]) -> Iterator[str]:
             for path, how in paths.items():
                 if isinstance(how, dict):
                     yield from (f"{key} in {path}" for key in how)
-                elif not path.startswith("pipeline/"):
+                elif not path.startswith(("pipeline/", f"{CURRICULUM_CODE}/")):
                     yield path

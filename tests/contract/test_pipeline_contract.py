@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from dvc.repo import Repo
 
 from pipeline import curriculum_code
+from pipeline.checkpoints import code
 from pipeline.checkpoints.code import file_digests, import_closure, modules_in
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
@@ -113,10 +115,37 @@ def test_the_list_of_a_curriculums_files_follows_the_files_themselves(tmp_path, 
         found = json.loads((CURRICULUM_CODE / f"{method}.json").read_text())
         assert f"pipeline/curricula/{method}/__init__.py" in found
         assert found == {name: file_digest(ROOT / name) for name in found}
-    listed = {m: json.loads((CURRICULUM_CODE / f"{m}.json").read_text()) for m in ("rl", "ucb", "ddk", "random")}
-    holding = {m for m, files in listed.items() if "pipeline/bandit/rewards/learnability.py" in files}
-    assert holding == {"rl", "ucb"}
-    assert {m for m, files in listed.items() if "pipeline/bandit/q_values.py" in files} == {"rl", "ucb", "ddk"}
+
+
+@pytest.mark.parametrize(
+    ("edited", "methods"),
+    [
+        ("pipeline/bandit/rewards/learnability.py", {"rl", "rl_random_reward", "ucb"}),
+        ("pipeline/bandit/follower.py", {"ddk", "procurl"}),
+        ("pipeline/arms/progression.py", {"easy_to_hard", "hard_to_easy"}),
+        ("pipeline/replay/schedule.py", {"rl_permuted", "static_mixture"}),
+        ("pipeline/analysis/charts.py", set()),
+    ],
+)
+def test_an_edit_changes_the_lists_of_the_methods_that_use_the_file(tmp_path, monkeypatch, edited, methods):
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code.import_closure, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(code.modules_in, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(code.module_file, "__defaults__", (tmp_path,))
+
+    def lists():
+        curriculum_code.main()
+        return {path.stem: path.read_text() for path in CURRICULUM_CODE.glob("*.json")}
+
+    (tmp_path / "pipeline/curricula/draft").mkdir()
+    (tmp_path / "pipeline/curricula/draft/__init__.py").write_text("from pipeline.nowhere import (")
+    before = lists()
+    with (tmp_path / edited).open("a") as file:
+        file.write("# edited\n")
+    after = lists()
+    assert {method for method in before if after[method] != before[method]} == methods
 
 
 def test_every_param_a_stage_reads_is_declared_and_no_other(stages, monkeypatch):

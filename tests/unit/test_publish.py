@@ -319,6 +319,7 @@ def test_what_changed_since_is_refused(project, failure, change, said):
 
 def test_a_change_of_code_alone_does_not_matter(project, run):
     append("pipeline/train.py")
+    append("data/curriculum_code/rl.json")
     with Repo() as repo:
         assert repo.status(["train@rl-0"])  # DVC does see it
     assert (run() / "README.md").exists()

@@ -16,11 +16,11 @@ from benchmarks.study import report, running
 from benchmarks.study import rows as rows_module
 from benchmarks.study.rows import Row, append, drop, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
+from pipeline import train as train_stage
 from pipeline.common.errors import DataError
 from pipeline.common.params import ParamsFile
 from pipeline.registry import names_in
 from pipeline.sources import source_of
-from pipeline.train import read_params
 from tests.conftest import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -254,5 +254,5 @@ def test_the_params_of_real_weights_are_valid(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     file = ParamsFile(tmp_path / "params.yaml")
     for method in real_weights.METHODS:
-        assert read_params(file, method).models.teacher == "weights"
+        assert train_stage.read_params(file, method).models.teacher == "weights"
     assert file.scale_section("data", dict[str, Any])["path"]["train"] == "problems.jsonl"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arms.signals import StepSignals
-from pipeline.bandit.rewards._per_arm import mean_per_arm
+from pipeline.bandit.per_arm import mean_per_arm
 from pipeline.common.params import settings
 
 

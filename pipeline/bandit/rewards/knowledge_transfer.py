@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.arms.signals import StepSignals
-from pipeline.bandit.rewards._per_arm import mean_per_arm
+from pipeline.bandit.per_arm import mean_per_arm
 from pipeline.common.params import settings
 
 FEWEST_VISITS = 3

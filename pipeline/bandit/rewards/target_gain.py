@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
-from pipeline.bandit.rewards._per_arm import mean_per_arm
+from pipeline.bandit.per_arm import mean_per_arm
 from pipeline.common.params import Positive, settings
 
 

@@ -15,7 +15,7 @@ from scipy.special import log_expit
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
-from pipeline.bandit.rewards._per_arm import mean_per_arm
+from pipeline.bandit.per_arm import mean_per_arm
 from pipeline.common.params import Positive, settings
 
 

@@ -35,11 +35,13 @@ LEVELS = 5
 SPREAD, TASTE = 1.2, 0.4  # of difficulties, and of what a method finds easier than another, as logits
 VALIDATION_PROBLEMS = 210
 FIRST, LAST, BEND = 0.22, 0.47, 2.2  # the mini scale's learning curve: its ends, and how early it rises
+FIRST_KL, LAST_KL = 0.187, 0.087  # the same of its KL per token, in nats
+KL_POINT = 0.25  # how much single points of a seed's KL vary, over how much its end does
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is simulated. deviations: of seeds, in shares of the test problems."""
+    """How much is simulated. deviations: of seeds, in shares of the problems; kl_deviations: in the log of the KL."""
 
     trials: int
     resamples: int
@@ -49,10 +51,11 @@ class Scale:
     comparisons: tuple[int, ...]
     validations: tuple[int, ...]
     speeds: tuple[float, ...]
+    kl_deviations: tuple[float, ...]
 
 
-FULL = Scale(1000, 500, (3, 5, 10), (0.0, 0.01, 0.02), (420, 5000), (4, 10), (7, 13), (1.0, 0.75, 0.5))
-TINY = Scale(20, 200, (3,), (0.02,), (100,), (2,), (7,), (1.0, 0.5))
+FULL = Scale(1000, 500, (3, 5, 10), (0.0, 0.01, 0.02), (420, 5000), (4, 10), (7, 13), (1.0, 0.75, 0.5), (0.02, 0.07))
+TINY = Scale(20, 200, (3,), (0.02,), (100,), (2,), (7,), (1.0, 0.5), (0.07,))
 
 
 def difficulties(problems: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -134,6 +137,29 @@ def _ability(share: float) -> float:
     return float(logit(share)) * np.sqrt(1 + 0.346 * (SPREAD**2 + (LEVELS**2 - 1) / 12))
 
 
+def kl_curves(speed: float, deviation: float, seeds: int, validations: int, rng: np.random.Generator) -> Curves:
+    """The same of minus the log of the KL per token, which falls towards a floor; a seed's luck grows along it."""
+    spent_V = np.linspace(0, 1, validations)
+    risen_V = (1 - np.exp(-BEND * spent_V / speed)) / (1 - np.exp(-BEND))
+    mean_V = FIRST_KL - (FIRST_KL - LAST_KL) * risen_V
+    luck_SV = rng.normal(0, deviation, (seeds, 1)) * spent_V
+    points_SV = rng.normal(0, KL_POINT * deviation, (seeds, validations)) * (spent_V > 0)
+    return Curves(spent_V, -np.log(mean_V) + luck_SV + points_SV)
+
+
+def kl_ratios(scale: Scale, speed: float, deviation: float, seeds: int, validations: int) -> dict[str, float]:
+    """Shares of trials for a method that comes as near to the teacher after a share `speed` of the examples."""
+    rng = numpy_rng(0, "coverage", "kl", str(speed), str(deviation), seeds, validations)
+    rows = []
+    for _ in range(scale.trials):
+        rival, method = (kl_curves(each, deviation, seeds, validations, rng) for each in (1.0, speed))
+        found = need(method, rival, CONFIDENCE)
+        low, high = (np.inf if bound is None else bound for bound in (found.low, found.high))
+        ratio = 1.0 if found.ratio is None else min(1.0, found.ratio)
+        rows.append({"ratio covered": low <= speed <= high, "restricted ratio": ratio, "shown below 1": high < 1})
+    return means(rows)
+
+
 def ratios(scale: Scale, speed: float, deviation: float, seeds: int, validations: int) -> dict[str, float]:
     """Shares of trials for a method of this speed, and false verdicts where all methods have the baseline's."""
     rng = numpy_rng(0, "coverage", "ratio", str(speed), str(deviation), seeds, validations)
@@ -189,6 +215,19 @@ def all_ratios(scale: Scale) -> dict[str, dict[str, float]]:
     }
 
 
+def all_kl_ratios(scale: Scale) -> dict[str, dict[str, float]]:
+    """A row per speed, number of validations, deviation and seeds; one method is very fast."""
+    return {
+        f"speed {speed:g}, {validations} validations, {100 * deviation:g}%, {seeds} seeds": kl_ratios(
+            scale, speed, deviation, seeds, validations
+        )
+        for speed in (*scale.speeds, 0.3)
+        for validations in scale.validations
+        for deviation in scale.kl_deviations
+        for seeds in scale.seeds
+    }
+
+
 def goals_of(found: dict[str, Any]) -> list[Goal]:
     """The least coverage of all rows, and how many families have a false verdict: on average, and at most."""
 
@@ -199,6 +238,7 @@ def goals_of(found: dict[str, Any]) -> list[Goal]:
         Goal("least coverage of an accuracy", min(values("accuracy", "accuracy covered")), "at least", 0.93),
         Goal("least coverage of a difference", min(values("accuracy", "difference covered")), "at least", 0.93),
         Goal("least coverage of a ratio", min(values("ratio", "ratio covered")), "at least", 0.93),
+        Goal("least coverage of a ratio by KL", min(values("kl ratio", "ratio covered")), "at least", 0.93),
     ]
     for table in ("accuracy", "ratio"):
         falsely = values(table, "false among")
@@ -219,7 +259,8 @@ def main() -> None:
     scale = TINY if args.tiny else FULL
     out = args.out or (None if args.tiny else ROOT / "benchmarks/results/coverage.json")
     found: dict[str, Any] = {"benchmark": "coverage", "environment": environment("cpu"), "scale": asdict(scale)}
-    for name, table in (("accuracy", all_accuracies(scale)), ("ratio", all_ratios(scale))):
+    tables = {"accuracy": all_accuracies(scale), "ratio": all_ratios(scale), "kl ratio": all_kl_ratios(scale)}
+    for name, table in tables.items():
         say(f"\n{name}: shares of {scale.trials} trials")
         print_rows(list(dict.fromkeys(column for row in table.values() for column in row)), table)
         found[name] = table

@@ -1,6 +1,6 @@
 """The question once more with real weights on real problems: SmolLM2-135M-Instruct to 10 of its layers, on MATH.
 
-    python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER     what is missing: three hours on two cores
+    python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER     what is missing: two hours on two cores
     python -m benchmarks.real_weights --report                           the table alone
 
 FOLDER of --math holds train.jsonl or train.jsonl.gz in MATH's schema. The pool is all subjects, the target two of them;
@@ -12,7 +12,7 @@ any time: each finished run is a row of results/study/real.jsonl and is not run 
 from __future__ import annotations
 
 import argparse
-import functools
+import copy
 import gzip
 import json
 import os
@@ -20,9 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks._measure import say
-from benchmarks.study.report import Studied, methods_table, pairs_table, studied
-from benchmarks.study.running import CLONES, append_missing, working_copy
+from benchmarks.study.report import Studied, ratio_cell, studied
+from benchmarks.study.running import CLONES, Plan, append_missing
+from pipeline.analysis.markdown import NONE, table
+from pipeline.analysis.statistics import LEAST_SEEDS
+from pipeline.analysis.verdict import BASELINE
 from pipeline.common.errors import DataError
 from pipeline.common.files import write_text
 from pipeline.common.stage import exit_on_error
@@ -54,44 +59,58 @@ def short_problems(folder: Path) -> Iterator[str]:
     """Lines of the training problems that are short enough.
 
     Raises:
-        DataError: the folder has no train.jsonl or train.jsonl.gz.
+        DataError: the folder has no train.jsonl or train.jsonl.gz, or a line of it is no record.
     """
     path = next((p for p in (folder / "train.jsonl", folder / "train.jsonl.gz") if p.exists()), None)
     if path is None:
         raise DataError(f"{folder} has neither train.jsonl nor train.jsonl.gz; --math names the folder of MATH")
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for line in file:
-            record = json.loads(line)
-            if len(record["problem"]) + len(record["solution"]) <= LONGEST:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+                length = len(record["problem"]) + len(record["solution"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{path}:{number} is no record with problem and solution; --math names MATH") from error
+            if length <= LONGEST:
                 yield line
 
 
 def changed(values: dict[str, Any], smollm2: str, problems: str) -> dict[str, Any]:
     """params.yaml's values for this study, with these weights and problems."""
+    values = copy.deepcopy(values)
     scale = values["scales"][SCALE]
     for section, changes in CHANGES.items():
         scale[section] |= changes
     scale["data"]["path"]["train"] = problems
     scale["models"] |= dict.fromkeys(("teacher", "student"), smollm2)
     scale["models"] |= dict.fromkeys(("teacher_revision", "student_revision"))
-    values["curricula"]["rl"]["rewards"]["target_similarity"]["problems"] = scale["data"]["probe_size"]
     return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(SEEDS)}
 
 
-def project(smollm2: Path, math: Path) -> Path:
-    """The working copy, with the teacher's logits."""
+def plan(smollm2: Path, math: Path) -> Plan:
+    """What is run; rows are known by values that name no folder of this machine."""
     problems = CLONES / "real-problems.jsonl"
-    CLONES.mkdir(exist_ok=True)
     write_text(problems, "".join(short_problems(math)))
-    return working_copy(NAME, lambda values: changed(values, str(smollm2.resolve()), str(problems)))
+    return Plan(
+        NAME,
+        lambda values: changed(values, str(smollm2.resolve()), str(problems)),
+        lambda values: changed(values, "SmolLM2-135M-Instruct", "MATH"),
+    )
 
 
 def tell(found: Studied | None) -> None:
-    """Prints the tables."""
+    """Prints who comes as near to the teacher as the baseline with how much; accuracies mean nothing here."""
     if found is None:
-        say("fewer than three seeds of any two methods: there is nothing to compare yet")
+        say(f"{BASELINE} and another method need {LEAST_SEEDS} seeds each before there is anything to compare")
         return
-    say("\n\n".join(filter(None, [f"{NAME}: {found.seeds} seeds", methods_table(found), pairs_table(found)])))
+    rows = []
+    for method, own in found.outcomes.items():
+        compared = found.comparisons[BASELINE].get(method)
+        ratios = () if compared is None else (compared.kl_examples_ratio, compared.kl_compute_ratio)
+        kl = np.mean([curve["validation_kl"].iloc[-1] for curve in own.learning_curves])
+        rows.append([method, f"{kl:.4f}", *(map(ratio_cell, ratios) if ratios else [NONE] * 2)])
+    say(f"{NAME}: {found.seeds} seeds\n")
+    say(table(["method", "final KL", f"examples, over those of {BASELINE}", "training compute"], rows))
 
 
 @exit_on_error
@@ -107,7 +126,7 @@ def main() -> None:
     if not args.report:
         if args.smollm2 is None or args.math is None:
             parser.error("give --smollm2 and --math, or --report")
-        append_missing(NAME, args.methods, SEEDS, args.processes, functools.partial(project, args.smollm2, args.math))
+        append_missing(plan(args.smollm2, args.math), args.methods, SEEDS, args.processes)
     tell(studied(NAME))
 
 

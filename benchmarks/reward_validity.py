@@ -25,7 +25,7 @@ from scipy.stats import bootstrap, spearmanr
 from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.running import shared_project
+from benchmarks.study.running import study_plan, working_copy
 from pipeline.arms.protocols import ProbeUse, Reward, probe_use
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.q_values import QValues
@@ -98,7 +98,7 @@ def main_rows(setting: str, seed: int, repeats: int) -> Iterator[Row]:
     wanted = [(stage, r) for stage in STAGES for r in range(repeats) if (setting, seed, stage, r) not in done]
     if not wanted:
         return
-    os.chdir(shared_project(setting))
+    os.chdir(working_copy(study_plan(setting)))
     bench = load_bench()
     rewards, states = followed(bench, seed)
     names = bench.problems.arms.names

@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.running import shared_project
+from benchmarks.study.running import study_plan, working_copy
 from benchmarks.study.settings import SETTINGS
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of the calibration")
     parser.add_argument("--search", action="store_true", help="also the best mixture and the look-ahead oracle")
     args = parser.parse_args()
-    where = Path.cwd() if args.setting is None else shared_project(args.setting)
+    where = Path.cwd() if args.setting is None else working_copy(study_plan(args.setting))
     os.chdir(where)
     bench = load_bench()
     arms = calibrate(bench, args.steps)

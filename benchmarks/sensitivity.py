@@ -20,15 +20,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.rows import Row
-from benchmarks.study.running import run_cells, working_copy
+from benchmarks.study.rows import Row, is_of, read_lines
+from benchmarks.study.running import Plan, committed_params, run_cells, working_copy
 from benchmarks.study.settings import params_of
 from pipeline.analysis.learning import Curves, Need, need
 from pipeline.common.files import write_text
+from pipeline.common.locks import only_one
 from pipeline.common.stage import exit_on_error
 
 ROWS = ROOT / "benchmarks/results/sensitivity.jsonl"
@@ -61,7 +61,7 @@ VARIANTS = {DEFAULT: {}} | CURRICULUM | OPTIMISER
 
 @dataclass(frozen=True)
 class Tried:
-    """A run with one setting changed. params: the method's section of params.yaml, as it was before the change."""
+    """A run of a study's setting with one of the variants."""
 
     setting: str
     variant: str
@@ -90,14 +90,13 @@ def cells_of(variant: str) -> list[str]:
 
 def run_missing(setting: str, variant: str, processes: int) -> None:
     """Runs the cells of a variant that have no row yet, or one of other params."""
-    curricula = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["curricula"]
-    drop_outdated(curricula)
+    plan = Plan(f"tuning-{setting}", lambda values: changed(values, setting, variant))
+    values = plan.expected()
     done = {tried.row.cell for tried in read_rows() if (tried.setting, tried.variant) == (setting, variant)}
     missing = [cell for cell in cells_of(variant) if cell not in done]
     if not missing:
         return
-    project = working_copy(f"tuning-{setting}", lambda values: changed(values, setting, variant))
-    for row in run_cells(project, missing, curricula, processes):
+    for row in run_cells(working_copy(plan), missing, values, processes):
         with ROWS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(Tried(setting, variant, row))) + "\n")
         say(f"{setting}, {variant}: {row.cell} {row.accuracy:.1%}, KL {row.validation_kl[-1]:.4f}")
@@ -105,14 +104,17 @@ def run_missing(setting: str, variant: str, processes: int) -> None:
 
 def read_rows() -> list[Tried]:
     """The rows that are there."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
-    return [Tried(**(row | {"row": Row(**row["row"])})) for row in map(json.loads, lines)]
+    return read_lines(ROWS, Tried)
 
 
-def drop_outdated(curricula: dict[str, Any]) -> None:
-    """Removes rows of other params than the present ones."""
-    rows = read_rows()
-    kept = [tried for tried in rows if tried.row.params == curricula[tried.row.method]]
+def drop_outdated() -> None:
+    """Removes rows of other params than the present ones, and of variants that are no more."""
+    rows, values = read_rows(), committed_params()
+    kept = [
+        tried
+        for tried in rows
+        if tried.variant in VARIANTS and is_of(tried.row, changed(values, tried.setting, tried.variant))
+    ]
     if len(kept) < len(rows):
         write_text(ROWS, "".join(json.dumps(asdict(tried)) + "\n" for tried in kept))
 
@@ -134,15 +136,18 @@ class Found:
 
 
 def findings(setting: str, rows: Sequence[Tried]) -> Iterator[Found]:
-    """What there is on each variant; those without a run of both methods are left out."""
+    """What there is on each variant: on the seeds that both methods have, if there are any."""
     of = {
-        (variant, method): [t.row for t in rows if (t.setting, t.variant, t.row.method) == (setting, variant, method)]
+        (variant, method): {
+            t.row.seed: t.row for t in rows if (t.setting, t.variant, t.row.method) == (setting, variant, method)
+        }
         for variant in VARIANTS
         for method in (BASELINE, "rl")
     }
     for variant in VARIANTS:
-        own, rival = of[variant, "rl"], of[DEFAULT if variant in CURRICULUM else variant, BASELINE]
-        if own and len(own) == len(rival):
+        by_seed, rivals = of[variant, "rl"], of[DEFAULT if variant in CURRICULUM else variant, BASELINE]
+        if seeds := sorted(by_seed.keys() & rivals.keys()):
+            own, rival = ([found[seed] for seed in seeds] for found in (by_seed, rivals))
             yield Found(
                 variant,
                 len(own),
@@ -180,9 +185,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--report", action="store_true", help="the tables alone")
     args = parser.parse_args()
-    for variant in [] if args.report else args.variants:
-        for setting in args.settings:
-            run_missing(setting, variant, args.processes)
+    if not args.report:
+        with only_one("sensitivity"):
+            drop_outdated()
+            for variant in args.variants:
+                for setting in args.settings:
+                    run_missing(setting, variant, args.processes)
     report()
 
 

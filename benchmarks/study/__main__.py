@@ -9,8 +9,10 @@ from benchmarks import study
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
 from benchmarks.study.report import ORACLE, PICTURE, REPORT, Studied, share_of_oracle, write_report
-from benchmarks.study.running import run_missing
+from benchmarks.study.running import append_missing, study_plan
 from benchmarks.study.settings import METHODS, REPLAYS, SEEDS, SETTINGS
+from pipeline.analysis.statistics import LEAST_SEEDS
+from pipeline.analysis.verdict import BASELINE
 from pipeline.common.stage import exit_on_error
 
 
@@ -25,14 +27,14 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="tables and figure alone")
     args = parser.parse_args()
     for setting in [] if args.report else args.settings:
-        run_missing(setting, args.methods, range(args.seeds), args.processes)
+        append_missing(study_plan(setting), args.methods, range(args.seeds), args.processes)
     tell(write_report())
 
 
 def tell(found: list[Studied]) -> None:
     """Says where the findings are, and how near rl comes to the oracle."""
     if not found:
-        say("fewer than three seeds of any two methods: there is nothing to compare yet")
+        say(f"{BASELINE} and another method need {LEAST_SEEDS} seeds each before there is anything to compare")
         return
     for part in found:
         share = share_of_oracle(part)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks._runs import ROOT
-from benchmarks.study.rows import Row, read_all
+from benchmarks.study.rows import FOLDER, Row, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS
 from pipeline.analysis.charts import QUIET, png
 from pipeline.analysis.markdown import NONE, table
@@ -20,7 +20,8 @@ from pipeline.analysis.resampling import draw_problems
 from pipeline.analysis.statistics import LEAST_SEEDS, accuracy
 from pipeline.analysis.styles import Style, method_styles
 from pipeline.analysis.verdict import ADAPTIVE, BASELINE, Comparison, Finding, Outcome, Ratio, compare
-from pipeline.analysis.wording import exactly, points, ratio_span, ratio_text, span
+from pipeline.analysis.wording import exactly, listed, points, ratio_span, ratio_text, span
+from pipeline.common.errors import ResultsError
 from pipeline.common.files import replacing_file, write_text
 from pipeline.common.seeding import numpy_rng
 
@@ -38,6 +39,7 @@ class Studied:
     outcomes: dict[str, Outcome]
     comparisons: dict[str, dict[str, Comparison]]
     counts_RP: np.ndarray
+    notes: list[str]
 
     @property
     def seeds(self) -> int:
@@ -47,7 +49,10 @@ class Studied:
 def studied(setting: str) -> Studied | None:
     """What there is of a setting; None without three seeds of the baseline and another method.
 
-    Methods with fewer than three seeds are left out, then seeds that not every method has.
+    Methods with fewer than three seeds are left out, then seeds that not every method has; a note says so.
+
+    Raises:
+        ResultsError: rows were made with different library versions.
     """
     rows = read_all(setting)
     by_method = {m: {r.seed: r for r in rows if r.method == m} for m in [*METHODS, *REPLAYS]}
@@ -57,10 +62,40 @@ def studied(setting: str) -> Studied | None:
     seeds = sorted(set.intersection(*(set(found) for found in known.values())))
     if len(seeds) < LEAST_SEEDS:
         return None
-    outcomes = {method: outcome([found[seed] for seed in seeds]) for method, found in known.items()}
+    chosen = {method: [found[seed] for seed in seeds] for method, found in known.items()}
+    require_equal_versions(setting, chosen)
+    outcomes = {method: outcome(found) for method, found in chosen.items()}
     problems = outcomes[BASELINE].correct_SP.shape[1]
     counts_RP = draw_problems(np.zeros(problems), RESAMPLES, numpy_rng(0, "study", "bootstrap"))
-    return Studied(setting, outcomes, compare(outcomes, counts_RP, CONFIDENCE), counts_RP)
+    return Studied(setting, outcomes, compare(outcomes, counts_RP, CONFIDENCE), counts_RP, notes(by_method, chosen))
+
+
+def require_equal_versions(setting: str, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Checks that all rows are of the same library versions.
+
+    Raises:
+        ResultsError: they are not; the message names two.
+    """
+    first, *others = [row for found in rows.values() for row in found]
+    for row in others:
+        if row.versions != first.versions:
+            raise ResultsError(
+                f"{setting}: {row.cell} was made with {row.versions} and {first.cell} with {first.versions}; "
+                f"remove the older ones of {FOLDER}/{setting}.jsonl, and they are made again"
+            )
+
+
+def notes(all_rows: Mapping[str, Mapping[int, Row]], chosen: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What is left out, and which methods' rows were made by different versions of the code."""
+    said = []
+    if few := [method for method, found in all_rows.items() if found and method not in chosen]:
+        said.append(f"Left out, with fewer than {LEAST_SEEDS} seeds: {listed(few)}.")
+    seeds = len(next(iter(chosen.values())))
+    if more := [method for method in chosen if len(all_rows[method]) > seeds]:
+        said.append(f"More seeds than are compared, which are those that every method has: {listed(more)}.")
+    if mixed := [method for method, found in chosen.items() if len({row.made_of for row in found}) > 1]:
+        said.append(f"Rows made by different versions of code or data: {listed(mixed)}.")
+    return said
 
 
 def outcome(rows: Sequence[Row]) -> Outcome:
@@ -83,7 +118,8 @@ def text_of(found: Sequence[Studied]) -> str:
         said = (
             "" if share is None else f"{ADAPTIVE} has {share:.0%} of what {ORACLE} gains in accuracy over {BASELINE}."
         )
-        parts += [f"## {setting.setting}: {setting.seeds} seeds", said, methods_table(setting), pairs_table(setting)]
+        parts += [f"## {setting.setting}: {setting.seeds} seeds", " ".join([said, *setting.notes]).strip()]
+        parts += [methods_table(setting), pairs_table(setting)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -93,7 +129,7 @@ def methods_table(found: Studied) -> str:
     for method, own in sorted(found.outcomes.items(), key=lambda item: -item[1].correct_SP.mean()):
         interval = accuracy(own.correct_SP, found.counts_RP).interval(CONFIDENCE)
         compared = found.comparisons[BASELINE].get(method)
-        cells = [NONE] * 4 if compared is None else comparison_cells(compared)
+        cells = [NONE] * len(COMPARED) if compared is None else comparison_cells(compared)
         kl = np.mean([curve["validation_kl"].iloc[-1] for curve in own.learning_curves])
         rows.append(
             [
@@ -107,18 +143,23 @@ def methods_table(found: Studied) -> str:
     return table(header, rows)
 
 
-COMPARED = ("points of accuracy above the rival", "examples", "compute", "examples, by KL")
+COMPARED = ("points of accuracy above the rival", "examples", "compute", "examples, by KL", "compute, by KL")
 
 
 def comparison_cells(compared: Comparison) -> list[str]:
-    """The four questions of a pair, as cells of a table."""
+    """The five questions of a pair, as cells of a table."""
     difference, bounds = points(compared.accuracy.difference), span(compared.accuracy.low, compared.accuracy.high)
     accuracy_cell = f"{difference.removesuffix(' points')} ({bounds.removesuffix(' points')})"
-    ratios = (compared.examples_ratio, compared.compute_ratio, compared.kl_examples_ratio)
     return [
         accuracy_cell + mark(compared.accuracy.test),
-        *(f"{ratio_text(ratio)} ({ratio_span(ratio)}){mark(ratio.test)}" for ratio in ratios),
+        *map(ratio_cell, (compared.examples_ratio, compared.compute_ratio)),
+        *map(ratio_cell, (compared.kl_examples_ratio, compared.kl_compute_ratio)),
     ]
+
+
+def ratio_cell(ratio: Ratio) -> str:
+    """A ratio with its interval and its mark."""
+    return f"{ratio_text(ratio)} ({ratio_span(ratio)}){mark(ratio.test)}"
 
 
 def mark(test: Finding) -> str:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from benchmarks._runs import ROOT
 from pipeline.analysis.curriculum import q_correlation
-from pipeline.common.files import write_text
+from pipeline.common.errors import ResultsError, one_line
+from pipeline.common.files import digest_of, write_text
 from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
 from pipeline.results.files import read_csv, read_record, read_rows
 from pipeline.results.rows import ArmStep, CurvePoint, Prediction, TrainingRecord
 
 FOLDER = ROOT / "benchmarks/results/study"
+DIGITS = 12  # hexadecimal digits of a digest in a row
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Row:
     """One run. Lists go with the points of the learning curve.
 
-    params: the method's section of params.yaml; a row of others is run again.
+    params: the method's section of params.yaml. scale: a digest of the scale's block. A row of others is run again.
+    made_of: a digest of all that DVC says its stages depend on, code and data, by which the report sees rows that were
+    made by different versions of it.
     correct: a digit per test problem, 1 where the answer was right. kl_per_token: from the teacher, on the test
     problems' solutions. shares: of each arm in the second half of the run. q_correlation: of an arm's Q-value with its
     next reward, None where the method has none.
@@ -33,6 +40,8 @@ class Row:
     method: str
     seed: int
     params: dict[str, Any]
+    scale: str
+    made_of: str
     accuracy: float
     correct: str
     kl_per_token: float
@@ -50,10 +59,40 @@ class Row:
         return f"{self.method}-{self.seed}"
 
 
+def scale_digest(values: dict[str, Any]) -> str:
+    """A digest of the scale's block of params.yaml's values."""
+    return digest_of(values["scales"][values["scale"]])[:DIGITS]
+
+
+def is_of(row: Row, values: dict[str, Any]) -> bool:
+    """Whether a row was made with these values of params.yaml."""
+    return row.params == values["curricula"][row.method] and row.scale == scale_digest(values)
+
+
 def read_all(setting: str) -> list[Row]:
-    """The rows that are there."""
-    path = FOLDER / f"{setting}.jsonl"
-    return [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows that are there.
+
+    Raises:
+        ResultsError: a line is no row; the message names it.
+    """
+    return read_lines(FOLDER / f"{setting}.jsonl", Row)
+
+
+def read_lines(path: Path, kind: type[T]) -> list[T]:
+    """Rows of a file in git; none where there is no file.
+
+    Raises:
+        ResultsError: a line is no row; the message names it.
+    """
+    adapter, rows = TypeAdapter(kind), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+        try:
+            rows.append(adapter.validate_json(line))
+        except ValidationError as error:
+            raise ResultsError(
+                f"{path}:{number} is no {kind.__name__} ({one_line(error)}); remove the line, and its run is made again"
+            ) from error
+    return rows
 
 
 def append(setting: str, row: Row) -> None:
@@ -71,8 +110,8 @@ def drop(setting: str, keep: Callable[[Row], bool]) -> None:
         write_text(FOLDER / f"{setting}.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in kept))
 
 
-def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
-    """What a finished cell left in a working copy of the project."""
+def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, Any]) -> Row:
+    """What a finished cell left in a working copy of the project; `values` are those of params.yaml."""
     record = read_record(project / TRAINING_METRICS / f"{cell}.json", TrainingRecord)
     curve = read_csv(project / RUNS / cell / LEARNING_CURVE, CurvePoint)
     log = read_csv(project / RUNS / cell / ARM_LOG, ArmStep)
@@ -81,7 +120,9 @@ def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
     return Row(
         method=record.method,
         seed=record.seed,
-        params=params,
+        params=values["curricula"][record.method],
+        scale=scale_digest(values),
+        made_of=made_of(project, stages),
         accuracy=float(np.mean([p.correct for p in predictions])),
         correct="".join(str(int(p.correct)) for p in predictions),
         kl_per_token=round(sum(p.kl for p in predictions) / sum(p.tokens for p in predictions), 6),
@@ -93,3 +134,9 @@ def row_of(project: Path, cell: str, params: dict[str, Any]) -> Row:
         q_correlation=q_correlation(log),
         versions=record.provenance.versions,
     )
+
+
+def made_of(project: Path, stages: Sequence[str]) -> str:
+    """A digest of the dependencies of stages in dvc.lock."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return digest_of({name: {dep["path"]: dep["md5"] for dep in lock[name]["deps"]} for name in stages})[:DIGITS]

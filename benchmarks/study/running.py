@@ -1,12 +1,14 @@
-"""Running what is missing of the study: a clone per setting, several cells at a time."""
+"""Running what is missing of a study: a clone per setting, several cells at a time."""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,86 +16,110 @@ import yaml
 
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
-from benchmarks.study.rows import Row, append, drop, read_all, row_of
+from benchmarks.study.rows import Row, append, drop, is_of, read_all, row_of
 from benchmarks.study.settings import REPLAYS, params_of
 from pipeline.common.errors import ResultsError
+from pipeline.common.locks import only_one
 
 CLONES = ROOT / ".study"
 SHARED = ("evaluate_untrained_student", "curriculum_code")  # the last stages that all cells share
+Values = dict[str, Any]
 
 
-def run_missing(setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
-    """Runs the cells of a setting that have no row yet.
+@dataclass(frozen=True)
+class Plan:
+    """What is run under one name: the working copy is called so, and what params.yaml's values become in it.
+
+    said: the values that rows are known by, where those of `change` name folders of this machine.
+    """
+
+    name: str
+    change: Callable[[Values], Values]
+    said: Callable[[Values], Values] | None = None
+
+    def expected(self) -> Values:
+        """The values that a row must be of."""
+        return (self.said or self.change)(committed_params())
+
+
+def study_plan(setting: str) -> Plan:
+    """One of the study's settings."""
+    return Plan(setting, lambda values: params_of(values, setting))
+
+
+@functools.cache
+def commit() -> str:
+    """The commit that this process runs, from its start to its end, whatever is committed meanwhile."""
+    return git("rev-parse", "HEAD").strip()
+
+
+def committed_params() -> Values:
+    """params.yaml's values in that commit."""
+    values: Values = yaml.safe_load(git("show", f"{commit()}:params.yaml"))
+    return values
+
+
+def git(*arguments: str, folder: Path = ROOT) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def append_missing(plan: Plan, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
+    """Runs the cells that have no row yet, seed by seed, `processes` at a time; rows of other params are dropped.
 
     Raises:
-        ResultsError: a cell failed; the message names its log.
+        ResultsError: a cell failed; the message names its log. BusyError: another process is at it.
     """
-    append_missing(setting, methods, seeds, processes, lambda: shared_project(setting))
+    with only_one(f"study-{plan.name}"):
+        values = plan.expected()
+        drop(plan.name, lambda row: is_of(row, values))
+        done = {row.cell for row in read_all(plan.name)}
+        missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
+        if not missing:
+            return
+        say(f"{plan.name}: {len(missing)} runs are missing")
+        project = working_copy(plan)
+        replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
+        for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
+            for row in run_cells(project, cells, values, processes):
+                append(plan.name, row)
+                say(f"{plan.name}: {row.cell} {row.accuracy:.1%}, KL {row.validation_kl[-1]:.4f}")
 
 
-def append_missing(
-    setting: str, methods: Sequence[str], seeds: Sequence[int], processes: int, get_ready: Callable[[], Path]
-) -> None:
-    """Runs the cells that have no row yet, seed by seed, `processes` at a time, in the working copy of `get_ready`.
-
-    Raises:
-        ResultsError: a cell failed; the message names its log.
-    """
-    curricula = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["curricula"]
-    drop(setting, lambda row: row.params == curricula[row.method])
-    done = {row.cell for row in read_all(setting)}
-    missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
-    if not missing:
-        return
-    say(f"{setting}: {len(missing)} runs are missing")
-    project = get_ready()
-    replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
-    for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
-        for row in run_cells(project, cells, curricula, processes):
-            append(setting, row)
-            say(f"{setting}: {row.cell} {row.accuracy:.1%}")
-
-
-def run_cells(project: Path, cells: Sequence[str], curricula: dict[str, Any], processes: int) -> Iterator[Row]:
+def run_cells(project: Path, cells: Sequence[str], values: Values, processes: int) -> Iterator[Row]:
     """Runs cells, `processes` at a time, and yields their rows in the same order."""
     with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(lambda cell: run_cell(project, cell, curricula), cells)
+        yield from pool.map(lambda cell: run_cell(project, cell, values), cells)
 
 
-def shared_project(setting: str) -> Path:
-    """The setting's working copy with all that its cells share."""
-    return working_copy(setting, lambda values: params_of(values, setting))
-
-
-def working_copy(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
-    """A working copy at the last commit, with changed params and what all cells share; finished stages stay."""
-    project = CLONES / name
+def working_copy(plan: Plan) -> Path:
+    """A working copy of the commit, with changed params and what all cells share; finished stages stay."""
+    project = CLONES / plan.name
     if not project.exists():
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
-    subprocess.run(["git", "fetch", "--quiet"], cwd=project, check=True)
+        git("clone", "--quiet", str(ROOT), str(project))
+    git("fetch", "--quiet", folder=project)
     lock = project / "dvc.lock"
     finished = lock.read_bytes() if lock.exists() else b""
-    subprocess.run(["git", "reset", "--quiet", "--hard", "origin/HEAD"], cwd=project, check=True)
+    git("reset", "--quiet", "--hard", commit(), folder=project)
     if (project / "finished").exists() and finished:
         lock.write_bytes(finished)
     else:  # the committed lock file is of other params
         lock.unlink()
         (project / "finished").touch()
-    path = project / "params.yaml"
-    values = change(yaml.safe_load(path.read_text(encoding="utf-8")))
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    text = yaml.safe_dump(plan.change(committed_params()), sort_keys=False)
+    (project / "params.yaml").write_text(text, encoding="utf-8")
     dvc(project, "repro", *SHARED, log="shared")
     return project
 
 
-def run_cell(project: Path, cell: str, curricula: dict[str, Any]) -> Row:
+def run_cell(project: Path, cell: str, values: Values) -> Row:
     """Trains and evaluates one cell."""
     method, _, seed = cell.rpartition("-")
     replay = "_replay" if method in REPLAYS else ""
     if replay:  # what it replays may be known from its row alone
         dvc(project, "repro", "--single-item", f"train@rl-{seed}", log=f"{cell}-rl")
-    dvc(project, "repro", "--single-item", f"train{replay}@{cell}", f"evaluate{replay}@{cell}", log=cell)
-    return row_of(project, cell, curricula[method])
+    stages = [f"train{replay}@{cell}", f"evaluate{replay}@{cell}"]
+    dvc(project, "repro", "--single-item", *stages, log=cell)
+    return row_of(project, cell, stages, values)
 
 
 def dvc(project: Path, *arguments: str, log: str) -> None:

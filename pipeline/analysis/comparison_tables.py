@@ -26,6 +26,8 @@ def comparisons(summary: Summary) -> str:
         _ratios(found, lambda comparison: comparison.compute_ratio),
         "### Examples needed to come as near to the teacher (KL per token), over the rival's own",
         _ratios(found, lambda comparison: comparison.kl_examples_ratio),
+        "### The same of training compute, to come as near to the teacher",
+        _ratios(found, lambda comparison: comparison.kl_compute_ratio),
         "### Final accuracy on the test problems, minus the rival's",
         _differences(found),
     ]

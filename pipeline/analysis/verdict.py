@@ -1,8 +1,9 @@
 """Which differences count: who is compared with whom, on which questions, and the verdict on each.
 
-Four questions are asked of every pair: does the method need fewer examples, does it need less training compute, does
-it end with a better accuracy, and does it come as near to the teacher with fewer examples? Each question is one family
-of Holm's correction over all pairs, so the chance of any false verdict on a question is at most 1 - confidence.
+Five questions are asked of every pair: does the method need fewer examples, does it need less training compute, does
+it end with a better accuracy, and does it come as near to the teacher with fewer examples, and with less compute? Each
+question is one family of Holm's correction over all pairs, so the chance of any false verdict on a question is at most
+1 - confidence.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Verdict = Literal["better", "worse", "no difference shown", "fewer than 3 seeds 
 Pair: TypeAlias = tuple[str, str]  # a method and its rival
 Spent = Literal["examples", "compute"]
 Measured = Literal["validation_accuracy", "validation_kl"]
+SMALLEST_KL = 1e-9  # nats per token, as of a student that is the teacher
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,11 @@ class Outcome:
 
     def curves(self, spent: Spent, measured: Measured) -> Curves:
         """Against examples, or training compute (its mean over seeds at each validation)."""
-        sign = -1 if measured == "validation_kl" else 1  # the lower, the better
+        values_SV = np.stack([curve[measured].to_numpy() for curve in self.learning_curves])
         return Curves(
             np.mean([curve[spent].to_numpy(dtype=np.float64) for curve in self.learning_curves], axis=0),
-            np.stack([sign * curve[measured].to_numpy() for curve in self.learning_curves]),
+            # the lower a KL, the better; its fall, which slows down, is nearly straight on a log scale
+            -np.log(np.maximum(values_SV, SMALLEST_KL)) if measured == "validation_kl" else values_SV,
         )
 
     def area_S(self) -> np.ndarray:
@@ -86,7 +89,7 @@ class Ratio:
 
     ratio: null where it does not get there with all that it spent: it is more than `trained`. low, high: of its
     interval, null for one seed; high is null too where the interval has no upper end. final_lead: by how much
-    the method is better after the same spending, in accuracy or in nats per token.
+    the method is better after the same spending: in accuracy, or the log of the rival's KL over the method's.
     """
 
     ratio: float | None
@@ -111,13 +114,14 @@ class Difference:
 class Comparison:
     """A method against a rival, on the same problems and budget.
 
-    examples_ratio, compute_ratio: to reach the rival's final accuracy. kl_examples_ratio: to come as near to the
-    teacher.
+    examples_ratio, compute_ratio: to reach the rival's final accuracy. kl_examples_ratio, kl_compute_ratio: to come as
+    near to the teacher.
     """
 
     examples_ratio: Ratio
     compute_ratio: Ratio
     kl_examples_ratio: Ratio
+    kl_compute_ratio: Ratio
     accuracy: Difference
     probability_of_improvement: float
     aulc_difference: Interval | PointEstimate
@@ -137,6 +141,7 @@ def compare(
     examples = _ratios(outcomes, chosen, "examples", "validation_accuracy", confidence)
     compute = _ratios(outcomes, chosen, "compute", "validation_accuracy", confidence)
     kl_examples = _ratios(outcomes, chosen, "examples", "validation_kl", confidence)
+    kl_compute = _ratios(outcomes, chosen, "compute", "validation_kl", confidence)
     accuracies = _differences(outcomes, chosen, counts_RP, confidence)
     comparisons: dict[str, dict[str, Comparison]] = {}
     for pair in chosen:
@@ -146,6 +151,7 @@ def compare(
             examples_ratio=examples[pair],
             compute_ratio=compute[pair],
             kl_examples_ratio=kl_examples[pair],
+            kl_compute_ratio=kl_compute[pair],
             accuracy=accuracies[pair],
             probability_of_improvement=probability_of_improvement(own.correct_SP.mean(1), other.correct_SP.mean(1)),
             aulc_difference=seed_difference(own.area_S(), other.area_S(), confidence),

@@ -77,17 +77,22 @@ def closeness_headline(summary: Summary) -> str:
     if not ratios or "fewer than 3 seeds cannot tell" in [ratio.test.verdict for ratio in ratios.values()]:
         return ""
     better = sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
+    worse = _named("worse", ratios)
+    more = f"; {listed(worse)} {'needs' if len(worse) == 1 else 'need'} more" if worse else ""
     if not better:
-        return f"No curriculum is shown to come as near to the teacher as {BASELINE} with fewer examples."
-    found = listed([f"{name} {ratio_text(ratios[name])} times ({ratio_span(ratios[name])})" for name in better])
-    return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {found}."
+        return f"No curriculum is shown to come as near to the teacher as {BASELINE} with fewer examples{more}."
+    few = len(better) <= MOST_INTERVALS
+    found = listed(
+        [f"{name} {ratio_text(ratios[name])} times" + f" ({ratio_span(ratios[name])})" * few for name in better]
+    )
+    return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {found}{more}."
 
 
 def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) -> str:
-    """One comparison in words, its four questions in turn."""
+    """One comparison in words, its five questions in turn."""
     method, rival = pair
     examples, compute, accuracy = comparison.examples_ratio, comparison.compute_ratio, comparison.accuracy
-    near = comparison.kl_examples_ratio
+    near, near_compute = comparison.kl_examples_ratio, comparison.kl_compute_ratio
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
     tests = sum(map(len, summary.comparisons.values()))
     return (
@@ -97,7 +102,8 @@ def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) ->
         f"interval {span(accuracy.low, accuracy.high)}{_test_numbers(accuracy.test, summary.confidence, tests)}"
         f"{_detectable_difference(accuracy)}. "
         f"Examples to come as near to the teacher (KL per token), {near.test.verdict}: "
-        f"{_ratio_numbers(near, summary.confidence, tests)}."
+        f"{_ratio_numbers(near, summary.confidence, tests)}. Training compute for that, {near_compute.test.verdict}: "
+        f"{_ratio_numbers(near_compute, summary.confidence, tests)}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def curve_points(skill: float, seed: int) -> Iterator[CurvePoint]:
     accuracy = np.clip(0.1 + (skill - 0.1) * (1 - np.exp(-3 * steps / STEPS)) + noise, 0, 1).round(4)
     losses = [None, *np.linspace(2, 0.5, len(steps) - 1).tolist()]
     for step, validation_accuracy, loss in zip(VALIDATE_AT, accuracy.tolist(), losses, strict=True):
-        tokens, kl = step * BATCH * 90, round(0.4 - 0.5 * validation_accuracy, 4)
+        tokens, kl = step * BATCH * 90, math.exp(-1 - 2 * validation_accuracy)
         yield CurvePoint(step, step * BATCH, tokens, float(tokens), validation_accuracy, kl, loss)
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from benchmarks.coverage import Scale, accuracies, ratios
+from benchmarks.coverage import Scale, accuracies, kl_ratios, ratios
 
 TRIALS = 300
-SCALE = Scale(TRIALS, 400, (), (), (), (4,), (), ())
+SCALE = Scale(TRIALS, 400, (), (), (), (4,), (), (), ())
 LEAST_COVERED = stats.binom.ppf(0.001, TRIALS, 0.95) / TRIALS  # 0.907
 MOST_FALSE = stats.binom.ppf(0.999, TRIALS, 0.05) / TRIALS  # 0.093
 
@@ -40,3 +40,12 @@ def test_ratios_are_covered(seeds, speed):
     assert found["ratio covered"] >= LEAST_COVERED
     if speed == 1:
         assert found["false among 4"] <= MOST_FALSE
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+@pytest.mark.parametrize("speed", [0.5, 0.3])
+def test_ratios_by_kl_are_covered(seeds, speed):
+    """Curves of few points that bend and hardly vary: straight lines between them cover 0.3 in 1 to 60%."""
+    found = kl_ratios(SCALE, speed, 0.01, seeds, 7)
+    assert found["ratio covered"] >= LEAST_COVERED
+    assert found["restricted ratio"] == pytest.approx(speed, abs=0.005)

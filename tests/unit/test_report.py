@@ -39,7 +39,7 @@ MEASURED = {
     "grading_timeouts": 0,
 }
 
-QUESTIONS = ("examples_ratio", "compute_ratio", "kl_examples_ratio", "accuracy")
+QUESTIONS = ("examples_ratio", "compute_ratio", "kl_examples_ratio", "kl_compute_ratio", "accuracy")
 
 
 @pytest.fixture
@@ -112,8 +112,9 @@ def test_results_hold_every_promised_key(quick):
         assert accuracy["low"] <= accuracy["difference"] <= accuracy["high"]
         assert ratio["low"] <= ratio["ratio"] <= (ratio["high"] or ratio["trained"])
         assert ratio == comparison["compute_ratio"]  # all spend the same per example
-        # KL is a falling straight line of accuracy here, so it gives the same ratio
+        # the log of the KL is a falling straight line of accuracy here, so it gives the same ratio
         assert comparison["kl_examples_ratio"]["ratio"] == pytest.approx(ratio["ratio"], abs=1e-3)
+        assert comparison["kl_examples_ratio"] == comparison["kl_compute_ratio"]
         assert 0 <= comparison["probability_of_improvement"] <= 1
         for question in QUESTIONS:
             test = comparison[question]["test"]
@@ -144,7 +145,7 @@ def verdicts(results, question):
 
 
 def test_a_clear_winner_and_a_clear_loser_are_named(quick):
-    write_inputs({"rl": 0.75, "traditional": 0.4, "hard_to_easy": 0.15}, [0, 1, 2])
+    write_inputs({"rl": 0.74, "traditional": 0.4, "hard_to_easy": 0.15}, [0, 1, 2])
     results, text = run_report()
     for question in QUESTIONS:
         assert verdicts(results, question) == {"rl": "better", "hard_to_easy": "worse"}
@@ -157,7 +158,10 @@ def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     assert "In final accuracy on the test problems: rl (+" in first
     near = results["comparisons"]["traditional"]["rl"]["kl_examples_ratio"]
     numbers = f"{near['ratio']:.2f} times ({near['low']:.2f} to {near['high']:.2f})"
-    assert first.endswith(f"Examples to come as near to the teacher (KL per token) as traditional: rl {numbers}.")
+    said = (
+        f"Examples to come as near to the teacher (KL per token) as traditional: rl {numbers}; hard_to_easy needs more."
+    )
+    assert first.endswith(said)
     assert "above traditional, hard_to_easy (-" in first
 
 

@@ -3,7 +3,7 @@
 import copy
 import gzip
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,22 @@ from benchmarks.study import rows as rows_module
 from benchmarks.study.rows import Row, append, drop, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline import train as train_stage
-from pipeline.common.errors import DataError
+from pipeline.common.errors import DataError, ResultsError
 from pipeline.common.params import ParamsFile
 from pipeline.registry import names_in
 from pipeline.sources import source_of
 from tests.conftest import ROOT
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+VALUES = params_of(PARAMS, "broad")
+SCALE = rows_module.scale_digest(VALUES)
 
 
 def row(method, seed, **changes):
     values = {
         "params": PARAMS["curricula"][method],
+        "scale": SCALE,
+        "made_of": "these",
         "accuracy": 0.5,
         "correct": "10",
         "kl_per_token": 0.1,
@@ -72,25 +76,41 @@ def test_rows_come_back_as_they_were():
 def test_rows_of_other_params_are_dropped(folder):
     append("broad", row("rl", 0))
     append("broad", row("rl", 1, params={"tau": 9}))
-    drop("broad", lambda r: r.params == PARAMS["curricula"][r.method])
+    append("broad", row("rl", 2, scale="another"))
+    drop("broad", lambda r: rows_module.is_of(r, VALUES))
     assert [r.seed for r in read_all("broad")] == [0]
     assert json.loads((folder / "broad.jsonl").read_text()) == asdict(row("rl", 0))
+    drop("broad", lambda r: False)
+    assert read_all("broad") == []
+
+
+def test_a_line_that_is_no_row_is_named(folder):
+    append("broad", row("rl", 0))
+    with (folder / "broad.jsonl").open("a") as file:
+        file.write('{"method": "rl"}\n')
+    with pytest.raises(
+        ResultsError, match=r"broad\.jsonl:2 is no Row \(.*\); remove the line, and its run is made again"
+    ):
+        read_all("broad")
 
 
 def test_only_missing_cells_are_run_and_replays_last(monkeypatch, tmp_path):
     append("broad", row("rl", 0))
     ran = []
 
-    def run_cell(project, cell, curricula):
+    def run_cell(project, cell, values):
         ran.append(cell)
         method, _, seed = cell.rpartition("-")
         return row(method, int(seed))
 
-    monkeypatch.setattr(running, "shared_project", lambda setting: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "working_copy", lambda plan: tmp_path)
+    monkeypatch.setattr(running, "committed_params", lambda: PARAMS)
     monkeypatch.setattr(running, "run_cell", run_cell)
-    running.run_missing("broad", ["rl_permuted", "rl", "random"], range(2), 1)
+    plan = running.study_plan("broad")
+    running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
     assert ran == ["random-0", "rl-1", "random-1", "rl_permuted-0", "rl_permuted-1"]
-    running.run_missing("broad", ["rl_permuted", "rl", "random"], range(2), 1)
+    running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
     assert len(ran) == 5
     assert len(read_all("broad")) == 6
 
@@ -145,7 +165,7 @@ EXAMPLES = [0, 800, 1600, 2400, 3200]
 
 
 def learner(method, seed, final, speed, rng):
-    """A row whose validation accuracy rises, and whose KL falls, along straight lines, `speed` times as fast."""
+    """A row whose validation accuracy, and minus the log of whose KL, rise along lines, `speed` times as fast."""
     way = np.array(EXAMPLES) / EXAMPLES[-1] * speed
     noise = rng.normal(0, 0.002)
     return row(
@@ -157,7 +177,7 @@ def learner(method, seed, final, speed, rng):
         examples=EXAMPLES,
         compute=[100.0 * n for n in EXAMPLES],
         validation_accuracy=(0.1 + 0.2 * way + noise).tolist(),
-        validation_kl=(0.6 - 0.2 * way + noise / 10).tolist(),
+        validation_kl=np.exp(-1 - way + noise).tolist(),
     )
 
 
@@ -186,6 +206,21 @@ def test_the_studys_report_reads_ratios_off_the_rows(finished):
     means = {name: own.correct_SP.mean() for name, own in found.outcomes.items()}
     expected = (means["rl"] - means["traditional"]) / (means["target_only"] - means["traditional"])
     assert report.share_of_oracle(found) == pytest.approx(expected)
+
+
+def test_what_a_report_leaves_out_or_mixes_is_said(finished):
+    append("broad", row("random", 0))
+    found = [r for r in read_all("broad") if r.cell == "traditional-1"]
+    drop("broad", lambda r: r.cell != "traditional-2")
+    append("broad", replace(found[0], seed=2, made_of="others"))
+    text = report.text_of([report.studied("broad")])
+    assert "Left out, with fewer than 3 seeds: random and ucb." in text
+    assert "More seeds than are compared, which are those that every method has: rl." in text
+    assert "Rows made by different versions of code or data: traditional." in text
+    drop("broad", lambda r: r.cell != "traditional-2")
+    append("broad", replace(found[0], seed=2, versions={"torch": "3"}))
+    with pytest.raises(ResultsError, match=r"broad: traditional-2 was made with \{'torch': '3'\} and "):
+        report.studied("broad")
 
 
 def test_the_studys_figure_has_a_panel_per_setting_and_a_row_per_method(finished):
@@ -232,7 +267,7 @@ def test_a_variant_is_held_against_the_baseline_under_the_same_optimiser():
         for seed in range(100, 103 if variant != "epsilon 0" else 101)
     ]
     found = {f.variant: f for f in sensitivity.findings("broad", rows)}
-    assert set(found) == {"tau 1", "twice the budget"}
+    assert {name: one.seeds for name, one in found.items()} == {"tau 1": 3, "twice the budget": 3, "epsilon 0": 1}
     assert found["tau 1"].examples.ratio == pytest.approx(0.5, abs=0.02)
     assert found["twice the budget"].examples.ratio == pytest.approx(0.25, abs=0.02)
 

@@ -60,23 +60,23 @@ def draw_curves(axes: Axes, results: Results, summary: Summary, styles: dict[str
 
 
 def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Style]) -> None:
-    """What each method needs of what its rival spent, examples above and compute below; an arrow: more than trained."""
+    """What each method needs of its rival's examples, by accuracy and, hollow, by KL; an arrow: more than trained."""
     rows = [(method, rival, c) for rival, methods in summary.comparisons.items() for method, c in _by_ratio(methods)]
     if not rows:
         say(axes, "Nothing to compare with")
         return
-    end = max(1.0, *(r.trained for _, _, c in rows for r in (c.examples_ratio, c.compute_ratio))) * RATIO_MARGIN
+    end = max(1.0, *(r.trained for _, _, c in rows for r in (c.examples_ratio, c.kl_examples_ratio))) * RATIO_MARGIN
     for row, (method, _, comparison) in enumerate(rows):
         _draw_ratio(axes, comparison.examples_ratio, row - 0.13, end, styles[method], filled=True)
-        _draw_ratio(axes, comparison.compute_ratio, row + 0.17, end, styles[method], filled=False)
+        _draw_ratio(axes, comparison.kl_examples_ratio, row + 0.17, end, styles[method], filled=False)
     axes.axvline(1, color=QUIET, linestyle="--", linewidth=1.5)
     names = [method if rival == BASELINE else f"{method} / {rival}" for method, rival, _ in rows]
     axes.set_yticks(range(len(rows)), names)
     for label, (method, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(styles[method].colour)
     axes.set(
-        title=f"What they need, over {BASELINE}",
-        xlabel="to reach the rival's final accuracy, over what it spent\n(filled: examples, hollow: training compute)",
+        title=f"Examples they need, over {BASELINE}'s",
+        xlabel="filled: to reach the rival's final accuracy\nhollow: to come as near to the teacher (KL per token)",
         xlim=(0, end),
         ylim=(len(rows) - 0.5, -0.6),
     )

@@ -78,5 +78,5 @@ def _subtitle(summary: Summary) -> str:
     return (
         f"{summary.scale} scale; {seeds} {'seed' if seeds == 1 else 'seeds'} per method, {summary.examples:,} "
         f"training examples each, {summary.problems:,} test problems; "
-        f"bars are {exactly(summary.confidence)} intervals"
+        f"bars are {exactly(summary.confidence)} intervals, not corrected"
     )

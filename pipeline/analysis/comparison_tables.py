@@ -9,7 +9,17 @@ from pipeline.analysis.metrics import percent
 from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import Summary
 from pipeline.analysis.verdict import Comparison, Finding, Ratio
-from pipeline.analysis.wording import p_value, points, q_sentence, ratio_span, ratio_text, sentence, span
+from pipeline.analysis.wording import (
+    p_value,
+    points,
+    points_ahead,
+    q_sentence,
+    ratio_span,
+    ratio_text,
+    sentence,
+    span,
+    times_nearer,
+)
 
 
 def comparisons(summary: Summary) -> str:
@@ -21,20 +31,22 @@ def comparisons(summary: Summary) -> str:
         summary.comparisons_note,
         bullets([sentence(pair, comparison, summary) for pair, comparison in found.items()]),
         "### Examples needed to reach the rival's final accuracy, over the rival's own",
-        _ratios(found, lambda comparison: comparison.examples_ratio),
+        _ratios(found, lambda comparison: comparison.examples_ratio, points_ahead),
         "### The same of training compute (tokens forward and backward, probes included)",
-        _ratios(found, lambda comparison: comparison.compute_ratio),
+        _ratios(found, lambda comparison: comparison.compute_ratio, points_ahead),
         "### Examples needed to come as near to the teacher (KL per token), over the rival's own",
-        _ratios(found, lambda comparison: comparison.kl_examples_ratio),
+        _ratios(found, lambda comparison: comparison.kl_examples_ratio, times_nearer),
         "### The same of training compute, to come as near to the teacher",
-        _ratios(found, lambda comparison: comparison.kl_compute_ratio),
+        _ratios(found, lambda comparison: comparison.kl_compute_ratio, times_nearer),
         "### Final accuracy on the test problems, minus the rival's",
         _differences(found),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _ratios(found: dict[tuple[str, str], Comparison], of: Callable[[Comparison], Ratio]) -> str:
+def _ratios(
+    found: dict[tuple[str, str], Comparison], of: Callable[[Comparison], Ratio], lead: Callable[[float], str]
+) -> str:
     rows = [
         [
             method,
@@ -42,12 +54,12 @@ def _ratios(found: dict[tuple[str, str], Comparison], of: Callable[[Comparison],
             ratio_text(ratio),
             ratio_span(ratio) or NONE,
             *_test(ratio.test),
-            NONE if not ratio.test.smallest_detectable else f"{ratio.test.smallest_detectable:.2f}",
+            NONE if (least := ratio.test.smallest_detectable) is None else lead(least),
         ]
         for (method, rival), comparison in found.items()
         for ratio in [of(comparison)]
     ]
-    return table(["method", "rival", "ratio", "interval", "p", "p (Holm)", "verdict", "detectable"], rows)
+    return table(["method", "rival", "ratio", "interval", "p", "p (Holm)", "verdict", "detectable at the end"], rows)
 
 
 def _differences(found: dict[tuple[str, str], Comparison]) -> str:

@@ -120,14 +120,3 @@ def _lead(value_SG: np.ndarray, final_S: np.ndarray, confidence: float) -> tuple
     )
     half_G = np.asarray(stats.t.ppf((1 + confidence) / 2, degrees_G)) * error_G
     return value_SG.mean(axis=0) - final_S.mean(), half_G
-
-
-def smallest_detectable_ratio(rival: Curves, lead: OverSeeds, alpha: float) -> float:
-    """About the largest ratio below 1 that would have been shown in 8 of 10 repetitions.
-
-    The smallest detectable lead at the end, read off the rival's own curve: the share of its budget at
-    which the rival stood that far below its end. 0 where it began nearer: no ratio would have been shown.
-    """
-    level = float(rival.value_SV[:, -1].mean()) - lead.smallest_detectable(alpha)
-    spent = spent_to_reach(rival.spent_V, rival.value_SV.mean(axis=0), level)
-    return (spent or 0.0) / float(rival.spent_V[-1])

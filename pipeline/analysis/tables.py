@@ -37,7 +37,8 @@ def _setting(summary: Summary) -> str:
         f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
         f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
         f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
-        f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor)."
+        f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor). Test and "
+        f"validation problems are of the target: {listed(list(summary.teacher.accuracy_by_subject))}."
     )
 
 
@@ -148,14 +149,12 @@ def _methods_note(summary: Summary) -> str:
         "there. A ratio of 1 is tested by the values after equal spending. It is about these validation problems.\n\n"
         "p-values are two-sided and agree with the intervals. Each of the five questions (examples and compute for "
         "the rival's accuracy, examples and compute for its KL, final accuracy) is a family of its own in Holm's "
-        "correction, so among all five a false verdict is likelier than in one. Better or worse needs a "
-        "corrected p below "
-        f"{1 - summary.confidence:.3g}, and three seeds. Detectable is what would have been shown in 8 of 10 "
-        "repetitions even as the first step of Holm's correction; for ratios it is read off the rival's curve, and "
-        "missing where no ratio would have been shown. Probability of improvement is the chance that a random seed of "
-        "the method beats a random seed of the rival, ties counting half. The interquartile mean is over the "
-        "accuracies of all seeds at all levels. Both are descriptions and have no interval: one over so few seeds "
-        "would not hold what it promises."
+        "correction, so among all five a false verdict is likelier than in one. Better or worse needs a corrected p "
+        f"below {1 - summary.confidence:.3g}, and three seeds. Detectable is what would have been shown in 8 of 10 "
+        "repetitions even as the first step of Holm's correction; for ratios it is the lead after equal spending, "
+        "which is what is tested. Probability of improvement is the chance that a random seed of the method beats a "
+        "random seed of the rival, ties counting half. The interquartile mean is over the accuracies of all seeds at "
+        "all levels. Both are descriptions and have no interval: one over so few seeds would not hold what it promises."
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.learning import Curves, Need, need, normalised_area, smallest_detectable_ratio
+from pipeline.analysis.learning import Curves, Need, need, normalised_area
 from pipeline.analysis.reading import Results, TrainedRun
 from pipeline.analysis.resampling import probability_of_improvement
 from pipeline.analysis.statistics import (
@@ -73,8 +73,8 @@ class Outcome:
 class Finding:
     """What a test says. Null without tests, below three seeds.
 
-    smallest_detectable: what would have been shown in 8 of 10 repetitions, in the units of what is tested, at the
-    first and strictest step of Holm's correction.
+    smallest_detectable: what would have been shown in 8 of 10 repetitions at the first and strictest step of Holm's
+    correction, in the units of what is tested: a difference of accuracies, or a ratio's `final_lead`.
     """
 
     p: float | None
@@ -167,9 +167,7 @@ def _ratios(
     p_values = {pair: found.lead.p() for pair, found in needs.items() if found.lead is not None}
     alpha = _strictest(confidence, chosen)
     detectable = {
-        (method, rival): smallest_detectable_ratio(curves[rival], found.lead, alpha)
-        for (method, rival), found in needs.items()
-        if found.lead is not None
+        pair: found.lead.smallest_detectable(alpha) for pair, found in needs.items() if found.lead is not None
     }
     leads = {pair: 0.0 if found.lead is None else found.lead.value for pair, found in needs.items()}
     tests = _tests(leads, p_values, detectable, confidence, seeds_of(outcomes))

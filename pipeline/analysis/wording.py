@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.summary import Method, Summary
@@ -96,20 +98,24 @@ def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) ->
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
     tests = sum(map(len, summary.comparisons.values()))
     return (
-        f"{claim}: {_ratio_numbers(examples, summary.confidence, tests)}. "
-        f"Training compute, {compute.test.verdict}: {_ratio_numbers(compute, summary.confidence, tests)}. "
+        f"{claim}: {_ratio_numbers(examples, summary.confidence, tests, points_ahead)}. "
+        f"Training compute, {compute.test.verdict}: "
+        f"{_ratio_numbers(compute, summary.confidence, tests, points_ahead)}. "
         f"Final accuracy, {accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(summary.confidence)} "
         f"interval {span(accuracy.low, accuracy.high)}{_test_numbers(accuracy.test, summary.confidence, tests)}"
         f"{_detectable_difference(accuracy)}. "
         f"Examples to come as near to the teacher (KL per token), {near.test.verdict}: "
-        f"{_ratio_numbers(near, summary.confidence, tests)}. Training compute for that, {near_compute.test.verdict}: "
-        f"{_ratio_numbers(near_compute, summary.confidence, tests)}."
+        f"{_ratio_numbers(near, summary.confidence, tests, times_nearer)}. Training compute for that, "
+        f"{near_compute.test.verdict}: {_ratio_numbers(near_compute, summary.confidence, tests, times_nearer)}."
     )
 
 
-def _ratio_numbers(found: Ratio, confidence: float, tests: int) -> str:
+def _ratio_numbers(found: Ratio, confidence: float, tests: int, lead: Callable[[float], str]) -> str:
     interval = "" if found.low is None else f", {exactly(confidence)} interval {ratio_span(found)}"
-    detectable = f"; {detectable_ratio(found)}" if found.test.verdict == "no difference shown" else ""
+    least = found.test.smallest_detectable
+    detectable = ""
+    if found.test.verdict == "no difference shown" and least is not None:
+        detectable = f"; {lead(least)} at the end would have been shown"
     return f"{ratio_text(found)} times as much{interval}{_test_numbers(found.test, confidence, tests)}{detectable}"
 
 
@@ -118,7 +124,7 @@ def _test_numbers(test: Finding, confidence: float, tests: int) -> str:
         return ""
     # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
     parted = test.verdict == "no difference shown" and test.p < 1 - confidence
-    alone = f" (clear of it alone, but not among {tests} comparisons)" if parted else ""
+    alone = f" (the interval alone would show it, the correction for {tests} comparisons does not)" if parted else ""
     return f", Holm-adjusted p = {p_value(test.p_holm)}{alone}"
 
 
@@ -128,11 +134,14 @@ def _detectable_difference(found: Difference) -> str:
     return f"; {points(found.test.smallest_detectable).removeprefix('+')} or more would have been shown"
 
 
-def detectable_ratio(found: Ratio) -> str:
-    """The largest ratio that the experiment would have shown, in words."""
-    if not found.test.smallest_detectable:
-        return "with so few seeds no ratio would have been shown"
-    return f"about {found.test.smallest_detectable:.2f} or less would have been shown"
+def points_ahead(lead: float) -> str:
+    """A lead in accuracy, in words."""
+    return f"{points(lead).removeprefix('+')} more"
+
+
+def times_nearer(lead: float) -> str:
+    """A lead in the log of the KL, in words."""
+    return f"a KL {np.exp(lead):.2f} times lower"
 
 
 def q_sentence(name: str, method: Method, confidence: float) -> str:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
-from pipeline.analysis.learning import Curves, need, normalised_area, smallest_detectable_ratio, spent_to_reach
+from pipeline.analysis.learning import Curves, need, normalised_area, spent_to_reach
 from pipeline.analysis.statistics import OverSeeds, difference_over_seeds
 
 EXAMPLES_V = np.array([0.0, 10.0, 20.0, 40.0])
@@ -122,11 +122,12 @@ def test_equal_runs_are_equal():
     assert found.low <= 1 <= found.high
 
 
-def test_the_smallest_detectable_ratio_is_read_off_the_rivals_curve():
-    lead = OverSeeds(0.0, 0.03, 4)
-    rival = curves(*around(RISING_V, 0.01))
-    below = 0.5 - lead.smallest_detectable(0.05)
-    expected = np.interp(below, RISING_V, EXAMPLES_V) / 40
-    assert 0 < expected < 1
-    assert smallest_detectable_ratio(rival, lead, 0.05) == pytest.approx(expected)
-    assert smallest_detectable_ratio(rival, OverSeeds(0.0, 0.3, 4), 0.05) == 0
+def test_the_smallest_detectable_lead_is_shown_in_eight_of_ten_repetitions():
+    rng = np.random.default_rng(0)
+    error = 0.02 * np.sqrt(2 / 5)
+    least = OverSeeds(0.0, error, 8).smallest_detectable(0.05)
+    shown = 0
+    for _ in range(2000):
+        method, rival = (curves(*(RISING_V + lead + rng.normal(0, 0.02, (5, 4)))) for lead in (least, 0.0))
+        shown += need(method, rival, 0.95).lead.p() < 0.05
+    assert shown / 2000 == pytest.approx(0.8, abs=0.05)

@@ -189,14 +189,15 @@ def figure_of(found: Sequence[Studied]) -> Figure:
     """A panel per setting: what methods need of the baseline's examples, by KL (filled) and by accuracy (hollow)."""
     methods = [m for m in [*METHODS, *REPLAYS] if any(m in f.comparisons[BASELINE] for f in found)]
     styles = method_styles([*METHODS, *REPLAYS])
-    figure = Figure(figsize=(3.2 + 3.2 * len(found), 1.6 + 0.36 * len(methods)), layout="constrained")
+    figure = Figure(figsize=(max(8, 3.2 + 3.2 * len(found)), 1.8 + 0.36 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, setting in zip(panels, found, strict=True):
         draw_setting(axes, setting, methods, styles)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.supxlabel(
-        "examples, over those of traditional: to come as near to the teacher (filled), to its final accuracy (hollow)",
+        f"examples, over those of {BASELINE}\n"
+        "filled: to come as near to the teacher; hollow: to reach its final accuracy",
         fontsize=11,
     )
     return figure

@@ -16,7 +16,7 @@ from benchmarks._runs import ROOT
 from pipeline.analysis.curriculum import q_correlation
 from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.files import digest_of, write_text
-from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
+from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, STUDENTS, TRAINING_METRICS
 from pipeline.results.files import read_csv, read_record, read_rows
 from pipeline.results.rows import ArmStep, CurvePoint, Prediction, TrainingRecord
 
@@ -137,6 +137,8 @@ def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, An
 
 
 def made_of(project: Path, stages: Sequence[str]) -> str:
-    """A digest of the dependencies of stages in dvc.lock."""
+    """A digest of the dependencies of stages in dvc.lock, the same for all seeds of a method."""
     lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    return digest_of({name: {dep["path"]: dep["md5"] for dep in lock[name]["deps"]} for name in stages})[:DIGITS]
+    deps = {dep["path"]: dep["md5"] for name in stages for dep in lock[name]["deps"]}
+    own = (f"{STUDENTS}/", f"{RUNS}/")  # of the seed
+    return digest_of({path: md5 for path, md5 in deps.items() if not path.startswith(own)})[:DIGITS]

@@ -291,3 +291,24 @@ def test_the_params_of_real_weights_are_valid(tmp_path):
     for method in real_weights.METHODS:
         assert train_stage.read_params(file, method).models.teacher == "weights"
     assert file.scale_section("data", dict[str, Any])["path"]["train"] == "problems.jsonl"
+
+
+def test_rows_of_all_seeds_are_made_of_the_same_code_and_data(tmp_path):
+    def lock(**changes):
+        md5 = {"pipeline/train.py": "1", "data/prepared/test.jsonl": "2"} | changes
+        stages = {
+            f"{stage}@rl-{seed}": {
+                "deps": [
+                    *({"path": path, "md5": value} for path, value in md5.items()),
+                    *([{"path": f"models/students/rl-{seed}", "md5": f"own {seed}"}] if stage == "evaluate" else []),
+                ]
+            }
+            for stage in ("train", "evaluate")
+            for seed in (0, 1)
+        }
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+        return [rows_module.made_of(tmp_path, [f"train@rl-{seed}", f"evaluate@rl-{seed}"]) for seed in (0, 1)]
+
+    first, second = lock()
+    assert first == second
+    assert lock(**{"pipeline/train.py": "another"})[0] != first

@@ -244,8 +244,8 @@ def test_what_a_curriculum_spends_besides_is_charged_in_the_ratio_of_compute(qui
     assert results["methods"]["rl"]["compute"] == pytest.approx(1.5 * results["methods"]["traditional"]["compute"])
 
 
-def ratio(value, low, high, trained=1.0, detectable=0.5):
-    return Ratio(value, low, high, trained, 0.0, Finding(0.5, 1.0, detectable, "no difference shown"))
+def ratio(value, low, high, trained=1.0):
+    return Ratio(value, low, high, trained, 0.0, Finding(0.5, 1.0, 0.05, "no difference shown"))
 
 
 @pytest.mark.parametrize(

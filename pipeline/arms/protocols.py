@@ -66,12 +66,24 @@ class AdaptiveCurriculum(Curriculum, Stateful, Protocol):
 class Reward(Protocol):
     """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well.
 
-    One that looks at the probe has a `probe`, a ProbeUse. One whose rewards share an error that more examples do not
-    reduce, such as that of a look, has a `common_error`, its standard error.
+    One that looks at the probe has a `probe`, a ProbeUse. One whose rewards share errors that more examples do not
+    reduce, such as those of a look, measures twice and has `half_differences`, see MeasuredTwice.
     """
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of each arm that earned one in this step; an arm may earn none."""
+        ...
+
+
+@runtime_checkable
+class MeasuredTwice(Protocol):
+    """A reward that is the mean of two measurements, each with an error of its own that an arm's examples share."""
+
+    def half_differences(self, signals: StepSignals) -> dict[int, float]:
+        """Half of what the first measurement of each rewarded arm exceeds the second by: all error, no signal.
+
+        Called after the reward itself, with the same signals.
+        """
         ...
 
 
@@ -101,11 +113,6 @@ def probe_use(part: object) -> ProbeUse | None:
     """How a curriculum, or a reward, looks at the probe: its `probe`; None if it does not."""
     use: ProbeUse | None = getattr(part, "probe", None)
     return use
-
-
-def common_error(reward: Reward) -> float:
-    """The standard error that a reward's values of all arms share; 0 if it names none."""
-    return float(getattr(reward, "common_error", 0.0))
 
 
 def state_of(part: object) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet
-from pipeline.arms.protocols import Reward, common_error, load_state_of, probe_use, state_of
+from pipeline.arms.protocols import MeasuredTwice, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
@@ -49,6 +49,7 @@ class SelfEvolvingCurriculum:
         self._params, self._factors, self._reward = params, factors, reward
         self._standardizer = RunningStandardizer()
         self._q = QValues(len(factors), params.alpha)
+        self._half_differences = QValues(len(factors), params.alpha)  # weighted over time as what they are errors of
         self.probe = probe_use(reward)
 
     @property
@@ -65,7 +66,8 @@ class SelfEvolvingCurriculum:
         return np.where(np.isfinite(deviation_A), deviation_A, np.nan)
 
     def _shrunk(self) -> Shrunk:
-        return shrink(self._q.means_A, self._q.errors_A, self._factors, common_error(self._reward))
+        half_difference_A = np.nan_to_num(self._half_differences.means_A)
+        return shrink(self._q.means_A, self._q.errors_A, self._factors, half_difference_A)
 
     def probabilities(self, progress: float) -> np.ndarray:
         """Uniform during the warm-up, then the Boltzmann distribution with its floor."""
@@ -85,20 +87,26 @@ class SelfEvolvingCurriculum:
     def update(self, signals: StepSignals) -> dict[int, float]:
         """Moves the Q-value of every rewarded arm; returns the rewards as they entered the update."""
         rewards = self._reward(signals)
+        half_differences = self._reward.half_differences(signals) if isinstance(self._reward, MeasuredTwice) else {}
         if self._params.scale == "history":
             rewards = self._standardizer(rewards)
-        self._q.update(rewards, np.bincount(signals.arm_B, minlength=len(self._factors)))
+            half_differences = self._standardizer.scaled(half_differences)
+        counts_A = np.bincount(signals.arm_B, minlength=len(self._factors))
+        self._q.update(rewards, counts_A)
+        self._half_differences.update(half_differences, counts_A)
         return rewards
 
     def state(self) -> dict[str, Any]:
         """Q-values, standardisation and the reward's own state."""
         return {
             "q": self._q.state(),
+            "half_differences": self._half_differences.state(),
             "standardizer": self._standardizer.state(),
             "reward": state_of(self._reward),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._q.load_state(state["q"])
+        self._half_differences.load_state(state["half_differences"])
         self._standardizer.load_state(state["standardizer"])
         load_state_of(self._reward, state["reward"])

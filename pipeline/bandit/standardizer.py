@@ -18,8 +18,12 @@ class RunningStandardizer:
             delta = value - self.mean
             self.mean += delta / self.count
             self.sum_of_squares += delta * (value - self.mean)
+        return self.scaled({arm: value - self.mean for arm, value in rewards.items()})
+
+    def scaled(self, differences: dict[int, float]) -> dict[int, float]:
+        """Differences of values in deviations; zero while no spread has been seen."""
         deviation = sqrt(self.sum_of_squares / self.count) if self.count else 0.0
-        return {arm: (value - self.mean) / deviation if deviation > 0 else 0.0 for arm, value in rewards.items()}
+        return {arm: value / deviation if deviation > 0 else 0.0 for arm, value in differences.items()}
 
     def state(self) -> list[float]:
         """Count, mean and sum of squared deviations."""

@@ -18,6 +18,8 @@ from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
 
+GOLDEN_RATIO = (1 + np.sqrt(5)) / 2
+
 
 @dataclass(frozen=True)
 class ProbeSet:
@@ -93,9 +95,16 @@ class Probe(Protocol):
 def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
     """Positions of the problems of a look after `looks` others: `wanted` of them, or all `size` if that is fewer.
 
-    All are seen once before any is seen again.
+    All are seen once before any is seen again. Neighbours in a split are of the same arm, so a look that is spread evenly
+    over positions has each arm's share of it: a systematic sample. Positions whose product with the golden ratio has its
+    fractional part in an interval are evenly spread, wherever it lies (the three-distance theorem, Sós 1958).
     """
     wanted = min(wanted, size)
     numbers = range(looks * wanted, (looks + 1) * wanted)
-    orders = {r: numpy_rng(*coordinates, r).permutation(size) for r in {number // size for number in numbers}}
+    orders = {r: _spread(size, numpy_rng(*coordinates, r).random()) for r in {number // size for number in numbers}}
     return [int(orders[number // size][number % size]) for number in numbers]
+
+
+def _spread(size: int, start: float) -> np.ndarray:
+    """All positions in an order of which any part is spread evenly."""
+    return np.argsort((np.arange(size) * GOLDEN_RATIO + start) % 1.0)

@@ -96,7 +96,7 @@ def test_what_lies_beyond_chance_is_estimated_without_bias():
     """Over many draws of effects with deviation 2 and unequal errors the variance between them is 4."""
     rng = np.random.default_rng(0)
     error = np.linspace(0.2, 1.5, 20)
-    found = [between_groups(rng.normal(0, np.hypot(2, error)), error**2) for _ in range(2000)]
+    found = [between_groups(rng.normal(0, np.hypot(2, error)), error**2, 19) for _ in range(2000)]
     assert np.mean(found) == pytest.approx(4, rel=0.05)
 
 
@@ -112,11 +112,36 @@ def test_an_arm_that_was_never_met_is_like_those_it_shares_factors_with():
     assert shrink(mean, error, TWO_FACTORS).mean_A[3] == pytest.approx(ord("a"))
 
 
-def test_a_common_error_does_not_fall_with_the_arms_that_share_it():
-    """Effects no larger than the common error are noise, however well each arm is measured."""
-    mean = np.repeat([0.1, -0.1, 0.0], 5)
-    assert shrink(mean, np.full(15, 1e-3), TWO_FACTORS, common_error=0.2).mean_A == pytest.approx(np.zeros(15))
-    assert np.ptp(shrink(mean, np.full(15, 1e-3), TWO_FACTORS).mean_A) == pytest.approx(0.2, rel=1e-3)
+def test_what_two_halves_part_by_is_noise_however_well_each_arm_is_measured():
+    """Without the halves, every draw of noise that more examples do not reduce would pass for a difference."""
+    rng = np.random.default_rng(0)
+    alone, with_halves = [], []
+    for _ in range(600):
+        first, second = rng.normal(0, 1, (2, 15))
+        alone.append(np.ptp(shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS).mean_A))
+        found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
+        with_halves.append(np.ptp(found.mean_A))
+    assert np.mean(np.array(alone) == 0) < 0.01
+    assert np.mean(np.array(with_halves) == 0) > 0.945
+
+
+def test_noise_of_a_factor_is_not_taken_for_arms():
+    """Errors that all arms of a subject share leave no more draws uneven than those of single arms."""
+    rng = np.random.default_rng(0)
+    uneven = []
+    for _ in range(600):
+        first, second = rng.normal(0, 0.2, (2, 15)) + np.repeat(rng.normal(0, 1, (2, 3)), 5, axis=1)
+        found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
+        uneven.append(np.ptp(found.mean_A) > 0)
+    assert np.mean(uneven) < 0.055
+
+
+def test_what_both_halves_agree_on_is_kept():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0.0, 10.0, 20.0], 5)
+    first, second = truth + rng.normal(0, 0.2, (2, 15))
+    found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
+    assert found.mean_A - found.mean_A.mean() == pytest.approx(truth - 10, abs=0.5)
 
 
 def test_nothing_known_is_nothing_told():

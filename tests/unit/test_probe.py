@@ -210,6 +210,13 @@ def test_all_problems_are_seen_once_before_any_is_seen_again():
     assert seen[:8] != seen[8:16]
 
 
+def test_a_look_takes_each_arms_share():
+    """Of 35 arms with 60 problems each, in order, a look at 105 takes about 3 of each, wherever it begins."""
+    for looks in range(40):
+        per_arm = np.bincount(np.array(turn(2100, 105, looks, 0, "probe")) // 60, minlength=35)
+        assert 2 <= per_arm.min() <= per_arm.max() <= 4
+
+
 def test_looks_are_due_every_so_many_steps(store, tiny_model):
     probe = make_probe("similarity", store, tiny_model())
     assert [step for step in range(7) if probe.due(step)] == [0, 2, 4, 6]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.special import log_expit
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
@@ -109,7 +110,7 @@ def test_target_similarity_is_the_log_probability_of_being_of_the_target():
     assert reward(replace(s, target_similarity_2B=np.full((2, 3), np.nan))) == {}
 
 
-def test_the_common_error_of_target_similarity_is_that_of_its_looks():
+def test_the_half_differences_of_target_similarity_are_the_noise_of_its_look():
     """Scores by both halves are truth plus each one's noise by arm: their mean has half the noise's variance."""
     rng = np.random.default_rng(0)
     reward = build_reward("target_similarity", SETTINGS, 0)
@@ -117,9 +118,27 @@ def test_the_common_error_of_target_similarity_is_that_of_its_looks():
     arms = np.repeat(np.arange(400), 3)
     truth = rng.normal(0, 0.3, 400)
     s = step(0, arms, [0.5] * 1200, [0.5] * 1200, [0] * 1200, [3] * 1200)
-    reward(replace(s, target_similarity_2B=truth[arms] + noise_2A[:, arms]))
+    s = replace(s, target_similarity_2B=truth[arms] + noise_2A[:, arms])
+    found = np.array(list(reward.half_differences(s).values()))
+    errors = np.array(list(reward(s).values())) - log_expit(truth)
     # log of the logistic function has slope 1/2 at zero
-    assert reward.common_error == pytest.approx(0.5 * 0.02 / np.sqrt(2), rel=0.1)
+    assert np.std(found) == pytest.approx(0.5 * 0.02 / np.sqrt(2), rel=0.1)
+    assert np.std(errors) == pytest.approx(np.std(found), rel=0.1)
+    assert reward.half_differences(replace(s, target_similarity_2B=np.full((2, 1200), np.nan))) == {}
+
+
+def test_the_half_differences_of_multi_objective_are_those_of_its_parts_in_its_own_unit():
+    """A reward from the first half alone minus one from the second is twice the half difference."""
+    settings = SETTINGS | {"multi_objective": {"weights": {"target_similarity": 2.0, "learnability": -1.0}}}
+    rng = np.random.default_rng(0)
+    s = step(0, [0, 1, 2], [0.8] * 3, [0.1, 0.4, 0.3], [1.0] * 3, [2] * 3)
+    halves_2B = rng.normal(0, 1, (2, 3))
+    reward, similarity = build_reward("multi_objective", settings, 0), build_reward("target_similarity", settings, 0)
+    whole = replace(s, target_similarity_2B=halves_2B)
+    reward(whole)
+    deviation = np.std(list(similarity(whole).values()))
+    expected = {arm: 2.0 * half / deviation for arm, half in similarity.half_differences(whole).items()}
+    assert reward.half_differences(whole) == pytest.approx(expected)
 
 
 def test_random_reward_depends_on_seed_step_and_arm_alone():

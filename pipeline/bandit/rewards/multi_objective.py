@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.arms.protocols import ProbeUse, Reward, load_state_of, probe_use, state_of
+from pipeline.arms.protocols import MeasuredTwice, ProbeUse, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.rewards import build_reward
 from pipeline.bandit.standardizer import RunningStandardizer
@@ -51,10 +51,25 @@ class MultiObjective:
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of every arm that some part rewarded."""
+        return self._weighted(
+            {name: self._standardizers[name](part(signals)) for name, (_, part) in self._parts.items()}
+        )
+
+    def half_differences(self, signals: StepSignals) -> dict[int, float]:
+        """Those of its parts, summed as they are."""
+        return self._weighted(
+            {
+                name: self._standardizers[name].scaled(part.half_differences(signals))
+                for name, (_, part) in self._parts.items()
+                if isinstance(part, MeasuredTwice)
+            }
+        )
+
+    def _weighted(self, values: dict[str, dict[int, float]]) -> dict[int, float]:
         total: dict[int, float] = {}
-        for name, (weight, reward) in self._parts.items():
-            for arm, value in self._standardizers[name](reward(signals)).items():
-                total[arm] = total.get(arm, 0.0) + weight * value
+        for name, by_arm in values.items():
+            for arm, value in by_arm.items():
+                total[arm] = total.get(arm, 0.0) + self._parts[name][0] * value
         return total
 
     def state(self) -> dict[str, Any]:

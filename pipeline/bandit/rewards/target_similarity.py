@@ -36,33 +36,24 @@ class TargetSimilarity:
 
     def __init__(self, probe: ProbeUse) -> None:
         self.probe = probe
-        self._parting: dict[int, list[float]] = {}  # by arm, sums: half the difference of both halves' scores, examples
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of every arm in the step; none before the first look."""
-        similarity_2B = signals.target_similarity_2B
-        if similarity_2B is None:
-            raise TypeError("target_similarity needs target_similarity_2B; the curriculum must pass on its probe")
+        similarity_2B = _similarity(signals)
         if np.isnan(similarity_2B).any():
             return {}
-        log_posterior_2B = log_expit(similarity_2B)
-        for arm, parting in zip(signals.arm_B.tolist(), (log_posterior_2B[0] - log_posterior_2B[1]) / 2, strict=True):
-            total, count = self._parting.get(arm, (0.0, 0.0))
-            self._parting[arm] = [total + float(parting), count + 1]
         return mean_per_arm(signals.arm_B, log_expit(similarity_2B.mean(axis=0)))
 
-    @property
-    def common_error(self) -> float:
-        """The noise of looks: both halves see the same problems of an arm, so their mean difference is theirs alone.
+    def half_differences(self, signals: StepSignals) -> dict[int, float]:
+        """The noise of the look: both halves of it see the same problems of an arm."""
+        similarity_2B = _similarity(signals)
+        if np.isnan(similarity_2B).any():
+            return {}
+        first_B, second_B = log_expit(similarity_2B)
+        return mean_per_arm(signals.arm_B, (first_B - second_B) / 2)
 
-        Half of it has the variance of the halves' mean. Its mean over all arms is left out: it moves no draw.
-        """
-        means = [total / count for total, count in self._parting.values()]
-        return float(np.std(means)) if len(means) > 1 else 0.0
 
-    def state(self) -> dict[str, Any]:
-        """Where the halves parted, by arm."""
-        return {"parting": sorted(self._parting.items())}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self._parting = {int(arm): sums for arm, sums in state["parting"]}
+def _similarity(signals: StepSignals) -> np.ndarray:
+    if signals.target_similarity_2B is None:
+        raise TypeError("target_similarity needs target_similarity_2B; the curriculum must pass on its probe")
+    return signals.target_similarity_2B

@@ -92,8 +92,8 @@ def between_groups(effect_G: np.ndarray, sampling_G: np.ndarray, degrees: int, n
     """The variance between effects beyond their sampling variances; 0 where chance may well have made all of it.
 
     Cochran's Q, the sum of squares weighted by precision, is chi-squared with `degrees` where there is no difference,
-    however unequal the variances are; where they are themselves estimated, with `noise_degrees`, Q over its degrees is F
-    distributed. Where it is larger than chance makes it in CAUTION of cases, the variance is estimated from it by the
+    however unequal the variances are; where they are themselves estimated, with `noise_degrees`, Q over its degrees is
+    F distributed. Where it is larger than chance makes it in CAUTION of cases, the variance is estimated from it by the
     method of moments (DerSimonian and Laird 1986, Controlled Clinical Trials 7:177). Without the test, half of all pure
     noise would pass for a difference.
     """

@@ -95,9 +95,9 @@ class Probe(Protocol):
 def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
     """Positions of the problems of a look after `looks` others: `wanted` of them, or all `size` if that is fewer.
 
-    All are seen once before any is seen again. Neighbours in a split are of the same arm, so a look that is spread evenly
-    over positions has each arm's share of it: a systematic sample. Positions whose product with the golden ratio has its
-    fractional part in an interval are evenly spread, wherever it lies (the three-distance theorem, Sós 1958).
+    All are seen once before any is seen again. Neighbours in a split are of the same arm, so a look that is spread
+    evenly over positions has each arm's share of it: a systematic sample. Positions whose product with the golden ratio
+    has its fractional part in an interval are evenly spread, wherever it lies (the three-distance theorem, Sós 1958).
     """
     wanted = min(wanted, size)
     numbers = range(looks * wanted, (looks + 1) * wanted)

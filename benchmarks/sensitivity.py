@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
 from benchmarks.study.rows import Row, is_of, read_lines
-from benchmarks.study.running import Plan, committed_params, run_cells, working_copy
+from benchmarks.study.running import Plan, newest_commit, params_in, run_cells, working_copy
 from benchmarks.study.settings import params_of
 from pipeline.analysis.learning import Curves, Need, need
 from pipeline.common.files import write_text
@@ -109,7 +109,7 @@ def read_rows() -> list[Tried]:
 
 def drop_outdated() -> None:
     """Removes rows of other params than the present ones, and of variants that are no more."""
-    rows, values = read_rows(), committed_params()
+    rows, values = read_rows(), params_in(newest_commit())
     kept = [
         tried
         for tried in rows

@@ -24,10 +24,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *REPLAYS], default=[*METHODS, *REPLAYS])
     parser.add_argument("--seeds", type=int, default=SEEDS, help="the first so many seeds")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--commit", help="whose pipeline is run, to go on with what it began; default: the newest")
     parser.add_argument("--report", action="store_true", help="tables and figure alone")
     args = parser.parse_args()
     for setting in [] if args.report else args.settings:
-        append_missing(study_plan(setting), args.methods, range(args.seeds), args.processes)
+        append_missing(study_plan(setting, args.commit), args.methods, range(args.seeds), args.processes)
     tell(write_report())
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +26,56 @@ SHARED = ("evaluate_untrained_student", "curriculum_code")  # the last stages th
 Values = dict[str, Any]
 
 
+def git(*arguments: str, folder: Path = ROOT) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@functools.cache
+def newest_commit() -> str:
+    """The newest as this process began, to its end."""
+    return git("rev-parse", "HEAD").strip()
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is run under one name: the working copy is called so, and what params.yaml's values become in it.
 
-    said: the values that rows are known by, where those of `change` name folders of this machine.
+    said: the values that rows are known by, where those of `change` name folders of this machine. commit: whose
+    pipeline and params.yaml it is, whatever is committed meanwhile.
     """
 
     name: str
     change: Callable[[Values], Values]
     said: Callable[[Values], Values] | None = None
+    commit: str = field(default_factory=newest_commit)
+
+    def changed(self) -> Values:
+        """The values of params.yaml in the working copy."""
+        return self.change(params_in(self.commit))
 
     def expected(self) -> Values:
         """The values that a row must be of."""
-        return (self.said or self.change)(committed_params())
+        return (self.said or self.change)(params_in(self.commit))
 
 
-def study_plan(setting: str) -> Plan:
-    """One of the study's settings."""
-    return Plan(setting, lambda values: params_of(values, setting))
+def study_plan(setting: str, commit: str | None = None) -> Plan:
+    """One of the study's settings, with the newest commit or one that it was begun with.
+
+    Raises:
+        ResultsError: there is no such commit.
+    """
+    try:
+        known = git("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{commit}}").strip()
+    except subprocess.CalledProcessError as error:
+        raise ResultsError(f"there is no commit {commit}; give one of `git log`") from error
+    return Plan(setting, lambda values: params_of(values, setting), commit=known)
 
 
 @functools.cache
-def commit() -> str:
-    """The commit that this process runs, from its start to its end, whatever is committed meanwhile."""
-    return git("rev-parse", "HEAD").strip()
-
-
-def committed_params() -> Values:
-    """params.yaml's values in that commit."""
-    values: Values = yaml.safe_load(git("show", f"{commit()}:params.yaml"))
+def params_in(commit: str) -> Values:
+    """params.yaml's values in a commit."""
+    values: Values = yaml.safe_load(git("show", f"{commit}:params.yaml"))
     return values
-
-
-def git(*arguments: str, folder: Path = ROOT) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def append_missing(plan: Plan, methods: Sequence[str], seeds: Sequence[int], processes: int) -> None:
@@ -92,20 +107,20 @@ def run_cells(project: Path, cells: Sequence[str], values: Values, processes: in
 
 
 def working_copy(plan: Plan) -> Path:
-    """A working copy of the commit, with changed params and what all cells share; finished stages stay."""
+    """A working copy of the plan's commit, with changed params and what all cells share; finished stages stay."""
     project = CLONES / plan.name
     if not project.exists():
         git("clone", "--quiet", str(ROOT), str(project))
     git("fetch", "--quiet", folder=project)
     lock = project / "dvc.lock"
     finished = lock.read_bytes() if lock.exists() else b""
-    git("reset", "--quiet", "--hard", commit(), folder=project)
+    git("reset", "--quiet", "--hard", plan.commit, folder=project)
     if (project / "finished").exists() and finished:
         lock.write_bytes(finished)
     else:  # the committed lock file is of other params
         lock.unlink()
         (project / "finished").touch()
-    text = yaml.safe_dump(plan.change(committed_params()), sort_keys=False)
+    text = yaml.safe_dump(plan.changed(), sort_keys=False)
     (project / "params.yaml").write_text(text, encoding="utf-8")
     dvc(project, "repro", *SHARED, log="shared")
     return project

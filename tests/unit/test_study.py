@@ -105,7 +105,7 @@ def test_only_missing_cells_are_run_and_replays_last(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(running, "working_copy", lambda plan: tmp_path)
-    monkeypatch.setattr(running, "committed_params", lambda: PARAMS)
+    monkeypatch.setattr(running, "params_in", lambda commit: PARAMS)
     monkeypatch.setattr(running, "run_cell", run_cell)
     plan = running.study_plan("broad")
     running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
@@ -113,6 +113,13 @@ def test_only_missing_cells_are_run_and_replays_last(monkeypatch, tmp_path):
     running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
     assert len(ran) == 5
     assert len(read_all("broad")) == 6
+
+
+def test_a_study_goes_on_with_the_commit_that_is_named():
+    newest = running.newest_commit()
+    assert running.study_plan("broad", newest[:10]).commit == newest
+    with pytest.raises(ResultsError, match="there is no commit abcdefabcdef"):
+        running.study_plan("broad", "abcdefabcdef")
 
 
 @pytest.mark.parametrize(

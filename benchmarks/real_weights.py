@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks._measure import say
-from benchmarks.study.report import Studied, ratio_cell, studied
+from benchmarks.study.report import Studied, studied
 from benchmarks.study.running import CLONES, Plan, append_missing
+from pipeline.analysis.comparison_tables import ratio_cell
 from pipeline.analysis.markdown import NONE, table
 from pipeline.analysis.statistics import LEAST_SEEDS
 from pipeline.analysis.verdict import BASELINE

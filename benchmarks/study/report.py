@@ -14,13 +14,14 @@ from benchmarks._runs import ROOT
 from benchmarks.study.rows import FOLDER, Row, read_all
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS
 from pipeline.analysis.charts import QUIET, png
+from pipeline.analysis.comparison_tables import COMPARED, comparison_cells
 from pipeline.analysis.markdown import NONE, table
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.resampling import draw_problems
 from pipeline.analysis.statistics import LEAST_SEEDS, accuracy
 from pipeline.analysis.styles import Style, method_styles
-from pipeline.analysis.verdict import ADAPTIVE, BASELINE, Comparison, Finding, Outcome, Ratio, compare
-from pipeline.analysis.wording import exactly, listed, points, ratio_span, ratio_text, span
+from pipeline.analysis.verdict import ADAPTIVE, BASELINE, Comparison, Outcome, Ratio, compare
+from pipeline.analysis.wording import exactly, listed
 from pipeline.common.errors import ResultsError
 from pipeline.common.files import replacing_file, write_text
 from pipeline.common.seeding import numpy_rng
@@ -28,7 +29,6 @@ from pipeline.common.seeding import numpy_rng
 REPORT, PICTURE = (ROOT / f"benchmarks/results/study.{ending}" for ending in ("md", "png"))
 CONFIDENCE, RESAMPLES = 0.95, 2000
 ORACLE = "target_only"
-MARKS = {"better": " ▲", "worse": " ▼"}
 
 
 @dataclass(frozen=True)
@@ -141,29 +141,6 @@ def methods_table(found: Studied) -> str:
         )
     header = ["method", "accuracy", *COMPARED, "final KL"]
     return table(header, rows)
-
-
-COMPARED = ("points of accuracy above the rival", "examples", "compute", "examples, by KL", "compute, by KL")
-
-
-def comparison_cells(compared: Comparison) -> list[str]:
-    """The five questions of a pair, as cells of a table."""
-    difference, bounds = points(compared.accuracy.difference), span(compared.accuracy.low, compared.accuracy.high)
-    accuracy_cell = f"{difference.removesuffix(' points')} ({bounds.removesuffix(' points')})"
-    return [
-        accuracy_cell + mark(compared.accuracy.test),
-        *map(ratio_cell, (compared.examples_ratio, compared.compute_ratio)),
-        *map(ratio_cell, (compared.kl_examples_ratio, compared.kl_compute_ratio)),
-    ]
-
-
-def ratio_cell(ratio: Ratio) -> str:
-    """A ratio with its interval and its mark."""
-    return f"{ratio_text(ratio)} ({ratio_span(ratio)}){mark(ratio.test)}"
-
-
-def mark(test: Finding) -> str:
-    return MARKS.get(test.verdict, "")
 
 
 def pairs_table(found: Studied) -> str:

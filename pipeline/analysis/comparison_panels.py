@@ -36,10 +36,10 @@ def draw_curves(axes: Axes, results: Results, summary: Summary, styles: dict[str
                 alpha=0.1,
                 linewidth=0,
             )
-    axes.axhline(summary.target_accuracy, color=QUIET, linewidth=1, linestyle=":")
+    axes.axhline(summary.threshold_accuracy, color=QUIET, linewidth=1, linestyle=":")
     axes.annotate(
-        f"target {percent(summary.target_accuracy)}",
-        (1, summary.target_accuracy),
+        f"threshold {percent(summary.threshold_accuracy)}",
+        (1, summary.threshold_accuracy),
         va="center",
         xycoords=("axes fraction", "data"),
         xytext=(4, 0),

@@ -15,7 +15,7 @@ from pipeline.analysis.draws_panel import draw_draws
 from pipeline.analysis.reading import Results
 from pipeline.analysis.styles import Style, method_styles
 from pipeline.analysis.summary import Summary
-from pipeline.analysis.wording import exactly, headline
+from pipeline.analysis.wording import closeness_headline, exactly, headline
 
 PANEL_INCHES = 4.5
 DRAWS_INCHES = 3.6
@@ -34,10 +34,11 @@ def comprehensive_comparison(results: Results, summary: Summary) -> bytes:
 def _figure(results: Results, summary: Summary) -> Figure:
     styles = method_styles(list(summary.methods))
     names = sorted(summary.methods, key=lambda name: -summary.methods[name].accuracy.mean)
-    title = textwrap.fill(headline(summary), 84)
+    title, besides = balanced(headline(summary), 84), balanced(closeness_headline(summary), 110)
     columns = min(5, len(names))
-    title_inches, legend_inches = 0.32 * (title.count("\n") + 1), 0.27 * -(-len(names) // columns)
-    header_inches = 0.2 + title_inches + 0.28 + legend_inches
+    title_inches = 0.32 * (title.count("\n") + 1)
+    besides_inches = 0.25 * (besides.count("\n") + 1) if besides else 0.0
+    header_inches = 0.2 + title_inches + besides_inches + 0.28 + 0.27 * -(-len(names) // columns)
     heights = [_panel_inches(sum(map(len, summary.comparisons.values()))), _panel_inches(len(names))]
     rows = [header_inches, sum(heights), DRAWS_INCHES]
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
@@ -45,7 +46,9 @@ def _figure(results: Results, summary: Summary) -> Figure:
     # the draws' long labels must not narrow the panels above, so they have a figure of their own
     (header,), (body,), (draws,) = figure.subfigures(3, 1, squeeze=False, height_ratios=rows)
     header.text(0.015, 1 - 0.12 / header_inches, title, fontsize=16, fontweight="bold", va="top", linespacing=1.25)
-    header.text(0.015, 1 - (0.16 + title_inches) / header_inches, _subtitle(summary), color=QUIET, va="top")
+    header.text(0.015, 1 - (0.16 + title_inches) / header_inches, besides, fontsize=13, va="top", linespacing=1.25)
+    below = 0.16 + title_inches + besides_inches
+    header.text(0.015, 1 - below / header_inches, _subtitle(summary), color=QUIET, va="top")
     _draw_legend(header, names, styles, columns)
     grid = body.add_gridspec(2, 2, height_ratios=heights)
     draw_curves(body.add_subplot(grid[0, 0]), results, summary, styles)
@@ -54,6 +57,13 @@ def _figure(results: Results, summary: Summary) -> Figure:
     draw_levels(body.add_subplot(grid[1, 1]), summary, styles, names)
     draw_draws(draws.add_subplot(), results)
     return figure
+
+
+def balanced(text: str, width: int) -> str:
+    """Text in as few lines of `width` characters as it takes, about equally long: no last line of one word."""
+    lines = len(textwrap.wrap(text, width))
+    fits = (w for w in range(1, width) if len(textwrap.wrap(text, w, break_long_words=False)) <= lines)
+    return textwrap.fill(text, next(fits, width))
 
 
 def _panel_inches(rows: int) -> float:

@@ -16,20 +16,23 @@ from pipeline.analysis.wording import (
     q_sentence,
     ratio_span,
     ratio_text,
-    sentence,
     span,
     times_nearer,
 )
 
+COMPARED = ("points of accuracy above the rival", "examples", "compute", "examples, by KL", "compute, by KL")
+MARKS = {"better": " ▲", "worse": " ▼"}
+
 
 def comparisons(summary: Summary) -> str:
-    """Each comparison in words, then one table per question."""
+    """All comparisons in one table, then one table per question."""
     found = {(method, rival): c for rival, methods in summary.comparisons.items() for method, c in methods.items()}
     if not found:
         return summary.comparisons_note
     parts = [
         summary.comparisons_note,
-        bullets([sentence(pair, comparison, summary) for pair, comparison in found.items()]),
+        _legend(summary, len(found)),
+        table(["method / rival", *COMPARED], [[" / ".join(pair), *comparison_cells(c)] for pair, c in found.items()]),
         "### Examples needed to reach the rival's final accuracy, over the rival's own",
         _ratios(found, lambda comparison: comparison.examples_ratio, points_ahead),
         "### The same of training compute (tokens forward and backward, probes included)",
@@ -42,6 +45,43 @@ def comparisons(summary: Summary) -> str:
         _differences(found),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _legend(summary: Summary, pairs: int) -> str:
+    tested = next(iter(next(iter(summary.comparisons.values())).values())).accuracy.test.p is not None
+    marks = (
+        "▲ and ▼ mark what is shown to be better and worse than the rival; without a mark no difference is shown. A "
+        f"mark needs a p-value corrected for {pairs} comparisons, an interval is of one comparison alone, so an "
+        "interval may leave out no difference where there is no mark."
+        if tested
+        else "Fewer than 3 seeds cannot tell anybody apart, so nothing is marked."
+    )
+    return (
+        "Examples, and training compute, are those that the method needs to reach the rival's final validation "
+        "accuracy, and to come as near to the teacher (KL per token on the validation problems), over what the rival "
+        f"spent: below 1 is less. {marks}"
+    )
+
+
+def comparison_cells(compared: Comparison) -> list[str]:
+    """The five questions of a pair, as cells under COMPARED."""
+    difference, bounds = points(compared.accuracy.difference), span(compared.accuracy.low, compared.accuracy.high)
+    accuracy_cell = f"{difference.removesuffix(' points')} ({bounds.removesuffix(' points')})"
+    return [
+        accuracy_cell + _mark(compared.accuracy.test),
+        *map(ratio_cell, (compared.examples_ratio, compared.compute_ratio)),
+        *map(ratio_cell, (compared.kl_examples_ratio, compared.kl_compute_ratio)),
+    ]
+
+
+def ratio_cell(ratio: Ratio) -> str:
+    """A ratio with its interval, if it has one, and its mark."""
+    bounds = ratio_span(ratio)
+    return ratio_text(ratio) + (f" ({bounds})" if bounds else "") + _mark(ratio.test)
+
+
+def _mark(test: Finding) -> str:
+    return MARKS.get(test.verdict, "")
 
 
 def _ratios(

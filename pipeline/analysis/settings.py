@@ -13,7 +13,7 @@ from pipeline.common.params import Positive, Share, settings
 class ReportParams:
     """How results are compared."""
 
-    target_share: Share
+    threshold_share: Share
     confidence: Annotated[float, Field(gt=0, lt=1)]
     resamples: Positive
     seed: int

@@ -37,14 +37,14 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class ExamplesToTarget:
-    """Sample efficiency. A seed that never reached the target is censored: null in `by_seed`.
+class ExamplesToThreshold:
+    """Sample efficiency. A seed that never reached the threshold is censored: null in `by_seed`.
 
     restricted_mean counts a censored seed with its whole budget, so the true mean is at least that where
     `seeds_reached` is below the number of seeds.
     """
 
-    target_accuracy: float
+    threshold_accuracy: float
     by_seed: dict[str, float | None]
     seeds_reached: int
     restricted_mean: float
@@ -65,7 +65,7 @@ class Method:
     accuracy_by_level_bounds: dict[str, list[float]]
     accuracy_by_subject: dict[str, float]
     metrics: dict[str, float]
-    examples_to_target: ExamplesToTarget
+    examples_to_threshold: ExamplesToThreshold
     aulc: Interval | PointEstimate
     curriculum: Curriculum
     tokens: float
@@ -78,8 +78,7 @@ class Method:
 class Summary:
     """Everything the report says, as numbers.
 
-    target_accuracy: what `examples_to_target` counts up to, see `target_accuracy`. comparisons: by rival, then by
-    method.
+    threshold_accuracy: what `examples_to_threshold` counts up to. comparisons: by rival, then by method.
     """
 
     scale: str
@@ -88,8 +87,8 @@ class Summary:
     examples: int
     confidence: float
     resamples: int
-    target_share: float
-    target_accuracy: float
+    threshold_share: float
+    threshold_accuracy: float
     teacher: Reference
     untrained_student: Reference
     methods: dict[str, Method]
@@ -111,7 +110,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
     """Computes everything. All methods share one draw of problems, so every comparison is paired."""
     first = next(iter(results.runs.values()))[0]
     counts_RP = draw_problems(results.level_P, report.resamples, numpy_rng(report.seed, "report", "bootstrap"))
-    target = target_accuracy(results, report.target_share)
+    threshold = threshold_accuracy(results, report.threshold_share)
     return Summary(
         scale=scale,
         problems=len(results.level_P),
@@ -119,18 +118,18 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         examples=first.record.examples,
         confidence=report.confidence,
         resamples=report.resamples,
-        target_share=report.target_share,
-        target_accuracy=target,
+        threshold_share=report.threshold_share,
+        threshold_accuracy=threshold,
         teacher=_reference(results, results.teacher),
         untrained_student=_reference(results, results.untrained_student),
-        methods={name: _method(results, name, counts_RP, target, report.confidence) for name in results.runs},
+        methods={name: _method(results, name, counts_RP, threshold, report.confidence) for name in results.runs},
         comparisons=compare(outcomes_of(results), counts_RP, report.confidence),
         comparisons_note=comparisons_note(results),
         warnings=warnings(results),
     )
 
 
-def target_accuracy(results: Results, share: float) -> float:
+def threshold_accuracy(results: Results, share: float) -> float:
     """The validation accuracy that lies this share of the way from the floor to the ceiling.
 
     The floor is where the learning curves begin: the untrained student on the very problems that the curves are of.
@@ -153,7 +152,7 @@ def _by_group(correct_P: np.ndarray, group_P: np.ndarray) -> dict[str, float]:
     return {str(group): float(correct_P[group_P == group].mean()) for group in np.unique(group_P)}
 
 
-def _method(results: Results, name: str, counts_RP: np.ndarray, target: float, confidence: float) -> Method:
+def _method(results: Results, name: str, counts_RP: np.ndarray, threshold: float, confidence: float) -> Method:
     runs = results.runs[name]
     correct_SP = results.correct_SP(name)
     levels = {str(level): results.level_P == level for level in np.unique(results.level_P)}
@@ -168,7 +167,7 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, target: float, c
         accuracy_by_level_bounds={key: [interval.low, interval.high] for key, interval in by_level.items()},
         accuracy_by_subject=_by_group(correct_SP.mean(axis=0), results.subject_P),
         metrics=over_seeds([run.evaluation.metrics for run in runs]),
-        examples_to_target=examples_to_target(runs, target),
+        examples_to_threshold=examples_to_threshold(runs, threshold),
         aulc=seed_interval(Outcome.of(runs).area_S(), confidence),
         curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
@@ -184,17 +183,17 @@ def _share(correct_SP: np.ndarray, counts_RP: np.ndarray, confidence: float) -> 
     return Interval(found.mean, max(0.0, found.low), min(1.0, found.high))
 
 
-def examples_to_target(runs: tuple[TrainedRun, ...], target: float) -> ExamplesToTarget:
-    """When each seed's learning curve reached the validation accuracy `target`."""
+def examples_to_threshold(runs: tuple[TrainedRun, ...], threshold: float) -> ExamplesToThreshold:
+    """When each seed's learning curve reached the validation accuracy `threshold`."""
     by_seed = {
         str(run.record.seed): spent_to_reach(
-            run.learning_curve["examples"].to_numpy(), run.learning_curve["validation_accuracy"].to_numpy(), target
+            run.learning_curve["examples"].to_numpy(), run.learning_curve["validation_accuracy"].to_numpy(), threshold
         )
         for run in runs
     }
     restricted = [
         run.record.examples if reached is None else reached for run, reached in zip(runs, by_seed.values(), strict=True)
     ]
-    return ExamplesToTarget(
-        target, by_seed, sum(reached is not None for reached in by_seed.values()), float(np.mean(restricted))
+    return ExamplesToThreshold(
+        threshold, by_seed, sum(reached is not None for reached in by_seed.values()), float(np.mean(restricted))
     )

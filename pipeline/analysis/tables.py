@@ -65,7 +65,7 @@ def _by_group(summary: Summary, field: str, prefix: str) -> str:
 def _efficiency(summary: Summary) -> str:
     rows = []
     for name, method in _best_first(summary):
-        reached = method.examples_to_target
+        reached = method.examples_to_threshold
         at_least = "" if reached.seeds_reached == len(method.seeds) else "at least "
         comparison = summary.comparisons.get(BASELINE, {}).get(name)
         rows.append(
@@ -82,7 +82,7 @@ def _efficiency(summary: Summary) -> str:
         [
             "method",
             "seeds that reach it",
-            "examples to target",
+            "examples to threshold",
             "single seeds",
             "area under the curve",
             f"area against {BASELINE}",
@@ -90,12 +90,12 @@ def _efficiency(summary: Summary) -> str:
         rows,
     )
     return (
-        f"The target is a validation accuracy of {percent(summary.target_accuracy)}: {exactly(summary.target_share)} "
-        "of the way from where the learning curves begin to the teacher's accuracy on the test problems. It is looked "
-        "for on the rising curve nearest to the validations. A seed that never reaches it counts with its whole "
-        "budget, so a mean with such seeds is a lower bound. The area "
-        "under the learning curve is the mean validation accuracy over all examples of the budget; its intervals "
-        f"are over seeds only and not corrected for several comparisons.\n\n{text}"
+        f"The threshold is a validation accuracy of {percent(summary.threshold_accuracy)}: "
+        f"{exactly(summary.threshold_share)} of the way from where the learning curves begin to the teacher's accuracy "
+        "on the test problems. It is looked for on the rising curve nearest to the validations. A seed that never "
+        "reaches it counts with its whole budget, so a mean with such seeds is a lower bound. The area under the "
+        "learning curve is the mean validation accuracy over all examples of the budget; its intervals are over seeds "
+        f"only and not corrected for several comparisons.\n\n{text}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,48 +90,26 @@ def closeness_headline(summary: Summary) -> str:
     return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {found}{more}."
 
 
-def sentence(pair: tuple[str, str], comparison: Comparison, summary: Summary) -> str:
-    """One comparison in words, its five questions in turn."""
+def sentence(pair: tuple[str, str], comparison: Comparison, confidence: float) -> str:
+    """One comparison in words: examples by accuracy, examples by KL, and where both end."""
     method, rival = pair
-    examples, compute, accuracy = comparison.examples_ratio, comparison.compute_ratio, comparison.accuracy
-    near, near_compute = comparison.kl_examples_ratio, comparison.kl_compute_ratio
+    examples, near, accuracy = comparison.examples_ratio, comparison.kl_examples_ratio, comparison.accuracy
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
-    tests = sum(map(len, summary.comparisons.values()))
     return (
-        f"{claim}: {_ratio_numbers(examples, summary.confidence, tests, points_ahead)}. "
-        f"Training compute, {compute.test.verdict}: "
-        f"{_ratio_numbers(compute, summary.confidence, tests, points_ahead)}. "
-        f"Final accuracy, {accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(summary.confidence)} "
-        f"interval {span(accuracy.low, accuracy.high)}{_test_numbers(accuracy.test, summary.confidence, tests)}"
-        f"{_detectable_difference(accuracy)}. "
-        f"Examples to come as near to the teacher (KL per token), {near.test.verdict}: "
-        f"{_ratio_numbers(near, summary.confidence, tests, times_nearer)}. Training compute for that, "
-        f"{near_compute.test.verdict}: {_ratio_numbers(near_compute, summary.confidence, tests, times_nearer)}."
+        f"{claim}: {_ratio_numbers(examples, confidence)} to reach its final accuracy; to come as near to the teacher "
+        f"(KL per token), {near.test.verdict}: {_ratio_numbers(near, confidence)}. Final accuracy, "
+        f"{accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(confidence)} interval "
+        f"{span(accuracy.low, accuracy.high)}{_p_holm(accuracy.test)}."
     )
 
 
-def _ratio_numbers(found: Ratio, confidence: float, tests: int, lead: Callable[[float], str]) -> str:
+def _ratio_numbers(found: Ratio, confidence: float) -> str:
     interval = "" if found.low is None else f", {exactly(confidence)} interval {ratio_span(found)}"
-    least = found.test.smallest_detectable
-    detectable = ""
-    if found.test.verdict == "no difference shown" and least is not None:
-        detectable = f"; {lead(least)} at the end would have been shown"
-    return f"{ratio_text(found)} times as much{interval}{_test_numbers(found.test, confidence, tests)}{detectable}"
+    return f"{ratio_text(found)} times as many{interval}{_p_holm(found.test)}"
 
 
-def _test_numbers(test: Finding, confidence: float, tests: int) -> str:
-    if test.p is None or test.p_holm is None:
-        return ""
-    # the interval is of this comparison alone, the p-value is corrected for all: say so where they part
-    parted = test.verdict == "no difference shown" and test.p < 1 - confidence
-    alone = f" (the interval alone would show it, the correction for {tests} comparisons does not)" if parted else ""
-    return f", Holm-adjusted p = {p_value(test.p_holm)}{alone}"
-
-
-def _detectable_difference(found: Difference) -> str:
-    if found.test.verdict != "no difference shown" or found.test.smallest_detectable is None:
-        return ""
-    return f"; {points(found.test.smallest_detectable).removeprefix('+')} or more would have been shown"
+def _p_holm(test: Finding) -> str:
+    return "" if test.p_holm is None else f", Holm-adjusted p = {p_value(test.p_holm)}"
 
 
 def points_ahead(lead: float) -> str:

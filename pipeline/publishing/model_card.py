@@ -200,7 +200,7 @@ def _verdict(run: FinishedRun) -> str:
     method, summary = run.record.method, run.summary
     compared = summary.comparisons.get(BASELINE, {})
     if method in compared:
-        said = sentence((method, BASELINE), compared[method], summary)
+        said = sentence((method, BASELINE), compared[method], summary.confidence)
         return f"{said} ({BASELINE} is plain distillation, uniform over problems.)"
     if compared:
         return f"{method} is plain distillation, the baseline of the comparison with {listed(list(compared))}."

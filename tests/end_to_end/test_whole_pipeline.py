@@ -27,7 +27,7 @@ def test_the_pipeline_writes_everything_the_report_promises(small_project, stage
         entry = results["methods"][method]
         assert entry["accuracy"]["low"] <= entry["accuracy"]["mean"] <= entry["accuracy"]["high"]
         assert set(entry["accuracy_by_level"]) == set("12345")
-        assert {"metrics", "examples_to_target", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
+        assert {"metrics", "examples_to_threshold", "aulc", "training_seconds", "tokens", "seeds"} <= set(entry)
     comparison = results["comparisons"]["traditional"]["rl"]
     assert {"examples_ratio", "compute_ratio", "accuracy", "probability_of_improvement"} <= set(comparison)
     assert {"ratio", "low", "high", "trained", "test"} <= set(comparison["examples_ratio"])

@@ -20,7 +20,7 @@ LEVELS = range(1, 6)
 STEPS, BATCH = 40, 8
 EXAMPLES = STEPS * BATCH
 VALIDATE_AT = (0, 10, 20, 30, 40)
-REPORT = ReportParams(target_share=0.25, confidence=0.95, resamples=400, seed=0)
+REPORT = ReportParams(threshold_share=0.25, confidence=0.95, resamples=400, seed=0)
 ARMS = {
     "all": ("all",),
     "level": tuple(f"level {level}" for level in LEVELS),
@@ -45,7 +45,7 @@ def write_inputs(
     skills: the chance that a method's student solves a Level 3 problem. arms: a key of ARMS per method, "level"
     where none is given.
     """
-    report = {"target_share": 0.25, "confidence": 0.95, "resamples": resamples, "seed": 0}
+    report = {"threshold_share": 0.25, "confidence": 0.95, "resamples": resamples, "seed": 0}
     Path("params.yaml").write_text(
         yaml.safe_dump(
             {"scale": "mini", "methods": list(skills), "replays": [], "seeds": list(seeds), "report": report}

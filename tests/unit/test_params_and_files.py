@@ -32,14 +32,14 @@ def test_sections_come_back_as_frozen_dataclasses_and_are_remembered():
     [
         ("a: [", "is not valid YAML"),
         ("- 1", "must hold a mapping"),
-        ("report: {target_share: 0.3, confidence: 0.95, resamples: 10}", "report.seed: field required"),
-        ("report: {target_share: 0.3, confidence: 0.95, resamples: 10, seed: 0, speed: 1}", "report.speed: "),
+        ("report: {threshold_share: 0.3, confidence: 0.95, resamples: 10}", "report.seed: field required"),
+        ("report: {threshold_share: 0.3, confidence: 0.95, resamples: 10, seed: 0, speed: 1}", "report.speed: "),
         (
-            "report: {target_share: 30, confidence: 0.95, resamples: 10, seed: 0}",
+            "report: {threshold_share: 30, confidence: 0.95, resamples: 10, seed: 0}",
             r"less than or equal to 1 \(it is 30\)",
         ),
         (
-            "report: {target_share: 0.3, confidence: 0.95, resamples: 1.5, seed: 0}",
+            "report: {threshold_share: 0.3, confidence: 0.95, resamples: 1.5, seed: 0}",
             r"report.resamples: .* \(it is 1.5\)",
         ),
         ("report: 7", "report: "),

@@ -25,24 +25,46 @@ def headline(summary: Summary) -> str:
     ratios = {name: found.examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
     if not ratios:
         return _best(summary)
-    if "fewer than 3 seeds cannot tell" in [ratio.test.verdict for ratio in ratios.values()]:
+    if _named("fewer than 3 seeds cannot tell", ratios):
         return f"Fewer than 3 seeds per method cannot tell which curriculum needs fewer examples than {BASELINE}"
-    better = sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
-    worse = _named("worse", ratios)
-    more = f"; {listed(worse)} {'needs' if len(worse) == 1 else 'need'} more" if worse else ""
+    better, more = _fewest_first(ratios), _more(ratios)
     if len(better) == 1:
-        return f"{better[0]} needs {ratio_text(ratios[better[0]])} times the examples of {BASELINE} " + (
-            f"({ratio_span(ratios[better[0]])}){more}"
-        )
+        found = ratios[better[0]]
+        return f"{better[0]} needs {ratio_text(found)} times the examples of {BASELINE} ({ratio_span(found)}){more}"
     if better:
-        few = len(better) <= MOST_INTERVALS
-        found = listed(
-            [f"{name} {ratio_text(ratios[name])} times" + f" ({ratio_span(ratios[name])})" * few for name in better]
-        )
-        return f"Fewer examples than {BASELINE}: {found}{more}"
-    if worse:
+        return f"Fewer examples than {BASELINE}: {_times(better, ratios)}{more}"
+    if more:
         return f"No curriculum is shown to need fewer examples than {BASELINE}{more}"
     return f"No difference shown: no curriculum is shown to need fewer, or more, examples than {BASELINE}"
+
+
+def closeness_headline(summary: Summary) -> str:
+    """Who comes as near to the teacher as the baseline with fewer examples; empty without a verdict."""
+    ratios = {name: found.kl_examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
+    if not ratios or _named("fewer than 3 seeds cannot tell", ratios):
+        return ""
+    better, more = _fewest_first(ratios), _more(ratios)
+    if not better:
+        return f"No curriculum is shown to come as near to the teacher as {BASELINE} with fewer examples{more}."
+    return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {_times(better, ratios)}{more}."
+
+
+def _fewest_first(ratios: Mapping[str, Ratio]) -> list[str]:
+    """Who is shown to need less than the rival, the least first."""
+    return sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
+
+
+def _times(better: Sequence[str], ratios: Mapping[str, Ratio]) -> str:
+    few = len(better) <= MOST_INTERVALS
+    return listed(
+        [f"{name} {ratio_text(ratios[name])} times" + f" ({ratio_span(ratios[name])})" * few for name in better]
+    )
+
+
+def _more(ratios: Mapping[str, Ratio]) -> str:
+    """Who is shown to need more; empty where nobody is."""
+    worse = _named("worse", ratios)
+    return f"; {listed(worse)} {'needs' if len(worse) == 1 else 'need'} more" if worse else ""
 
 
 def _best(summary: Summary) -> str:
@@ -71,23 +93,6 @@ def accuracy_headline(summary: Summary) -> str:
         return f"In final accuracy on the test problems no curriculum is shown to differ from {BASELINE}."
     above = f"{better} above {BASELINE}" if better else f"none shown above {BASELINE}"
     return f"In final accuracy on the test problems: {above}{f', {worse} below it' if worse else ''}."
-
-
-def closeness_headline(summary: Summary) -> str:
-    """Who comes as near to the teacher as the baseline with fewer examples; empty without a verdict."""
-    ratios = {name: found.kl_examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
-    if not ratios or "fewer than 3 seeds cannot tell" in [ratio.test.verdict for ratio in ratios.values()]:
-        return ""
-    better = sorted(_named("better", ratios), key=lambda name: ratios[name].ratio or 0.0)
-    worse = _named("worse", ratios)
-    more = f"; {listed(worse)} {'needs' if len(worse) == 1 else 'need'} more" if worse else ""
-    if not better:
-        return f"No curriculum is shown to come as near to the teacher as {BASELINE} with fewer examples{more}."
-    few = len(better) <= MOST_INTERVALS
-    found = listed(
-        [f"{name} {ratio_text(ratios[name])} times" + f" ({ratio_span(ratios[name])})" * few for name in better]
-    )
-    return f"Examples to come as near to the teacher (KL per token) as {BASELINE}: {found}{more}."
 
 
 def sentence(pair: tuple[str, str], comparison: Comparison, confidence: float) -> str:

@@ -37,7 +37,7 @@ def _figure(results: Results, summary: Summary) -> Figure:
     title, besides = balanced(headline(summary), 84), balanced(closeness_headline(summary), 110)
     columns = min(5, len(names))
     title_inches = 0.32 * (title.count("\n") + 1)
-    besides_inches = 0.25 * (besides.count("\n") + 1) if besides else 0.0
+    besides_inches = 0.1 + 0.25 * (besides.count("\n") + 1) if besides else 0.0
     header_inches = 0.2 + title_inches + besides_inches + 0.28 + 0.27 * -(-len(names) // columns)
     heights = [_panel_inches(sum(map(len, summary.comparisons.values()))), _panel_inches(len(names))]
     rows = [header_inches, sum(heights), DRAWS_INCHES]

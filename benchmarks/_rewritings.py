@@ -29,7 +29,9 @@ _CHOICE = re.compile(r"\\text\{\(([A-Z])\)\}")
 _LIST = re.compile(r"[^,(){}\[\]]+(?:,[^,(){}\[\]]+)+")
 _TERMS = re.compile(r"([^-+={}(),<>\\]+|[^-+={}(),<>]*\\(?:sqrt|frac)\{\d+\}(?:\{\d+\})?)\s*\+\s*([^-+={}(),<>]+)")
 _DEGREES = re.compile(r"\^\\circ|\^\{\\circ\}")
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 _THOUSANDS = re.compile(r"\d{4,}")
 _ENVIRONMENT = re.compile(r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", re.DOTALL)
 
@@ -94,7 +96,13 @@ def _multiple(found: re.Match[str]) -> str:
 def _parts(gold: str) -> list[str] | None:
     """The entries of a tuple or list without nesting, None of anything else."""
     inner = _TUPLE.fullmatch(gold)
-    if "frac" in gold or "cup" in gold or "infty" in gold or "=" in gold or re.fullmatch(r"[\d,!\\ ]*,(\\!)?\s*\d{3}", gold):
+    if (
+        "frac" in gold
+        or "cup" in gold
+        or "infty" in gold
+        or "=" in gold
+        or re.fullmatch(r"[\d,!\\ ]*,(\\!)?\s*\d{3}", gold)
+    ):
         return None
     text = inner[1] if inner else gold
     if not (inner or _LIST.fullmatch(gold)):
@@ -138,7 +146,14 @@ def _is_interval(gold: str) -> re.Match[str] | None:
 
 
 def _relation(gold: str) -> str | None:
-    if not (found := _is_interval(gold)) or re.search(r"[a-z]", gold.replace(r"\infty", "").replace(r"\pi", "").replace(r"\frac", "").replace(r"\sqrt", "").replace(r"x \in", "")):
+    if not (found := _is_interval(gold)) or re.search(
+        r"[a-z]",
+        gold.replace(r"\infty", "")
+        .replace(r"\pi", "")
+        .replace(r"\frac", "")
+        .replace(r"\sqrt", "")
+        .replace(r"x \in", ""),
+    ):
         return None
     low, high = found[3].strip(), found[4].strip()
     if (low, high) == (r"-\infty", r"\infty"):
@@ -146,7 +161,9 @@ def _relation(gold: str) -> str | None:
     left, right = (r"\le" if bracket in "[]" else "<" for bracket in (found[2], found[6]))
     if low == r"-\infty":
         return f"x {right} {high}"
-    return f"x {'>' if left == '<' else chr(92) + 'ge'} {low}" if high == r"\infty" else f"{low} {left} x {right} {high}"
+    return (
+        f"x {'>' if left == '<' else chr(92) + 'ge'} {low}" if high == r"\infty" else f"{low} {left} x {right} {high}"
+    )
 
 
 def _other_border(gold: str) -> str | None:
@@ -204,10 +221,9 @@ def _other_unit(value: str, unit: str, power: str) -> str:
 def _other_exponent(value: str, unit: str, power: str) -> str | None:
     if not re.fullmatch(r"(?:square |cubic |sq\. |sq )?(?:cm|m|inches|feet|miles|units|centimeters)", unit):
         return None
-    if "square" in unit or "sq" in unit:
-        return f"{value}\\text{{ {unit.split(' ')[-1]}}}^3"
-    if "cubic" in unit:
-        return f"{value}\\text{{ {unit.split(' ')[-1]}}}^2"
+    if " " in unit:
+        power, name = unit.split(" ")
+        return f"{value}\\text{{ {name}}}^{'2' if power == 'cubic' else '3'}"
     return f"{value}\\text{{ {unit}}}^{'3' if '2' in power else '2'}"
 
 
@@ -265,13 +281,24 @@ HARMLESS: dict[str, Rewrite] = {
     r"\color{blue}@": around(r"\color{blue}@"),
     r"\textcolor{blue}{@}": around(r"\textcolor{blue}{@}"),
     r"\phantom{0}@": around(r"\phantom{0}@"),
+    r"\therefore @": around(r"\therefore @"),
+    r"\implies @": around(r"\implies @"),
+    r"@ \checkmark": around(r"@ \checkmark"),
+    r"@\tag{1}": around(r"@\tag{1}"),
+    r"\text{Answer: } @": around(r"\text{Answer: } @"),
+    r"\text{The answer is } @": around(r"\text{The answer is } @"),
+    r"\ensuremath{@}": around(r"\ensuremath{@}"),
+    "`@`": around("`@`"),
+    '"@"': around('"@"'),
+    "*@*": around("*@*"),
+    "no-break space": around("\u00a0@\u00a0"),
     "zero-width space": around("@\u200b"),
     # fonts
     **{
         f"\\{font}{{@}}": around(f"\\{font}{{@}}")
         for font in (
-            "mathbf mathrm mathit mathsf mathtt boldsymbol bm text textbf textit textrm textsf textnormal mbox operatorname "
-            "underline".split()
+            *("mathbf", "mathrm", "mathit", "mathsf", "mathtt", "boldsymbol", "bm", "text"),
+            *("textbf", "textit", "textrm", "textsf", "textnormal", "mbox", "operatorname", "underline"),
         )
     },
     r"{\bf @}": around(r"{\bf @}"),
@@ -286,6 +313,11 @@ HARMLESS: dict[str, Rewrite] = {
     r"\frac 1 2": replaced(r"\\[dt]?frac\{(\d)\}\{(\d)\}", r"\\frac 1 2".replace("1", r"\1").replace("2", r"\2")),
     r"\frac{ 1 } { 2 }": replaced(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\\frac{ \1 } { \2 }"),
     r"\frac\pi2": replaced(r"\\[dt]?frac\{\\pi\}\{(\d)\}", r"\\frac\\pi\1"),
+    r"{1 \over 2}": replaced(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"{\1 \\over \2}"),
+    "½": replaced(r"\\[dt]?frac\{1\}\{2\}", "½"),
+    r"1 \div 2": whole(_FRACTION, lambda m: f"{m[1]}{m[2]} \\div {m[3]}"),
+    "fraction = decimal": whole(_FRACTION, lambda m: f"{m[0]} = {decimal}" if (decimal := _decimal(m)) else None),
+    r"fraction \approx decimal": whole(_FRACTION, lambda m: f"{m[0]} \\approx {m[1]}{int(m[2]) / int(m[3]):.3f}"),
     "a/b": whole(_FRACTION, lambda m: f"{m[1]}{m[2]}/{m[3]}"),
     "(a)/(b)": whole(_FRACTION, lambda m: f"{m[1]}({m[2]})/({m[3]})"),
     "2a/2b": whole(_FRACTION, _multiple),
@@ -294,12 +326,15 @@ HARMLESS: dict[str, Rewrite] = {
     "repeating decimal": whole(_FRACTION, _repeating),
     "mixed number": whole(
         _FRACTION,
-        lambda m: f"{m[1]}{int(m[2]) // int(m[3])}\\frac{{{int(m[2]) % int(m[3])}}}{{{m[3]}}}"
-        if int(m[2]) > int(m[3])
-        else None,
+        lambda m: (
+            f"{m[1]}{int(m[2]) // int(m[3])}\\frac{{{int(m[2]) % int(m[3])}}}{{{m[3]}}}"
+            if int(m[2]) > int(m[3])
+            else None
+        ),
     ),
     "decimal as a fraction": whole(
-        _NUMBER, lambda m: f"\\frac{{{Fraction(m[0]).numerator}}}{{{Fraction(m[0]).denominator}}}" if "." in m[0] else None
+        _NUMBER,
+        lambda m: f"\\frac{{{Fraction(m[0]).numerator}}}{{{Fraction(m[0]).denominator}}}" if "." in m[0] else None,
     ),
     # roots and constants
     "√n": replaced(r"\\sqrt\{(\w+)\}", "√\\1"),
@@ -359,7 +394,7 @@ HARMLESS: dict[str, Rewrite] = {
     "n = 8 + 1 = 9": whole(_INTEGER, lambda m: f"n = {int(m[0]) - 1} + 1 = {m[0]}"),
     "x = removed": replaced(r"^[a-z]\s*=\s*(?=[^=]*$)", ""),
     "sides exchanged": lambda gold: (
-        f"{gold.split('=')[1]} = {gold.split('=')[0]}" if gold.count("=") == 1 and "," not in gold else None
+        f"{gold.partition('=')[2]} = {gold.partition('=')[0]}" if gold.count("=") == 1 and "," not in gold else None
     ),
     "terms exchanged": whole(_TERMS, lambda m: f"{m[2]} + {m[1]}"),
     # degrees, percent, money, units
@@ -388,8 +423,8 @@ HARMLESS: dict[str, Rewrite] = {
     "B": whole(_CHOICE, lambda m: m[1]),
     "(B)": whole(_CHOICE, lambda m: f"({m[1]})"),
     r"\text{B}": whole(_CHOICE, lambda m: f"\\text{{{m[1]}}}"),
-    r"\textbf{(B)}": whole(_CHOICE, lambda m: f"\\textbf{{(B)}}".replace("B", m[1])),
-    r"\mathrm{(B)}": whole(_CHOICE, lambda m: f"\\mathrm{{(B)}}".replace("B", m[1])),
+    r"\textbf{(B)}": whole(_CHOICE, lambda m: "\\textbf{(B)}".replace("B", m[1])),
+    r"\mathrm{(B)}": whole(_CHOICE, lambda m: "\\mathrm{(B)}".replace("B", m[1])),
     # bases and times
     "_{8}": whole(_BASED, lambda m: f"{m[1]}_{{{m[2]}}}"),
     "_8": whole(_BASED, lambda m: f"{m[1]}_{m[2]}" if len(m[2]) == 1 else None),
@@ -416,10 +451,15 @@ HARMLESS: dict[str, Rewrite] = {
     "interval as inequality": _relation,
     r"x \in interval": lambda gold: f"x \\in {gold}" if _is_interval(gold) and "in " not in gold else None,
     r"\pm as a list": whole(re.compile(r"(.+) \\pm (.+)"), lambda m: f"{m[1]} + {m[2]}, {m[1]} - {m[2]}"),
-    "bmatrix": replaced("pmatrix", "bmatrix"),
-    "array of decimals": unless(
-        r"/", replaced(r"(?<=[ &])(-?\d+)(?= )(?=.*pmatrix)", r"\1.0")
+    r"\left(\begin{matrix}": replaced(
+        r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", r"\\left(\\begin{matrix}\1\\end{matrix}\\right)"
     ),
+    r"\left[\begin{array}": replaced(
+        r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", r"\\left[\\begin{array}{cc}\1\\end{array}\\right]"
+    ),
+    r"\\[4pt]": replaced(r"\\\\", r"\\\\[4pt]"),
+    "bmatrix": replaced("pmatrix", "bmatrix"),
+    "array of decimals": unless(r"/", replaced(r"(?<=[ &])(-?\d+)(?= )(?=.*pmatrix)", r"\1.0")),
 }
 
 WRONG: dict[str, Rewrite] = {
@@ -459,13 +499,16 @@ WRONG: dict[str, Rewrite] = {
     "decimal point moved": whole(_NUMBER, lambda m: f"{float(m[0]) * 10:.10g}" if "." in m[0] else None),
     "radicand + 1": _bumped(r"sqrt\{?(\d+)"),
     "root dropped": replaced(r"\\sqrt\{?(\d+)\}?", r"\\cdot \1"),
-    r"\pi dropped": replaced(r"\\pi", "1") if False else lambda gold: gold.replace(r"\pi", "") if re.search(r"\d\s*\\pi", gold) else None,
+    r"\pi dropped": replaced(r"\\pi", "1")
+    if False
+    else lambda gold: gold.replace(r"\pi", "") if re.search(r"\d\s*\\pi", gold) else None,
     r"\pi^2": unless(r"\\pi\s*\^", replaced(r"\\pi", r"\\pi^2")),
     "exponent + 1": _bumped(r"[a-zA-Z]\^\{?(\d+)"),
     "coefficient + 1": _bumped(r"(?<![\d^_{])(\d+)\s*\\?(?:sqrt|pi|[a-z])(?!\w*\{?\s*(?:matrix|cm|inches))"),
     "other variable": unless(r"\\|[a-z]{2}", replaced(r"[a-z]", lambda m: "w" if m[0] != "w" else "v")),
     "sign of a term": unless(
-        r"\\(?:in|text|pm|left|begin)|,", first_replaced(r"(?<=[\w})])\s*([-+])\s*", lambda m: " - " if m[1] == "+" else " + ")
+        r"\\(?:in|text|pm|left|begin)|,",
+        first_replaced(r"(?<=[\w})])\s*([-+])\s*", lambda m: " - " if m[1] == "+" else " + "),
     ),
     "right-hand side + 1": whole(re.compile(r"(.*=\s*-?)(\d+)"), lambda m: f"{m[1]}{int(m[2]) + 1}"),
     "tuple in another order": _entries(_swapped, ordered=True),
@@ -495,18 +538,19 @@ WRONG: dict[str, Rewrite] = {
     "a hundredth of the percentage": whole(re.compile(r"(\d+)\s*\\%"), lambda m: f"{int(m[1]) / 100:g}\\%"),
     "cents for dollars": whole(re.compile(r"\\\$\s*([\d.]+)"), lambda m: f"{m[1]} \\text{{ cents}}"),
     "euros for dollars": replaced(r"\\\$\s*", "€"),
-    "other word": whole(_WORD, lambda m: r"\text{purple}"),
+    "other word": whole(_WORD, lambda _: r"\text{purple}"),
     "not the word": whole(_WORD, lambda m: f"\\text{{not {m[1]}}}"),
     "other choice": whole(_CHOICE, lambda m: f"({chr(ord(m[1]) + 1)})"),
     "other choice with its value": whole(_CHOICE, lambda m: f"\\text{{({chr(ord(m[1]) + 1)}) }}{m[1]}"),
     "matrix entry + 1": _entry_bumped,
     "matrix row dropped": whole(
-        _ENVIRONMENT, lambda m: f"\\begin{{pmatrix}}{m[1].split(chr(92) * 2)[0]}\\end{{pmatrix}}" if "\\\\" in m[1] else None
+        _ENVIRONMENT,
+        lambda m: f"\\begin{{pmatrix}}{m[1].split(chr(92) * 2)[0]}\\end{{pmatrix}}" if "\\\\" in m[1] else None,
     ),
     "tiny value": whole(
         re.compile(r"\\frac\{1\}\{(\d+)\^\{(\d+)\}\}"), lambda m: f"\\frac{{1}}{{{m[1]}^{{{int(m[2]) + 1}}}}}"
     ),
-    "nothing": lambda gold: r"\,",
+    "nothing": lambda _: r"\,",
 }
 
 # What a reader may see otherwise: decided in docs/grading.md.
@@ -517,7 +561,7 @@ DECIDED_RIGHT: dict[str, Rewrite] = {
     "degree sign dropped": replaced(rf"(?:{_DEGREES.pattern})$", ""),
     "percentage as its hundredth": whole(re.compile(r"(\d+)\s*\\%"), lambda m: f"{int(m[1]) / 100:g}"),
     "dollar sign dropped": replaced(r"^\\\$\s*", ""),
-    "unit dropped": _unit(lambda value, unit, power: value),
+    "unit dropped": _unit(lambda value, *_: value),
     "base dropped": whole(_BASED, lambda m: m[1]),
     "half of the day dropped": _clock(lambda h, m, s, half: f"{h}:{m:02d}{s}" if half else None),
     "= @": lambda gold: f"= {gold}" if not re.search(r"=|\\in", gold) else None,

@@ -15,9 +15,24 @@ from pipeline.problems.grading import MAX_ANSWER_LENGTH
 _ARTICLES_AND_SPACES = {"an ": "", "a ": "", ".$": "$", r"\$": "", r"\ ": "", " ": ""}
 _TEXT_COMMANDS = {"mbox": "text", r",\text{and}": ",", r"\text{and}": ",", r"\text{m}": r"\text{}"}
 _UNITS = (
-    "square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits cents degrees cm gm "
-    "pounds meters meals edges students childrentickets multiples"
-).split()
+    *(
+        "square",
+        "ways",
+        "integers",
+        "dollars",
+        "mph",
+        "inches",
+        "ft",
+        "hours",
+        "km",
+        "units",
+        r"\ldots",
+        "sue",
+        "points",
+    ),
+    *("feet", "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters", "meals", "edges", "students"),
+    *("childrentickets", "multiples"),
+)
 _MARKS = [
     r"\text{s}", r"\text{.}", "\\text{\ns}", r"\text{}^2", r"\text{}^3", "\\text{\n}", r"\text{}", r"\mathrm{th}",
     r"^\circ", r"^{\circ}", r"\;", r",\!", "{,}", '"', r"\dots",

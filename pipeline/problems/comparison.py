@@ -43,10 +43,12 @@ def compare_values(gold: Reading, answer: Reading) -> bool | tuple[tuple[str, st
         return answer.base in {"", gold.base} and _digits(gold) == _digits(answer)
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return False
-    if gold.formula == answer.formula:
-        return True
-    if not answer.formula:
-        return False
+    return _compare_formulas(gold, answer)
+
+
+def _compare_formulas(gold: Reading, answer: Reading) -> bool | tuple[tuple[str, str], ...]:
+    if gold.formula == answer.formula or not answer.formula:
+        return gold.formula == answer.formula
     pairs = [(gold.formula, answer.formula)]
     if gold.unit == PERCENT and not answer.unit:
         pairs.append((f"\\frac{{{gold.formula}}}{{100}}", answer.formula))

@@ -88,10 +88,11 @@ def union_of_alternatives(value: Any) -> Any:
     from sympy import FiniteSet, Union  # noqa: PLC0415
     from sympy.core.relational import Relational  # noqa: PLC0415
 
-    if isinstance(value, FiniteSet) and len(value.args) > 1 and all(isinstance(a, Relational) for a in value.args):
-        if len(value.free_symbols) == 1 and not any(a.is_Equality for a in value.args):
-            return Union(*(a.as_set() for a in value.args))
-    return value
+    if not (isinstance(value, FiniteSet) and len(value.args) > 1 and len(value.free_symbols) == 1):
+        return value
+    if not all(isinstance(part, Relational) and not part.is_Equality for part in value.args):
+        return value
+    return Union(*(part.as_set() for part in value.args))
 
 
 def has_root_of_symbol(value: Any) -> bool:

@@ -15,7 +15,7 @@ _SYMBOLS = {
     "√": r"\sqrt ", "∞": r"\infty ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "φ": r"\phi ",
     "°": r"^\circ ", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "△": r"\triangle ", "∠": r"\angle ", "⟨": r"\langle ",
-    "⟩": r"\rangle ", "“": "", "”": "", "⟦": "", "⟧": "", "\u200b": "", "\u2061": "", "\u2062": "",
+    "⟩": r"\rangle ", "“": "", "”": "", "⟦": "", "⟧": "", "⇒": "", "∴": "", "′": "'",
 }  # fmt: skip
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
@@ -28,29 +28,38 @@ _RENAMED = dict.fromkeys(_SPACES, " ") | {
     r"\dbinom": r"\binom", r"\tbinom": r"\binom", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[",
     r"\rbrack": "]", r"\lparen": "(", r"\rparen": ")", r"\le": r"\leq", r"\ge": r"\geq", r"\leqslant": r"\leq",
     r"\geqslant": r"\geq", r"\ne": r"\neq", r"\lt": "<", r"\gt": ">", r"\bullet": r"\cdot", r"\ast": "*",
-    r"\colon": ":", r"\infin": r"\infty", r"\varnothing": r"\emptyset", r"\%": "%",
+    r"\colon": ":", r"\infinity": r"\infty", r"\infin": r"\infty", r"\varnothing": r"\emptyset", r"\%": "%",
     r"\lvert": "|", r"\rvert": "|", r"\vert": "|",
 }  # fmt: skip
 _SIZES = [rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")]
 _LAYOUT = frozenset(
     [r"\left", r"\right", r"\middle", r"\displaystyle", r"\textstyle", r"\scriptstyle", r"\limits", r"\nolimits",
      r"\!", r"\negthinspace", r"\rm", r"\bf", r"\it", r"\sf", r"\tt", r"\boldmath", r"\large", r"\Large", r"\LARGE",
-     r"\huge", r"\small", r"\normalsize", r"\allowbreak", r"\/", r"\(", r"\)", r"\[", r"\]", "$", *_SIZES]
+     r"\huge", r"\small", r"\normalsize", r"\allowbreak", r"\/", r"\nonumber", r"\notag", r"\hfill", r"\strut",
+     r"\checkmark", r"\square", r"\blacksquare", r"\therefore", r"\implies", r"\Rightarrow", r"\Longrightarrow",
+     r"\(", r"\)", r"\[", r"\]", "$", *_SIZES]
 )  # fmt: skip
 _FONT = (
-    r"\\(?:boxed|fbox|text(?:bf|it|rm|sf|tt|normal|up|sl|sc|md)?|mbox|hbox|emph|underline|operatorname\*?|boldsymbol|bm|pmb"
-    r"|math(?:rm|bf|it|sf|tt|normal))(?![A-Za-z])"
+    r"\\(?:boxed|fbox|text(?:bf|it|rm|sf|tt|normal|up|sl|sc|md)?|mbox|hbox|emph|underline|ensuremath"
+    r"|operatorname\*?|boldsymbol|bm|pmb|math(?:rm|bf|it|sf|tt|normal))(?![A-Za-z])"
 )
 _FONT_GROUP = re.compile(_FONT + r"\s*\{([^{}]*)\}")
 _BARE_FONT = re.compile(_FONT)
-_INVISIBLE = re.compile(r"\\(?:[hv]?phantom|[hv]space\*?|(?:text)?color)\s*\{[^{}]*\}|\\(?:left|right)\s*\.")
+_INVISIBLE = re.compile(r"\\(?:[hv]?phantom|[hv]space\*?|(?:text)?color|tag|label)\s*\{[^{}]*\}|\\(?:left|right)\s*\.")
 _TOKEN = re.compile(r"⟦[^⟧]*⟧|\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _CONTROL_WORD = re.compile(r"\\[A-Za-z]+$")
+_QUOTES = re.compile(r"^\s*([\"'`*_]+)(.*?)\1\s*$", re.DOTALL)
+_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])\s*([^{}]*)\}")
+_MATRIX = re.compile(
+    r"[(\[]?\\begin\{(?:small|[pb])?(?:matrix|array)\}(?:\{[clr|]*\})?(.*?)\\end\{\w+\}[)\]]?", re.DOTALL
+)
+_ROW_SPACE = re.compile(r"\\\\\s*\[[\d.]+\s*(?:pt|ex|em|mm|cm)\]|\\cr(?![A-Za-z])")
 _WORDS = re.compile(r"[A-Za-z]{2}|[ap]\. ?m")
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|gcd|lcm"
 _FUNCTION = re.compile(rf"\s*({_FUNCTIONS})\s*")
-_BARE_NAME = re.compile(rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt|pi|infty|theta)(?![A-Za-z])")
+_BARE_NAME = re.compile(rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt|pi|infty|infinity|theta)(?![A-Za-z])")
 _NUMBER_AND_WORDS = re.compile(r"\s*(-?\d[\d.,:/]*)\s*([A-Za-z]{2}.*|[ap]\.\s?m\.?)", re.DOTALL)
+_BARE_PHRASE = re.compile(r"(?<=[\d})])\s+([A-Za-z]{2,}(?:\.? [A-Za-z]{2,})+)(?=[.\s]*$)")
 _AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|⟦\s*,?\s*(?:and|or)\s*,?\s*⟧)")
 _DEGREE = re.compile(r"\\degrees?(?![A-Za-z])")
 _RAISED_NUMBER = re.compile(r"([_^])\s*(\d{2,})")
@@ -69,15 +78,17 @@ def plain(answer: str) -> str:
 
     `\dfrac12 \text{ cm}`, `\(\frac{1}{2}\,\mathrm{cm}\)` and `½\textsf{cm}` differ in layout only and become one text.
     """
-    text = _THOUSANDS_MARK.sub("", _ascii(answer).replace("**", ""))
+    text = _QUOTES.sub(r"\2", _ascii(answer).replace("**", ""))
+    text = _OVER.sub(r"\\frac{\1}{\2}", _ROW_SPACE.sub(r"\\\\", _THOUSANDS_MARK.sub("", text)))
     text = _words_marked(_INVISIBLE.sub("", text))
     text = _RAISED_NUMBER.sub(r"\1{\2}", _DEGREE.sub(r"^\\circ ", text))  # 2^10 is meant as 2^{10}
-    text = _BARE_NAME.sub(r"\\\1 ", _AND.sub(",", text))
+    text = _BARE_PHRASE.sub(r"⟦\1⟧", _BARE_NAME.sub(r"\\\1 ", _AND.sub(",", text)))
     tokens = [_RENAMED.get(token, token) for token in _TOKEN.findall(text)]
     text = _joined([token for token in tokens if token not in _LAYOUT]).strip()
     text = _COMMA_NUMBER.sub(lambda number: number[0].replace(",", ""), text)
     text = _SPACED_NUMBER.sub(lambda number: number[0].replace(" ", ""), text)
-    return _joined(_in_braces(_without_ends(_TOKEN.findall(text))))
+    text = _joined(_in_braces(_without_ends(_TOKEN.findall(text))))
+    return _MATRIX.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
 
 
 def _without_ends(tokens: Sequence[str]) -> Sequence[str]:
@@ -106,7 +117,7 @@ def _ascii(text: str) -> str:
     text = _SUPERSCRIPTS.sub(lambda found: "^{" + found[0].translate(_SUPERSCRIPT) + "}", text)
     text = _SUBSCRIPTS.sub(lambda found: "_{" + found[0].translate(_SUBSCRIPT) + "}", text)
     text = _ROOT_OF_NUMBER.sub(r"\\sqrt{\1}", text)
-    text = "".join(_SYMBOLS.get(character, character) for character in text)
+    text = "".join(_SYMBOLS.get(c, c) for c in text if unicodedata.category(c) != "Cf")
     return _SLASHED.sub(r"\\frac{\1}{\2}", unicodedata.normalize("NFKC", text))  # ½ is 1⁄2 by then
 
 

@@ -16,17 +16,23 @@ from pipeline.problems.units import CURRENCIES, DEGREE, PERCENT, is_unit, unit_o
 MAX_VALUES = 6  # between signs of equality; more of them are read as one formula
 Clock = tuple[int, int, int, str]
 
-_RELATION = re.compile(r"^(?:=|\\approx|\\simeq|\\sim|\\cong|:)+")
+_RELATION = re.compile(
+    r"^(?:⟦\s*(?:the|final|my|\s)*(?:answer|result|value|solution)\s*(?:is|:)*\s*⟧|=|\\approx|\\simeq|\\sim|\\cong|:)+",
+    re.IGNORECASE,
+)
 _GROUP = re.compile(r"^\{([^{}]*)\}$")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")  # Math-Verify's name for it is I
 _EQUALS = re.compile(r"(?<![<>!\\])=(?!=)|\\equiv(?![A-Za-z])")
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq)(?![A-Za-z])")
 _GREEK = (
-    "alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega"
+    "alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi"
+    "|omega"
 )
 _NO_LETTER = re.compile(rf"\\(?:begin|end)\{{\w+\}}|\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+|⟦[^⟧]*⟧")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?(?:⟦? ?([ap])\.? ?m\.? ?⟧?)?", re.IGNORECASE)
-_BASE = re.compile(r"(-?)\{?(\d[0-9A-Z]*|[A-Z]+\d[0-9A-Z]*)\}?(?:_\{(\d{1,2})\}|_\{⟦?([a-z]+)⟧?\}|\(?⟦ ?\(?base ?(\w+)?\)?⟧(\d+)?\)?)")
+_BASE = re.compile(
+    r"(-?)\{?(\d[0-9A-Z]*|[A-Z]+\d[0-9A-Z]*)\}?(?:_\{(\d{1,2})\}|_\{⟦?([a-z]+)⟧?\}|\(?⟦ ?\(?base ?(\w+)?\)?⟧(\d+)?\)?)"
+)
 _INNER_BASE = re.compile(r"(?<![A-Za-z\\}_\d.])(\d+)_\{(\d{1,2})\}")
 _CURRENCY = re.compile(r"\\\$|[€£]|\\text\{\\\$\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
@@ -39,12 +45,27 @@ _REPEATING = re.compile(r"(?<![\d.])(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)
 _MEMBER = re.compile(r"^[A-Za-z](?:_\{\w+\})?\\in(?=[(\[]|\\\{)")
 _CHOICES = re.compile(r"\(?[A-Z]\)?(?:,\(?[A-Z]\)?)*")
 _SEQUENCE = re.compile("[A-Z]{3,}")
-_BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", twelve="12", sixteen="16")
 _NUMBERS = {
     word: str(number)
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        (
+            *(
+                "zero",
+                "one",
+                "two",
+                "three",
+                "four",
+                "five",
+                "six",
+                "seven",
+                "eight",
+                "nine",
+                "ten",
+                "eleven",
+                "twelve",
+            ),
+            *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+        )
     )
 }
 
@@ -102,7 +123,7 @@ def _reading(text: str) -> Reading:
         return Reading(text, clock=(int(clock[1]), int(clock[2]), int(clock[3] or 0), (clock[4] or "").lower()))
     if based := _BASE.fullmatch(text):
         base = based[3] or based[4] or based[5] or based[6] or ""
-        base = _BASES.get(base, base)
+        base = _NUMBERS.get(base, base)
         if base.isdecimal():
             return Reading(based[1] + (based[2].lstrip("0") or "0"), base=base)
     text, unit = _without_units(_radians(text))

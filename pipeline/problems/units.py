@@ -1,4 +1,4 @@
-"""Units of measure and nouns after a number, by one name each: `\\text{ sq. cm}` and `\\mbox{ centimeters}^2` are cm^2."""
+"""Units of measure and nouns after a number, by one name each: `sq. cm` and `centimeters^2` are both cm^2."""
 
 from __future__ import annotations
 

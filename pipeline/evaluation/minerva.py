@@ -2,8 +2,8 @@ r"""The second grader: Minerva's normalisation, then equality of texts.
 
 The rules are those of Lewkowycz et al. 2022 (arXiv 2206.14858, appendix D.1), which lm-evaluation-harness applies in
 `minerva_math`. They are kept to the letter, oddities included ("a " goes, and with it the end of "pizza "), since they
-are here to be compared with what others report. The harness then also simplifies the difference with SymPy, which is left
-out: this grader sees texts only, and needs no worker. The answer is the last box, as for the first grader.
+are here to be compared with what others report. The harness then also simplifies the difference with SymPy, which is
+left out: this grader sees texts only, and needs no worker. The answer is the last box, as for the first grader.
 """
 
 from __future__ import annotations

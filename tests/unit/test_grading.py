@@ -47,6 +47,8 @@ RIGHT = [
     ("0.56 = 56\\%", "56\\%"),
     ("9", "3^2 = 9"),
     ("9", "9 = x"),
+    ("12", "\\text{twelve}"),
+    ("6", " = ".join("6" * 200)),
     ("x \\in [-2,7]", "-2 \\le x \\le 7"),
     ("(-\\infty, 2) \\cup (3, \\infty)", "x < 2 \\text{ or } x > 3"),
     ("\\frac{1}{\\sqrt n}", "\\sqrt{1/n}"),
@@ -71,7 +73,7 @@ WRONG = [
     ("[1,2)", "[1,2]"),
     ("x+1", "x-1"),
     ("\\text{east}", "\\text{west}"),
-    ("12", "\\text{twelve}"),
+    ("12", "\\text{eleven}"),
     ("12", ")("),
     ("12", "__import__('os').getpid()"),
     ("\\approx 8.24 \\text{ mph}", "\\approx 8.25\\text{mph}"),
@@ -90,7 +92,6 @@ WRONG = [
     ("\\text{CBAD}", "ABCD"),
     ("5", "\\,"),
     ("[-2,7]", "-2 < x \\le 7"),
-    ("6", " = ".join("6" * 200)),
 ]
 
 
@@ -280,7 +281,7 @@ def test_gold_answers_that_cannot_be_graded_stop_the_run(grader, answer, words):
 
 def test_small_numbers_are_compared_to_as_many_digits_as_large_ones():
     judge = grading_worker.Judge()
-    zeros = {"12": 0, "0.3": 0, "0.05": 1, ".0000672": 4, "\\frac{1}{2^{98}}": 29, "(5, 0.001)": 2, "0": 0, "x": 0}
+    zeros = {"12": 0, "0.3": 0, "0.05": 1, ".0000672": 4, "\\frac{1}{2^{98}}": 29, "(5, 0.002)": 2, "0": 0, "x": 0}
     for formula, expected in zeros.items():
         assert grading_worker.zeros_after_point(judge.parsed(formula)[0]) == expected, formula
 

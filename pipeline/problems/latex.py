@@ -45,7 +45,9 @@ _FONT = (
 )
 _FONT_GROUP = re.compile(_FONT + r"\s*\{([^{}]*)\}")
 _BARE_FONT = re.compile(_FONT)
-_INVISIBLE = re.compile(r"\\(?:[hv]?phantom|[hv]space\*?|(?:text)?color|tag|label)\s*\{[^{}]*\}|\\(?:left|right)\s*\.")
+_INVISIBLE = re.compile(
+    r"\\[hv]?phantom\s*[^\s{}\\]|\\(?:[hv]?phantom|[hv]space\*?|(?:text)?color|tag|label)\s*\{[^{}]*\}|\\(?:left|right)\s*\."
+)
 _TOKEN = re.compile(r"⟦[^⟧]*⟧|\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _CONTROL_WORD = re.compile(r"\\[A-Za-z]+$")
 _QUOTES = re.compile(r"^\s*([\"'`*_]+)(.*?)\1\s*$", re.DOTALL)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pipeline.analysis.graders import parted
 from pipeline.analysis.metrics import measure
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import (
@@ -49,12 +50,14 @@ class TestProblem:
 class Evaluation:
     """One model on the P test problems: METHOD-SEED, or one of the references.
 
-    correct_P: whether each answer is right. metrics: by name, see metrics.py.
+    correct_P: whether each answer is right. metrics: by name, see metrics.py. parted: gold, answer and the project's
+    verdict where Minerva's is another.
     """
 
     name: str
     correct_P: np.ndarray
     metrics: dict[str, float]
+    parted: list[tuple[str, str, bool]]
     provenance: Provenance
 
     @property
@@ -186,7 +189,7 @@ def _read_evaluation(name: str, problems: list[TestProblem]) -> Evaluation:
     record = read_record(path, EvaluationRecord)
     if (record.name, record.problems) != (name, len(rows)):
         raise ResultsError(f"{path} does not belong to {predictions}; run `dvc repro` to bring both up to date")
-    return Evaluation(name, np.array([row.correct for row in rows]), measure(rows), record.provenance)
+    return Evaluation(name, np.array([row.correct for row in rows]), measure(rows), parted(rows), record.provenance)
 
 
 def _read_run(method: str, seed: int, problems: list[TestProblem]) -> TrainedRun:

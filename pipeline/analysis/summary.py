@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.analysis.caveats import comparisons_note, warnings
 from pipeline.analysis.curriculum import Curriculum, curriculum
+from pipeline.analysis.graders import Parting, partings
 from pipeline.analysis.learning import spent_to_reach
 from pipeline.analysis.metrics import over_seeds
 from pipeline.analysis.reading import Evaluation, Results, TrainedRun
@@ -79,6 +80,7 @@ class Summary:
     """Everything the report says, as numbers.
 
     threshold_accuracy: what `examples_to_threshold` counts up to. comparisons: by rival, then by method.
+    graders_part: the most frequent answers of which the two graders say different things.
     """
 
     scale: str
@@ -94,6 +96,7 @@ class Summary:
     methods: dict[str, Method]
     comparisons: dict[str, dict[str, Comparison]]
     comparisons_note: str
+    graders_part: list[Parting]
     warnings: list[str]
 
 
@@ -125,6 +128,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         methods={name: _method(results, name, counts_RP, threshold, report.confidence) for name in results.runs},
         comparisons=compare(outcomes_of(results), counts_RP, report.confidence),
         comparisons_note=comparisons_note(results),
+        graders_part=partings(model.parted for model in results.all_models()),
         warnings=warnings(results),
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.analysis.comparison_tables import comparisons, curricula
-from pipeline.analysis.markdown import NONE, bullets, table
-from pipeline.analysis.metrics import METRICS, Metric, percent
+from pipeline.analysis.markdown import NONE, bullets, code, table
+from pipeline.analysis.metrics import METRICS, Metric, percent, whole
 from pipeline.analysis.statistics import Interval, PointEstimate
 from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import BASELINE
@@ -25,6 +25,7 @@ def experiment_report(summary: Summary) -> str:
         "## How fast they learn\n\n" + _efficiency(summary),
         curricula(summary),
         "## All metrics\n\n" + _metrics(summary),
+        "## Two graders\n\n" + _graders(summary),
         "## What it cost\n\n" + _cost(summary),
         "## How the intervals are made\n\n" + _methods_note(summary),
     ]
@@ -111,6 +112,27 @@ def _metrics(summary: Summary) -> str:
     return (
         "Of a method, means over its seeds (counts are sums). KL and most likely tokens are those on the reference "
         "solutions; ↑ and ↓ say which end is good.\n\n" + table(["method", *map(_heading, METRICS)], rows)
+    )
+
+
+def _graders(summary: Summary) -> str:
+    names = ("accuracy", "minerva_accuracy", "graders_part")
+    shares = table(
+        ["method", "accuracy", "by Minerva's rules", "they part on"],
+        [[name, *(percent(model.metrics[key]) for key in names)] for name, model in _models(summary)],
+    )
+    text = (
+        "Answers are graded twice. What counts everywhere else is equivalence by Math-Verify; Minerva's rules compare "
+        f"normalised texts.\n\n{shares}\n\n"
+    )
+    if not summary.graders_part:
+        return text + "They part on no answer."
+    pairs = [
+        [code(found.gold), code(found.answer), "Math-Verify" if found.correct else "Minerva", whole(found.times)]
+        for found in summary.graders_part
+    ]
+    return f"{text}Where they part, the most frequent first:\n\n" + table(
+        ["gold answer", "answer", "right by", "times"], pairs
     )
 
 

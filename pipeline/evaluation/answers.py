@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import CHECKPOINTS, PREDICTIONS, TEACHER
+from pipeline.evaluation import minerva
 from pipeline.evaluation.fidelity import Fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import generate_with_vllm
@@ -56,8 +57,10 @@ def graded(
             level=p.level,
             subject=p.subject,
             output=output,
+            gold=p.answer,
             answer=g.answer,
             correct=g.correct,
+            minerva_correct=minerva.is_right(p.answer, g.answer),
             teacher_correct=teacher_correct,
             agrees=same,
             timed_out=g.timed_out,

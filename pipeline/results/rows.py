@@ -80,8 +80,9 @@ class TrainingRecord:
 class Prediction:
     """A model's answer to one test problem, and its logits on the reference solution: data/predictions/NAME.jsonl.
 
-    answer: the content of the output's last box, None where there is none. agrees: whether the answer is the teacher's,
-    right or wrong. The last four are sums over the solution's tokens, at temperature 1, 0 where the problem is too long
+    gold: the problem's answer. answer: the content of the output's last box, None where there is none. correct: by the
+    project's grader; minerva_correct: by Minerva's rules. agrees: whether the answer is the teacher's, right or wrong.
+    The last four are sums over the solution's tokens, at temperature 1, 0 where the problem is too long
     for the model. kl: KL(teacher || model) in nats. top1_matches: tokens where both find the same one most likely.
     calibration_gaps: in each bin of confidence (of the model's most likely token), hits minus confidence.
     """
@@ -90,8 +91,10 @@ class Prediction:
     level: int
     subject: str
     output: str
+    gold: str
     answer: str | None
     correct: bool
+    minerva_correct: bool
     teacher_correct: bool
     agrees: bool
     timed_out: bool

@@ -636,6 +636,19 @@ def row_of(name, heading, text):
     return line
 
 
+def test_both_accuracies_are_shown_and_where_the_graders_part(quick):
+    write_inputs({"rl": 0.4, "traditional": 0.4}, [0])
+    _, text = run_report()
+    assert "They part on no answer." in text
+    change_rows("data/predictions/rl-0.jsonl", correct=lambda i: i < 60, minerva_correct=lambda i: 30 <= i < 72)
+    change_rows("data/predictions/rl-0.jsonl", gold=lambda i: "1|2", answer=lambda i: "a`b\nc" if i < 30 else None)
+    results, text = run_report()
+    section = text.split("## Two graders")[1].split("\n## ")[0]
+    assert "| rl | 50.0% | 35.0% | 35.0% |" in section
+    assert "| `1\\|2` | `a'b c` | Math-Verify | 30 |\n| `1\\|2` | - | Minerva | 12 |" in section
+    assert results["graders_part"][0] == {"gold": "1|2", "answer": "a`b\nc", "correct": True, "times": 30}
+
+
 def test_a_new_metric_is_one_entry(quick, monkeypatch):
     """Nothing but the registry changes, and what evaluate wrote is left as it was."""
     write_inputs({"rl": 0.4, "traditional": 0.4}, [0, 1])

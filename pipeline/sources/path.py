@@ -27,6 +27,16 @@ class Params:
     target: str | None
 
 
+def local_paths(params: Params) -> list[Path]:
+    """Every file and folder that is named."""
+    return [*_train(params), *(Path(path) for path in (params.test, params.target) if path is not None)]
+
+
+def _train(params: Params) -> list[Path]:
+    several = [params.train] if isinstance(params.train, str) else params.train or []
+    return [Path(path) for path in several]
+
+
 def read(params: Params, data: DataParams) -> Prepared:
     """The splits of local files.
 
@@ -41,8 +51,7 @@ def read(params: Params, data: DataParams) -> Prepared:
             "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
             "to null"
         )
-    files = [params.train] if isinstance(params.train, str) else params.train
-    train = read_split([Path(file) for file in files], "train")
+    train = read_split(_train(params), "train")
     test = None if params.test is None else read_split([Path(params.test)], "test")
     if params.target is not None:
         return split_with_target(train, read_split([Path(params.target)], "target"), test, data)

@@ -14,8 +14,15 @@ pytestmark = pytest.mark.slow
 
 PIPELINE = """
 stages:
+  local_inputs:
+    cmd: cp sound seen
+    always_changed: true
+    outs:
+    - seen
   evaluate_teacher:
     cmd: echo shared >> ran && touch teacher
+    deps:
+    - seen
     outs:
     - teacher
   curriculum_code:

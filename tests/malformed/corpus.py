@@ -294,7 +294,7 @@ FILES = [
     broken(
         "CSV in Latin-1", file("t.csv", b"problem\n\xe9\n"), "prepare", "t.csv, after line 0: not valid CSV in UTF-8"
     ),
-    broken("CSV with an open quote", file("t.csv", b'problem\n"a\n'), "prepare", "t.csv, after line 2: not valid CSV"),
+    broken("CSV with an open quote", file("t.csv", b'problem\n"a\n'), "prepare", "t.csv, after line 1: not valid CSV"),
     broken(
         "an empty folder",
         also(lambda: Path("nothing").mkdir(), lambda: read_from("nothing")),

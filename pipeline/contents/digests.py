@@ -30,8 +30,7 @@ def file_digests(files: Collection[Path]) -> dict[Path, str]:
 
     try:
         with closing(State(root_dir=str(Path.cwd()), tmp_dir=str(KNOWN))) as state:
-            # resolved, since it is what a link points to that changes
-            found = {file: hash_file(str(file.resolve()), localfs, "md5", state=state)[1] for file in files}
+            found = {file: hash_file(str(file.absolute()), localfs, "md5", state=state)[1] for file in files}
     except OSError as error:
         raise DataError(
             f"{error.filename} cannot be read ({error.strerror}); check the file and its permissions"

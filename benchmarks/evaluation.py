@@ -31,7 +31,7 @@ from pipeline.language_models.generation import generate_answers, pad_left
 from pipeline.language_models.loading import load_encoder, load_model
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.settings import GenerationParams
-from pipeline.preparation.records import read_split
+from pipeline.preparation.reading import read_split
 from pipeline.problems import grading
 from pipeline.problems.grading import Grader
 

@@ -8,6 +8,7 @@ PREDICTIONS = Path("data/predictions")  # NAME.jsonl, where NAME is METHOD-SEED 
 STUDENTS = Path("models/students")  # METHOD-SEED/
 MINI_MODELS = Path("models/mini")  # teacher/ and student/
 CURRICULUM_CODE = Path("data/curriculum_code")  # METHOD.json
+LOCAL_INPUTS = Path("data/local_inputs")  # problems.json, teacher.json, teacher_tokenizer.json, and so for student
 RUNS = Path("data/runs")  # METHOD-SEED/
 PREPARE_METRICS = Path("metrics/prepare.json")
 TEACHER_LOGITS_METRICS = Path("metrics/teacher_logits.json")

@@ -51,6 +51,7 @@ def closure_of(module, method):
     by_name = {
         "pipeline.train": lambda: modules_of(method),
         "pipeline.prepare": lambda: modules_in("pipeline.sources"),
+        "pipeline.local_inputs": lambda: modules_in("pipeline.sources"),
         "pipeline.curriculum_code": lambda: modules_in("pipeline"),  # it reads every file
     }
     roots = [module, *by_name.get(module, list)()]
@@ -181,7 +182,7 @@ def test_every_stage_is_its_own_module_and_has_a_description():
 def test_every_scale_has_every_section(scale, tmp_path):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"scale": scale}))
-    for module in ("prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
+    for module in ("local_inputs", "prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
         importlib.import_module(f"pipeline.{module}").read_params(ParamsFile(tmp_path / "params.yaml"))
     for method in values["methods"]:
         importlib.import_module("pipeline.train").read_params(ParamsFile(tmp_path / "params.yaml"), method)

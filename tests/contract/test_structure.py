@@ -7,12 +7,12 @@ import pytest
 
 from tests.conftest import ROOT
 
-STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
+STAGES = ("local_inputs", "prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
 COMMANDS = ("publish",)
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
-    ("registry", "problems", "checkpoints", "results"),
+    ("registry", "problems", "checkpoints", "results", "contents"),
     ("arms", "language_models", "mini", "preparation"),
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),

@@ -63,6 +63,7 @@ class Case:
 
 
 CASES = (
+    Case("local_inputs"),
     Case("prepare"),
     Case("pretrain"),
     Case("teacher_logits"),
@@ -163,6 +164,7 @@ class References:
         """A project in which everything that comes before the case is done."""
         new_project(folder, own_words=case.own_words)
         needs = {
+            "local_inputs": [],
             "prepare": [],
             "pretrain": [],
             "curriculum_code": [],

@@ -214,7 +214,7 @@ def _usage(model: str, params: RunParams) -> str:
 
 solve = pipeline("text-generation", model={model!r})
 prompt = {params.models.prompt!r}.replace("{{problem}}", {EXAMPLE_PROBLEM!r})
-print(solve({question}, return_full_text=False, add_special_tokens=False)[0]["generated_text"])"""
+print(solve({question}, return_full_text=False)[0]["generated_text"])"""
 
 
 def _asked(params: RunParams) -> str:
@@ -222,7 +222,7 @@ def _asked(params: RunParams) -> str:
     put = (
         "as the user's turn of a chat, in the tokenizer's chat template"
         if params.models.chat_template
-        else "as plain text, without a chat template and without special tokens"
+        else "as plain text, without a chat template, begun as the tokenizer begins a text"
     )
     return (
         f"With the prompt above, {put}. Answers are greedy and of at most {params.generation.max_new_tokens:,} tokens, "

@@ -24,6 +24,7 @@ from pipeline.analysis.metrics import METRICS
 from pipeline.common.params import ParamsFile, as_yaml
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
+from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.settings import GenerationParams
 from pipeline.mini.models import MiniShape, build_model
 from pipeline.problems.record import SPLITS, Problem, write_problems
@@ -232,9 +233,11 @@ def test_the_cards_code_answers_as_the_test_does(project, run, monkeypatch):
         exec(code, {})  # noqa: S102 - the card's own code
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
     prompt = tokenizer.encode("Compute $3+4$.\n", add_special_tokens=False)
-    assert tokenizer.encode("Compute $3+4$.\n") == [tokenizer.eos_token_id, *prompt]
+    assert Encoder(tokenizer, read_run_params(ParamsFile(Path("out/params.yaml")), "rl").models).encode_prompt(
+        "Compute $3+4$."
+    ) == [tokenizer.eos_token_id, *prompt]
     limit = GenerationParams(batch_size=1, max_new_tokens=LIMIT)
-    answer, other = generate_answers(model, tokenizer, [prompt, [tokenizer.eos_token_id, *prompt]], limit)
+    answer, other = generate_answers(model, tokenizer, [[tokenizer.eos_token_id, *prompt], prompt], limit)
     assert answer != other  # or the start token would not matter
     assert output.getvalue() == answer + "\n"
 

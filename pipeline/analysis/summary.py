@@ -70,8 +70,6 @@ class Method:
     curriculum: Curriculum
     tokens: float
     compute: float
-    training_seconds: float
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,6 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, threshold: float
         curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
         compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),
-        training_seconds=float(np.mean([run.record.training_seconds for run in runs])),
-        peak_memory_bytes=max(run.record.peak_memory_bytes for run in runs),
     )
 
 

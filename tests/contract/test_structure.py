@@ -12,7 +12,7 @@ COMMANDS = ("publish",)
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
-    ("registry", "problems", "checkpoints", "results"),
+    ("registry", "problems", "checkpoints", "results", "live_log"),
     ("arms", "language_models", "mini", "preparation"),
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),

@@ -62,7 +62,7 @@ def test_two_processes_give_the_run_of_one(small_project, expected, launcher):
     assert done.returncode == 0, done.stderr
     require_same_run(logs(small_project), expected)
     assert done.stderr.count("rl-0:   0%") == 1  # one progress bar
-    assert '"processes": 2' in (small_project / "metrics/training/rl-0.json").read_text()
+    assert '"processes": 2' in (small_project / "data/costs/training/rl-0.json").read_text()
     assert not list((small_project / "checkpoints").glob("*/*"))
 
 

@@ -101,7 +101,7 @@ def rounded(value: Any) -> Any:
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list):
         return [rounded(part) for part in value]
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value  # and not -0.0
 
 
 def summarise(results: Results, scale: str, report: ReportParams) -> Summary:

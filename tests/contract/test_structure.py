@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
-COMMANDS = ("publish",)
+COMMANDS = ("publish", "watch", "compare")
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
@@ -18,7 +18,7 @@ LAYERS = (
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
     ("training",),
-    ("publishing",),
+    ("publishing", "watching", "comparing"),
     (*STAGES, *COMMANDS),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -3,7 +3,7 @@
 # make shared                      for several machines: what all cells need, from the DVC remote and back to it
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
 # make watch                       all cells, what is done, running or waiting, curves so far, time left
-# make experiments                 a line per experiment: its name, and the methods' accuracy and KL
+# make experiments                 a line per experiment: what is changed in it, and the methods' accuracies
 # make compare A=... B=...         two experiments or commits side by side; default: the last commit, the working directory
 # make test                        sets up .venv and runs the tests, but for the slow ones
 # make test-all                    all tests: also those that start many processes
@@ -47,7 +47,7 @@ watch: install
 	@python -m pipeline.watch
 
 experiments: install
-	@dvc exp show --no-pager --drop '.*' --keep Experiment --keep Created --keep '.*\.(accuracy|kl_per_token)$$' $(ARGS)
+	@python -m pipeline.experiments
 
 compare: install
 	@python -m pipeline.compare $(or $(A),HEAD) $(or $(B),workspace)

@@ -8,6 +8,7 @@ python -m pipeline.evaluate --reference untrained_student    the floor
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import (
-    EVALUATION_METRICS,
+    EVALUATION_COSTS,
     PREDICTIONS,
     STUDENTS,
     TEACHER,
@@ -28,7 +29,7 @@ from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import require_vllm
 from pipeline.language_models.loading import load_encoder, load_model, load_student, precision
-from pipeline.language_models.processes import join_processes
+from pipeline.language_models.processes import join_processes, peak_memory
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.store import LogitStore, store_identity
@@ -36,7 +37,7 @@ from pipeline.problems.grading import Grader
 from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record, write_rows
-from pipeline.results.rows import EvaluationRecord
+from pipeline.results.rows import EvaluationCost
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def main() -> None:
         join_processes(params.models)
         if params.evaluation.engine == "vllm":
             require_vllm(params.models)
+        started = time.perf_counter()
         problems = read_problems("test")
         encoder = load_encoder(params.models)
         store = LogitStore(TEACHER_LOGITS / "test", store_identity(encoder) | {"scheme": "top_k"})
@@ -77,8 +79,15 @@ def main() -> None:
         outputs = answer(name, model, encoder, problems, params.evaluation, params.generation)
         rows = graded(name, problems, outputs, fidelity, grader)
         write_rows(PREDICTIONS / f"{name}.jsonl", rows)
-        record = EvaluationRecord(name, len(rows), params.evaluation.engine, provenance_of(params.models))
-        write_record(EVALUATION_METRICS / f"{name}.json", record)
+        cost = EvaluationCost(
+            name,
+            len(rows),
+            params.evaluation.engine,
+            seconds=round(time.perf_counter() - started, 3),
+            peak_memory_bytes=peak_memory(params.models.device),
+            provenance=provenance_of(params.models),
+        )
+        write_record(EVALUATION_COSTS / f"{name}.json", cost)
         print(f"{name}: {sum(row.correct for row in rows)} of {len(rows)} test problems solved")
 
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.analysis.comparison_picture import comprehensive_comparison
+from pipeline.analysis.costs import costs_page
+from pipeline.analysis.overview import overview
 from pipeline.analysis.reading import Results, read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.settings import ReportParams
@@ -14,11 +16,12 @@ from pipeline.analysis.tables import experiment_report
 from pipeline.common.files import replacing_file, replacing_folder, write_json, write_text
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import RESULTS, RUN_PICTURES
+from pipeline.common.paths import OVERVIEW, RESULTS, RUN_PICTURES
 from pipeline.common.stage import exit_on_error
 
 METRICS_BY_RUN = Path("metrics/metrics_by_run.json")
 REPORT = Path("metrics/experiment_report.md")
+COSTS = Path("metrics/costs.md")
 PICTURE = Path("plots/comprehensive_comparison.png")
 CURVES = Path("plots/learning_curves.csv")
 
@@ -54,9 +57,11 @@ def main() -> None:
         report = experiment_report(summary)
         picture = comprehensive_comparison(results, summary)
         run_pictures = {run.name: run_picture(run) for run in results.all_runs()}
+        write_json(OVERVIEW, rounded(overview(summary)))
         write_json(RESULTS, rounded(asdict(summary)))
         write_json(METRICS_BY_RUN, rounded({model.name: model.metrics for model in results.all_models()}))
         write_text(REPORT, report)
+        write_text(COSTS, costs_page(results))
         write_text(CURVES, learning_curves(results))
         with replacing_file(PICTURE) as temporary:
             temporary.write_bytes(picture)

@@ -71,8 +71,6 @@ class Method:
     curriculum: Curriculum
     tokens: float
     compute: float
-    training_seconds: float
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def rounded(value: Any) -> Any:
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list):
         return [rounded(part) for part in value]
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value  # and not -0.0
 
 
 def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
@@ -176,8 +174,6 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, threshold: float
         curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
         compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),
-        training_seconds=float(np.mean([run.record.training_seconds for run in runs])),
-        peak_memory_bytes=max(run.record.peak_memory_bytes for run in runs),
     )
 
 

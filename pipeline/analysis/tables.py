@@ -26,7 +26,7 @@ def experiment_report(summary: Summary) -> str:
         curricula(summary),
         "## All metrics\n\n" + _metrics(summary),
         "## Two graders\n\n" + _graders(summary),
-        "## What it cost\n\n" + _cost(summary),
+        "## What was computed\n\n" + _computed(summary),
         "## How the intervals are made\n\n" + _methods_note(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -140,22 +140,21 @@ def _heading(metric: Metric) -> str:
     return metric.heading + ("" if metric.better is None else " ↑" if metric.better == "higher" else " ↓")
 
 
-def _cost(summary: Summary) -> str:
+def _computed(summary: Summary) -> str:
     rows = [
         [
             name,
             f"{summary.examples:,}",
             f"{m.tokens:,.0f}",
             f"{m.compute:,.0f}",
-            f"{m.training_seconds:,.0f}",
-            f"{m.peak_memory_bytes / 2**20:,.0f}",
         ]
         for name, m in _best_first(summary)
     ]
     return (
-        "Steps and examples are the same for every run; tokens, compute and seconds are means over seeds. Training "
-        "compute is in tokens forward and backward; a pass forward alone, over probes for example, counts a third.\n\n"
-    ) + table(["method", "examples", "tokens", "training compute", "training seconds", "peak memory (MiB)"], rows)
+        "Steps and examples are the same for every run; tokens and compute are means over seeds. Training compute is "
+        "in tokens forward and backward; a pass forward alone, over probes for example, counts a third. Seconds and "
+        "memory are those of one machine: see [costs.md](costs.md).\n\n"
+    ) + table(["method", "examples", "tokens", "training compute"], rows)
 
 
 def _methods_note(summary: Summary) -> str:

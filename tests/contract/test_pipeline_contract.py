@@ -89,6 +89,12 @@ def test_every_code_dependency_exists(stages):
             assert (ROOT / dep).exists(), f"dvc.yaml: {name} depends on {dep}, which is not there"
 
 
+def test_dvc_ignores_no_code_that_a_stage_depends_on(stages):
+    with Repo(ROOT) as repo:
+        for file in FILES:
+            assert not repo.dvcignore.is_ignored_file(str(ROOT / file)), f".dvcignore hides {file}"
+
+
 def reruns(stages, folder):
     return {name for name, stage in stages.items() for file in code_of(stage) if covers(folder, file)}
 

@@ -8,17 +8,17 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("local_inputs", "prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
-COMMANDS = ("publish",)
+COMMANDS = ("publish", "watch", "compare", "experiments")
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
-    ("registry", "problems", "checkpoints", "results", "contents"),
+    ("registry", "problems", "checkpoints", "results", "contents", "live_log"),
     ("arms", "language_models", "mini", "preparation"),
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
     ("training",),
-    ("publishing",),
+    ("publishing", "watching", "comparing"),
     (*STAGES, *COMMANDS),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -93,8 +93,8 @@ def test_cells_of_two_machines_are_restored_on_a_third(repository, run, tmp_path
         for pattern in RESULTS:
             assert digests(collector / pattern.format(cell)) == digests(machine / pattern.format(cell))
         for folder in ("training", "evaluation"):
-            metrics = f"metrics/{folder}/{cell}.json"
-            assert (collector / metrics).read_bytes() == (machine / metrics).read_bytes()
+            cost = f"data/costs/{folder}/{cell}.json"
+            assert (collector / cost).read_bytes() == (machine / cost).read_bytes()
     assert set(yaml.safe_load((collector / "dvc.lock").read_text())["stages"]) >= {"train@rl-0", "train@traditional-0"}
 
 

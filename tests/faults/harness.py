@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = ("rl", "traditional", "easy_to_hard", "hard_to_easy", "random")
-CHANGING = {"training_seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
+CHANGING = {"seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
 SMALL = {
     "data": {
         "source": "mini_math",
@@ -231,7 +231,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     data = path.read_bytes()
-    if path.parent.name == "training" and path.suffix == ".json":
+    if "costs" in path.parts and path.suffix == ".json":
         data = json.dumps({k: v for k, v in json.loads(data).items() if k not in CHANGING}).encode()
     return hashlib.sha256(data).hexdigest()
 

@@ -60,6 +60,7 @@ def run_of(tmp_path_factory):
         run = results.runs[method][0]
         return FinishedRun(
             record=run.record,
+            cost=run.cost,
             learning_curve=run.learning_curve,
             metrics=run.evaluation.metrics,
             summary=summarise(results, "mini", REPORT),
@@ -104,7 +105,7 @@ def block(card, language):
 
 
 def with_commits(run, **commits):
-    return replace(run, record=replace(run.record, provenance=replace(PROVENANCE, commits=commits)))
+    return replace(run, cost=replace(run.cost, provenance=replace(PROVENANCE, commits=commits)))
 
 
 def test_the_hub_understands_the_header(rl, params):

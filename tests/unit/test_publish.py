@@ -89,6 +89,7 @@ def write_problem_files():
         ]
         write_problems(split, problems)
     metrics = {"targets": "reference", "splits": {split: {"problems": 2} for split in SPLITS}}
+    Path("metrics").mkdir()
     Path("metrics/teacher_logits.json").write_text(json.dumps(metrics))
 
 
@@ -263,7 +264,8 @@ MISSING = {
     "plots/runs/rl-0.png": "plots/runs/rl-0.png is missing; run `dvc repro` to make it",
     "data/runs/rl-0/learning_curve.csv": "data/runs/rl-0/learning_curve.csv is missing; run `dvc repro` to make it",
     "data/predictions/rl-0.jsonl": "data/predictions/rl-0.jsonl is missing; run `dvc repro` to make it",
-    "metrics/training/rl-0.json": "metrics/training/rl-0.json is missing; run `dvc repro` to make it",
+    "data/costs/training/rl-0.json": "data/costs/training/rl-0.json is missing; run `dvc repro` to make it",
+    "data/runs/rl-0/record.json": "data/runs/rl-0/record.json is missing; run `dvc repro` to make it",
     "metrics/teacher_logits.json": "metrics/teacher_logits.json is missing; run `dvc repro` to make it",
     "data/prepared/train.jsonl": "data/prepared/train.jsonl is missing; run `dvc repro prepare` first",
 }

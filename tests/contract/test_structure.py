@@ -17,7 +17,7 @@ LAYERS = (
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
-    ("training",),
+    ("training", "report_page"),
     ("publishing",),
     (*STAGES, *COMMANDS),
 )

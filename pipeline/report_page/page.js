@@ -148,16 +148,16 @@ function verdict({ verdicts, late, right }) {
 
 function line(answers, className) {
   const [{ content, output }] = answers;
-  const boxed = content === null ? element("div", "content none", "no box") : formula("content text", content);
-  return element("div", `answer ${className}`, who(answers), verdict(answers[0]), boxed, withFormulas("div", "output text", output));
+  const boxed = content === null ? element("div", "content none", "no box") : formula("content prose", content);
+  return element("div", `answer ${className}`, who(answers), verdict(answers[0]), boxed, withFormulas("div", "output prose", output));
 }
 
 function card({ problem, answers }) {
   const about = element("div", "about", `level ${problem.level}`, element("span", "", problem.subject), element("span", "", problem.id));
-  const gold = element("div", "gold", "answer: ", formula("text", problem.gold));
+  const gold = element("div", "gold", "answer: ", formula("prose", problem.gold));
   const solution = element("details", "note", element("summary", "", "reference solution"));
-  solution.addEventListener("toggle", () => solution.append(withFormulas("div", "text", problem.solution)), { once: true });
-  const made = element("article", "card", about, withFormulas("div", "problem text", problem.problem), gold, solution);
+  solution.addEventListener("toggle", () => solution.append(withFormulas("div", "prose", problem.solution)), { once: true });
+  const made = element("article", "card", about, withFormulas("div", "problem prose", problem.problem), gold, solution);
   made.append(line([problem.teacher], "teacher"), ...grouped(answers).map((group) => line(group, "student")));
   return made;
 }

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
-COMMANDS = ("publish",)
+COMMANDS = ("ask", "publish")
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import html
-import html.parser
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Elements, dom_of, needs_chromium
 from report_inputs import ARMS, EXAMPLES, REPORT, STEPS, write_inputs
 
 from pipeline.analysis.reading import read_results
@@ -27,7 +25,6 @@ from pipeline.report_page.page import report_page
 from pipeline.results.files import read_rows, write_rows
 from pipeline.results.rows import Prediction
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 METHODS = ["rl", "traditional"]
 ATTACK = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"><!--<script>"
 TEXTS = {  # of the first problems: what they ask, and what rl-0 answers
@@ -70,28 +67,6 @@ def results(made, monkeypatch):
 @pytest.fixture
 def page(made):
     return made[2]
-
-
-class Elements(html.parser.HTMLParser):
-    """The tags of a page with their attributes, and the text in each script element."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.scripts, self.inside = [], [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.inside = tag == "script"
-        if self.inside:
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self.inside = False
-
-    def handle_data(self, data):
-        if self.inside:
-            self.scripts[-1] += data
 
 
 def data_of(page, name):
@@ -204,27 +179,17 @@ def test_without_katex_the_remedy_is_named(results, tmp_path, monkeypatch):
         bundles.katex()
 
 
-def dom_of(folder, address, more=""):
-    """The page as Chromium has it after its scripts, and those in `more`, have run."""
+def opened(folder, address="", more=""):
+    """The page as Chromium has it after its scripts, and `more`, have run; without its data and scripts."""
     page, end, rest = (folder / "report.html").read_text(encoding="utf-8").rpartition("</body>")
     (folder / "opened.html").write_text(f"{page}<script>{more}</script>{end}{rest}", encoding="utf-8", newline="\n")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    command = [CHROMIUM, *flags.split(), "--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"]
-    url = f"{(folder / 'opened.html').as_uri()}{address}"
-    done = subprocess.run(
-        [*command, f"--user-data-dir={folder / 'profile'}", "--dump-dom", url],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout.split('<script type="application/json"')[0]
-
-
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed to open the page in")
+    return dom_of(folder / "opened.html", address).split('<script type="application/json"')[0]
 
 
 @needs_chromium
 def test_chromium_shows_charts_and_formulas_and_obeys_no_text(made):
     folder, results, _ = made
-    dom = dom_of(folder, "")
+    dom = opened(folder)
     for name in charts(results, summarise(results, "mini", REPORT)):
         drawn = dom.split(f'id="{name}"')[1].split("</figure>")[0]
         assert re.search(r'class="mark-(line|rect|symbol) role-mark', drawn), name
@@ -259,7 +224,7 @@ def test_chromium_filters_by_address_and_by_form(made):
         field.dispatchEvent(new Event("input", {bubbles: true}));
         document.title = JSON.stringify([...said, count(), location.hash]);
     """
-    dom = dom_of(folder, "#level=5&outcome=wrong", choose)
+    dom = opened(folder, "#level=5&outcome=wrong", choose)
     said = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
     problems, answers = sum(map(bool, kept)), sum(map(len, kept))
     all_answers = f"{5 * len(kept)} answers of students"

@@ -26,7 +26,10 @@ from pipeline.results.files import read_rows, write_rows
 from pipeline.results.rows import Prediction
 
 METHODS = ["rl", "traditional"]
-ATTACK = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"><!--<script>"
+ATTACK = (
+    "</script ></script><script>document.title='broken'</script>"
+    "<img src=x onerror=\"document.title='broken'\"><!--<script>"
+)
 TEXTS = {  # of the first problems: what they ask, and what rl-0 answers
     0: (f"Sum {ATTACK} $1+1$", f"{ATTACK} $\\href{{javascript:alert(1)}}{{x}}$ $\\htmlClass{{attack}}{{y}}$", None),
     1: ("It costs \\$5 and \\$6 for $x<y$; find $\\frac{1}{2}$.", "$\\frac{1}{2}$ of \\$6\u2028is $\\boxed{3}$", "3"),
@@ -88,7 +91,7 @@ def test_the_page_stands_alone_and_is_small(page):
 def test_no_text_can_end_the_element_it_stands_in(page):
     scripts = Elements(page).scripts
     assert len(scripts) == 6  # charts, answers, Vega, KaTeX, its search for formulas, and the page's own
-    assert ATTACK not in page
+    assert "<" not in scripts[0] + scripts[1]  # those with data
     answers = json.loads(scripts[1])
     assert answers["texts"][answers["problems"][0]["problem"]] == TEXTS[0][0]
     assert answers["texts"][answers["problems"][0]["answers"][2][0]] == TEXTS[0][1]
@@ -138,6 +141,9 @@ def test_answers_to_other_problems_are_refused(results):
 
 
 def test_curves_show_means_over_seeds_and_single_seeds(results):
+    first, second = results.runs["rl"]
+    farther = second.learning_curve.assign(validation_kl=4 * second.learning_curve["validation_kl"])
+    results = replace(results, runs={"rl": (first, replace(second, learning_curve=farther))})
     curves = [run.learning_curve for run in results.runs["rl"]]
     for measured, mean in (
         ("validation_accuracy", lambda two: sum(two) / 2),

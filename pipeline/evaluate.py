@@ -11,24 +11,21 @@ import argparse
 import time
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
-
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import (
     EVALUATION_COSTS,
     PREDICTIONS,
-    STUDENTS,
     TEACHER,
     TEACHER_LOGITS,
     UNTRAINED_STUDENT,
 )
 from pipeline.common.stage import exit_on_error
-from pipeline.evaluation.answers import answer, graded
+from pipeline.evaluation.answers import answer, graded, load
 from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import require_vllm
-from pipeline.language_models.loading import load_encoder, load_model, load_student, precision
+from pipeline.language_models.loading import load_encoder, precision
 from pipeline.language_models.processes import join_processes, peak_memory
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
@@ -101,13 +98,6 @@ def parse_arguments() -> str:
     if (args.reference is None) == (args.method is None or args.seed is None):
         parser.error("give either --reference, or --method and --seed")
     return args.reference or f"{args.method}-{args.seed}"
-
-
-def load(name: str, models: ModelsParams) -> PreTrainedModel:
-    """The teacher, the untrained student, or a trained student by its run's name."""
-    if name == TEACHER:
-        return load_model(models, "teacher")
-    return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
 
 
 if __name__ == "__main__":

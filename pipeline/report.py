@@ -1,4 +1,4 @@
-"""Stage `report`: compares the methods and writes tables, pictures and the verdict."""
+"""Stage `report`: compares the methods and writes tables, pictures, one page of it all and the verdict."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import OVERVIEW, RESULTS, RUN_PICTURES
 from pipeline.common.stage import exit_on_error
+from pipeline.problems.record import read_problems
+from pipeline.report_page.page import report_page
 
 METRICS_BY_RUN = Path("metrics/metrics_by_run.json")
 REPORT = Path("metrics/experiment_report.md")
 COSTS = Path("metrics/costs.md")
+PAGE = Path("metrics/report.html")
 PICTURE = Path("plots/comprehensive_comparison.png")
 CURVES = Path("plots/learning_curves.csv")
 
@@ -55,6 +58,7 @@ def main() -> None:
         results = read_results([*params.methods, *params.replays], params.seeds)
         summary = summarise(results, params.scale, params.report)
         report = experiment_report(summary)
+        page = report_page(results, summary, read_problems("test"))
         picture = comprehensive_comparison(results, summary)
         run_pictures = {run.name: run_picture(run) for run in results.all_runs()}
         write_json(OVERVIEW, rounded(overview(summary)))
@@ -62,6 +66,7 @@ def main() -> None:
         write_json(METRICS_BY_RUN, rounded({model.name: model.metrics for model in results.all_models()}))
         write_text(REPORT, report)
         write_text(COSTS, costs_page(results))
+        write_text(PAGE, page)
         write_text(CURVES, learning_curves(results))
         with replacing_file(PICTURE) as temporary:
             temporary.write_bytes(picture)

@@ -15,8 +15,8 @@ def experiment_report(summary: Summary) -> str:
     """metrics/experiment_report.md."""
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
-        " ".join(filter(None, [f"**{headline(summary)}.**", accuracy_headline(summary), closeness_headline(summary)])),
-        _setting(summary),
+        verdict_paragraph(summary),
+        setting(summary),
         *(["## Read with care\n\n" + bullets(summary.warnings)] if summary.warnings else []),
         "## Compared in pairs\n\n" + comparisons(summary),
         "## Accuracy on the test problems\n\n" + _accuracy(summary),
@@ -32,7 +32,15 @@ def experiment_report(summary: Summary) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _setting(summary: Summary) -> str:
+def verdict_paragraph(summary: Summary) -> str:
+    """The answer to the project's question, where the methods end, and who comes near to the teacher sooner."""
+    return " ".join(
+        filter(None, [f"**{headline(summary)}.**", accuracy_headline(summary), closeness_headline(summary)])
+    )
+
+
+def setting(summary: Summary) -> str:
+    """What was compared, with which budget and on which problems."""
     seeds = list(map(str, next(iter(summary.methods.values())).seeds))
     return (
         f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
@@ -190,3 +198,15 @@ def _models(summary: Summary) -> list[tuple[str, Method | Reference]]:
 
 def _references(summary: Summary) -> list[tuple[str, Reference]]:
     return [("teacher", summary.teacher), ("untrained student", summary.untrained_student)]
+
+
+def further_tables(summary: Summary) -> str:
+    """What charts cannot show, for the page that has charts of the rest; nothing in it depends on the machine."""
+    parts = [
+        "### Accuracy on the test problems\n\n" + _accuracy(summary),
+        "### How fast they learn\n\n" + _efficiency(summary),
+        curricula(summary),
+        "### All metrics\n\n" + _metrics(summary),
+        "### How the intervals are made\n\n" + _methods_note(summary),
+    ]
+    return "\n\n".join(part for part in parts if part)

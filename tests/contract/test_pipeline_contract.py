@@ -101,6 +101,7 @@ def reruns(stages, folder):
 
 def test_what_draws_and_words_reruns_alone(stages):
     assert reruns(stages, "pipeline/analysis") == {"report", "curriculum_code"}
+    assert reruns(stages, "pipeline/report_page") == {"report", "curriculum_code"}
     assert reruns(stages, "pipeline/publishing") == {"curriculum_code"}
 
 

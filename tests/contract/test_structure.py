@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("local_inputs", "prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
-COMMANDS = ("publish", "watch", "compare", "experiments")
+COMMANDS = ("ask", "publish", "watch", "compare", "experiments")
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
@@ -17,7 +17,7 @@ LAYERS = (
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
-    ("training",),
+    ("training", "report_page"),
     ("publishing", "watching", "comparing"),
     (*STAGES, *COMMANDS),
 )

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline.analysis.settings import ReportParams
 from pipeline.common.paths import ARM_LOG, EVALUATION_COSTS, LEARNING_CURVE, PREDICTIONS, RECORD, RUNS, TRAINING_COSTS
+from pipeline.problems.record import Problem, write_problems
 from pipeline.results.files import write_csv, write_record, write_rows
 from pipeline.results.rows import (
     ArmStep,
@@ -65,6 +66,13 @@ def write_inputs(
         for level in LEVELS
         for i in range(problems_per_cell)
     ]
+    write_problems(
+        "test",
+        [
+            Problem(key, f"What is ${i}$?", f"$\\boxed{{{i}}}$", level, subject, str(i), "made up")
+            for i, (key, level, subject) in enumerate(problems)
+        ],
+    )
     write_evaluation("teacher", 0, 0.85, problems)
     write_evaluation("untrained_student", 0, 0.12, problems)
     for method, skill in skills.items():

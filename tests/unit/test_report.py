@@ -27,6 +27,7 @@ OUTPUTS = (
     report.RESULTS,
     report.METRICS_BY_RUN,
     report.REPORT,
+    report.PAGE,
     report.PICTURE,
     report.CURVES,
     report.RUN_PICTURES,
@@ -53,8 +54,9 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(here, monkeypatch):
-    """Leaves out the runs' pictures, which take most of the time and which few tests are about."""
+    """Leaves out the runs' pictures and the page, which take most of the time and which few tests are about."""
     monkeypatch.setattr(report, "run_picture", lambda run: run.name.encode())
+    monkeypatch.setattr(report, "report_page", lambda results, summary, problems: "<!DOCTYPE html>")
     return here
 
 

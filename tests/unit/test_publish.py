@@ -46,6 +46,7 @@ def finished(tmp_path_factory, tokenizer):
     project = tmp_path_factory.mktemp("finished")
     with contextlib.chdir(project), pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "run_picture", lambda run: f"picture of {run.name}".encode())
+        patch.setattr(report, "report_page", lambda results, summary, problems: "the page")
         write_inputs(SKILLS, SEEDS, resamples=200)
         write_params()
         write_problem_files()

@@ -119,19 +119,19 @@ def test_every_answer_is_there_in_the_order_of_the_models(results):
             assert shown["id"] == row.id
             assert data["texts"][output] == row.output
             assert (None if answer is None else data["texts"][answer]) == row.answer
-            assert (verdicts, agrees, late) == ([row.correct], row.agrees, row.timed_out)
+            assert (verdicts, agrees, late) == ([row.correct, row.minerva_correct], row.agrees, row.timed_out)
     golds = [data["texts"][shown["gold"]] for shown in data["problems"]]
     assert golds == [problem.answer for problem in problems]
     assert len(set(data["texts"])) == len(data["texts"])
 
 
 def test_another_grader_is_one_entry(results):
-    both = {**GRADERS, "the length of the output": lambda row: len(row.output) > 20}
-    data = read_answers(read_problems("test"), answerers(results), both)
-    assert data["graders"] == ["Math-Verify", "the length of the output"]
+    graders = {**GRADERS, "the length of the output": lambda row: len(row.output) > 20}
+    data = read_answers(read_problems("test"), answerers(results), graders)
+    assert data["graders"] == ["Math-Verify", "Minerva", "the length of the output"]
     rows = read_rows(PREDICTIONS / "rl-0.jsonl", Prediction)
     found = [problem["answers"][2][2] for problem in data["problems"]]
-    assert found == [[row.correct, len(row.output) > 20] for row in rows]
+    assert found == [[row.correct, row.minerva_correct, len(row.output) > 20] for row in rows]
 
 
 def test_answers_to_other_problems_are_refused(results):
@@ -216,7 +216,7 @@ def test_chromium_filters_by_address_and_by_form(made):
     folder, _, page = made
     data = data_of(page, "answers-data")
     kept = [
-        [i for i, answer in enumerate(problem["answers"][1:]) if answer[2] == [0] and problem["level"] == 5]
+        [i for i, answer in enumerate(problem["answers"][1:]) if answer[2][0] == 0 and problem["level"] == 5]
         for problem in data["problems"]
     ]
     choose = """

@@ -2,6 +2,9 @@
 # make cells                       the same, with one cell at a time on each GPU (or DEVICES="0 1")
 # make shared                      for several machines: what all cells need, from the DVC remote and back to it
 # make worker CELLS="rl-0 rl-1"    for several machines: these cells, likewise
+# make watch                       all cells, what is done, running or waiting, curves so far, time left
+# make experiments                 a line per experiment: what is changed in it, and the methods' accuracies
+# make compare A=... B=...         two experiments or commits side by side; default: the last commit, the working directory
 # make test                        sets up .venv and runs the tests, but for the slow ones
 # make test-all                    all tests: also those that start many processes
 # make study                       runs what is missing of the study: hours (PROCESSES=N runs at a time; default: a core each)
@@ -12,14 +15,16 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install repro cells shared worker remote study test test-all torture lint
+.PHONY: install repro cells shared worker remote watch experiments compare study test test-all torture lint
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt requirements-katex.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/share/katex -r requirements-katex.txt
 	@touch $@
 
 repro: install
@@ -39,6 +44,15 @@ worker: remote
 
 remote:
 	@dvc remote default >/dev/null || { echo 'error: name the DVC remote first: dvc remote add --default storage URL' >&2; exit 1; }
+
+watch: install
+	@python -m pipeline.watch
+
+experiments: install
+	@python -m pipeline.experiments
+
+compare: install
+	@python -m pipeline.compare $(or $(A),HEAD) $(or $(B),workspace)
 
 study: install
 	python -m benchmarks.study $(if $(PROCESSES),--processes $(PROCESSES))

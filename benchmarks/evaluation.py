@@ -31,7 +31,7 @@ from pipeline.language_models.generation import generate_answers, pad_left
 from pipeline.language_models.loading import load_encoder, load_model
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.settings import GenerationParams
-from pipeline.preparation.records import read_split
+from pipeline.preparation.reading import read_split
 from pipeline.problems import grading
 from pipeline.problems.grading import Grader
 
@@ -113,8 +113,8 @@ def measure_grading(answers: list[str], workers: int) -> dict[str, Any]:
     """Answers graded per second and worker, each held against itself; the workers' start is left out."""
     pairs = [(answer, f"\\boxed{{{answer}}}") for answer in answers]
     found: dict[str, Any] = {"answers": len(pairs), "different": len(set(answers)), "workers": workers}
-    for name, shortcut in (("as in an evaluation", grading.shortcut), ("Math-Verify alone", lambda *_: None)):
-        with patch.object(grading, "shortcut", shortcut), Grader(20.0, workers) as grader:
+    for name, ask in (("as in an evaluation", grading.question), ("Math-Verify alone", lambda *pair: ((pair,),))):
+        with patch.object(grading, "question", ask), Grader(20.0, workers) as grader:
             warm = [(f"{i}/{j}", f"\\boxed{{{i}/{j}}}") for i in range(2, 8) for j in range(11, 13)]
             grader.grade([(f"x+{gold}", f"\\boxed{{{gold}+x}}") for gold, _ in warm])
             started = time.perf_counter()

@@ -96,12 +96,14 @@ class Clone:
                     shutil.copytree(old, new, dirs_exist_ok=True)
                 else:
                     shutil.copyfile(old, new)
-            for folder, changes in (
-                ("metrics/training", {"method": method, "seed": seed}),
-                ("metrics/evaluation", {"name": f"{method}-{seed}"}),
+            for file, changes in (
+                ("data/runs/{}/record.json", {"method": method, "seed": seed}),
+                ("data/costs/training/{}.json", {"name": f"{method}-{seed}"}),
+                ("data/costs/evaluation/{}.json", {"name": f"{method}-{seed}"}),
             ):
-                values = json.loads((self.folder / folder / f"{name}.json").read_text(encoding="utf-8"))
-                path = self.folder / folder / f"{method}-{seed}.json"
+                values = json.loads((self.folder / file.format(name)).read_text(encoding="utf-8"))
+                path = self.folder / file.format(f"{method}-{seed}")
+                path.unlink(missing_ok=True)  # DVC's own are read-only
                 path.write_text(json.dumps(values | changes), encoding="utf-8")
         if copies:
             stages = [f"{stage}@{method}-{seed}" for method, seed in copies for stage in ("train", "evaluate")]

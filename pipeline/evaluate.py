@@ -8,27 +8,25 @@ python -m pipeline.evaluate --reference untrained_student    the floor
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import dataclass
-
-from transformers import PreTrainedModel
 
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import (
-    EVALUATION_METRICS,
+    EVALUATION_COSTS,
     PREDICTIONS,
-    STUDENTS,
     TEACHER,
     TEACHER_LOGITS,
     UNTRAINED_STUDENT,
 )
 from pipeline.common.stage import exit_on_error
-from pipeline.evaluation.answers import answer, graded
+from pipeline.evaluation.answers import answer, graded, load
 from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import require_vllm
-from pipeline.language_models.loading import load_encoder, load_model, load_student, precision
-from pipeline.language_models.processes import join_processes
+from pipeline.language_models.loading import load_encoder, precision
+from pipeline.language_models.processes import join_processes, peak_memory
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.store import LogitStore, store_identity
@@ -36,7 +34,7 @@ from pipeline.problems.grading import Grader
 from pipeline.problems.record import read_problems
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record, write_rows
-from pipeline.results.rows import EvaluationRecord
+from pipeline.results.rows import EvaluationCost
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ def main() -> None:
         join_processes(params.models)
         if params.evaluation.engine == "vllm":
             require_vllm(params.models)
+        started = time.perf_counter()
         problems = read_problems("test")
         encoder = load_encoder(params.models)
         store = LogitStore(TEACHER_LOGITS / "test", store_identity(encoder) | {"scheme": "top_k"})
@@ -77,8 +76,15 @@ def main() -> None:
         outputs = answer(name, model, encoder, problems, params.evaluation, params.generation)
         rows = graded(name, problems, outputs, fidelity, grader)
         write_rows(PREDICTIONS / f"{name}.jsonl", rows)
-        record = EvaluationRecord(name, len(rows), params.evaluation.engine, provenance_of(params.models))
-        write_record(EVALUATION_METRICS / f"{name}.json", record)
+        cost = EvaluationCost(
+            name,
+            len(rows),
+            params.evaluation.engine,
+            seconds=round(time.perf_counter() - started, 3),
+            peak_memory_bytes=peak_memory(params.models.device),
+            provenance=provenance_of(params.models),
+        )
+        write_record(EVALUATION_COSTS / f"{name}.json", cost)
         print(f"{name}: {sum(row.correct for row in rows)} of {len(rows)} test problems solved")
 
 
@@ -92,13 +98,6 @@ def parse_arguments() -> str:
     if (args.reference is None) == (args.method is None or args.seed is None):
         parser.error("give either --reference, or --method and --seed")
     return args.reference or f"{args.method}-{args.seed}"
-
-
-def load(name: str, models: ModelsParams) -> PreTrainedModel:
-    """The teacher, the untrained student, or a trained student by its run's name."""
-    if name == TEACHER:
-        return load_model(models, "teacher")
-    return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
 
 
 if __name__ == "__main__":

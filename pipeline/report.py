@@ -1,4 +1,4 @@
-"""Stage `report`: compares the methods and writes tables, pictures and the verdict."""
+"""Stage `report`: compares the methods and writes tables, pictures, one page of it all and the verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.analysis.comparison_picture import comprehensive_comparison
+from pipeline.analysis.costs import costs_page
+from pipeline.analysis.overview import overview
 from pipeline.analysis.reading import Results, read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.settings import ReportParams
@@ -14,11 +16,15 @@ from pipeline.analysis.tables import experiment_report
 from pipeline.common.files import replacing_file, replacing_folder, write_json, write_text
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import RESULTS, RUN_PICTURES
+from pipeline.common.paths import OVERVIEW, RESULTS, RUN_PICTURES
 from pipeline.common.stage import exit_on_error
+from pipeline.problems.record import read_problems
+from pipeline.report_page.page import report_page
 
 METRICS_BY_RUN = Path("metrics/metrics_by_run.json")
 REPORT = Path("metrics/experiment_report.md")
+COSTS = Path("metrics/costs.md")
+PAGE = Path("metrics/report.html")
 PICTURE = Path("plots/comprehensive_comparison.png")
 CURVES = Path("plots/learning_curves.csv")
 
@@ -52,11 +58,15 @@ def main() -> None:
         results = read_results([*params.methods, *params.replays], params.seeds)
         summary = summarise(results, params.scale, params.report)
         report = experiment_report(summary)
+        page = report_page(results, summary, read_problems("test"))
         picture = comprehensive_comparison(results, summary)
         run_pictures = {run.name: run_picture(run) for run in results.all_runs()}
+        write_json(OVERVIEW, rounded(overview(summary)))
         write_json(RESULTS, rounded(asdict(summary)))
         write_json(METRICS_BY_RUN, rounded({model.name: model.metrics for model in results.all_models()}))
         write_text(REPORT, report)
+        write_text(COSTS, costs_page(results))
+        write_text(PAGE, page)
         write_text(CURVES, learning_curves(results))
         with replacing_file(PICTURE) as temporary:
             temporary.write_bytes(picture)

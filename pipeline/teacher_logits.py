@@ -19,7 +19,7 @@ from pipeline.common.errors import ParamsError
 from pipeline.common.files import digest_of, file_digest, remove_folder, write_json
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_METRICS
+from pipeline.common.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_COST, TEACHER_LOGITS_METRICS
 from pipeline.common.stage import exit_on_error
 from pipeline.language_models.loading import load_encoder, load_model
 from pipeline.language_models.processes import join_processes
@@ -28,6 +28,8 @@ from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import ModelsParams
 from pipeline.logit_store.store import finish_store, store_identity
 from pipeline.problems.record import SPLITS, Problem, Split, read_problems
+from pipeline.results.files import write_record
+from pipeline.results.rows import CaptureCost
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ def main() -> None:
         "targets": kept.targets,
     }
     load_teacher = functools.cache(lambda: load_model(params.models, "teacher"))
-    provenance = asdict(provenance_of(params.models))
-    made_by = {"code": code_digest("pipeline.teacher_logits"), "models": asdict(params.models)} | provenance
+    provenance = provenance_of(params.models)
+    made_by = {"code": code_digest("pipeline.teacher_logits"), "models": asdict(params.models)}
+    made_by |= asdict(provenance)
     capture = Capture(load_teacher, kept, processes, made_by)
     with only_one("teacher_logits", is_main=processes.is_main):
         problems: dict[Split, list[Problem]] = {split: read_problems(split) for split in SPLITS}
-        metrics: dict[str, Any] = {"targets": kept.targets, "provenance": provenance}
+        metrics: dict[str, Any] = {"targets": kept.targets}
         if kept.targets == "teacher":
             solutions = solve(problems["train"], capture, encoder, identity)
             problems["train"] = solutions.problems
@@ -76,6 +79,7 @@ def main() -> None:
                 finish_store(TEACHER_LOGITS / split, shards, made_from, split, problems[split])
         if processes.is_main:
             write_json(TEACHER_LOGITS_METRICS, metrics | summary(encoded))
+            write_record(TEACHER_LOGITS_COST, CaptureCost(provenance))
             for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses nothing finished
                 remove_folder(folder)
 

@@ -19,7 +19,7 @@ from pipeline.common.files import file_digest, replacing_folder
 from pipeline.common.interrupts import finish_regardless
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import PREPARED, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_METRICS
+from pipeline.common.paths import PREPARED, RECORD, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_COSTS
 from pipeline.common.stage import exit_on_error
 from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
@@ -31,11 +31,13 @@ from pipeline.logit_store.schemes import SchemeName
 from pipeline.problems.grading import Grader
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record
-from pipeline.results.rows import TrainingRecord
+from pipeline.results.rows import TrainingCost, TrainingRecord
 from pipeline.training.difficulty import completion_losses
 from pipeline.training.loop import train
 from pipeline.training.run import Run
 from pipeline.training.settings import TrainingParams
+from pipeline.training.trackers import chosen_trackers
+from pipeline.training.tracking import tracking_of, untracked
 from pipeline.training.training_set import load_training_set, load_validation_set
 from pipeline.training.validation import Validation
 
@@ -87,6 +89,7 @@ def main() -> None:
     params = read_params(ParamsFile(), cell.method)
     require_its_stage(cell)
     require_unbiased(params)
+    trackers = chosen_trackers()
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):
         encoder = load_encoder(params.models)
@@ -111,7 +114,11 @@ def main() -> None:
             validation = Validation(
                 load_validation_set(encoder), encoder, params.generation, precision(params.models), grader, processes
             )
-            train(run, validation, checkpoint, params.training, processes, cell.name)
+            tracking = untracked()
+            if processes.is_main:
+                settings = {"method": cell.method, "seed": cell.seed, **asdict(params)}
+                tracking = tracking_of(cell.name, checkpoint.folder, trackers, settings)
+            train(run, validation, checkpoint, params.training, processes, tracking, cell.name)
         if processes.is_main:
             finish_regardless()
             write_results(run, cell, params, encoder, processes)
@@ -170,23 +177,22 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
 
 
 def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes) -> None:
-    """Writes the logs, what the run cost, and the student."""
+    """Writes the run's record and logs, what it cost, and the student."""
+    record = TrainingRecord(
+        cell.method, cell.seed, run.steps_done, run.log.examples, run.log.tokens, run.grading_timeouts
+    )
     with replacing_folder(RUNS / cell.name) as folder:
         run.log.write(folder)
-    record = TrainingRecord(
-        method=cell.method,
-        seed=cell.seed,
-        steps=run.steps_done,
-        examples=run.log.examples,
-        tokens=run.log.tokens,
-        processes=processes.count,
-        micro_batch_tokens=run.micro_batch_tokens,
-        training_seconds=round(run.training_seconds, 3),
+        write_record(folder / RECORD, record)
+    cost = TrainingCost(
+        cell.name,
+        processes.count,
+        run.micro_batch_tokens,
+        seconds=round(run.training_seconds, 3),
         peak_memory_bytes=peak_memory(params.models.device),
-        grading_timeouts=run.grading_timeouts,
         provenance=provenance_of(params.models),
     )
-    write_record(TRAINING_METRICS / f"{cell.name}.json", record)
+    write_record(TRAINING_COSTS / f"{cell.name}.json", cost)
     with replacing_folder(STUDENTS / cell.name) as folder:
         save_student(run.student, encoder.tokenizer, folder)
 

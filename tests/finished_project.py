@@ -16,7 +16,7 @@ def tell_dvc(run):
 
     Stages have those of their dependencies that are here, and of code stand-ins for train.py and the curriculum's list.
     """
-    Path("pipeline").mkdir()
+    Path("pipeline").mkdir(exist_ok=True)
     Path("pipeline/train.py").write_text("a stage\n")
     CURRICULUM_CODE.mkdir(parents=True)
     (CURRICULUM_CODE / f"{run.rpartition('-')[0]}.json").write_text("{}\n")

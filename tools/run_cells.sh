@@ -28,6 +28,10 @@ unfinished_cells() { # METHOD-SEED, one per line
   dvc status | sed -nE 's/^(train|evaluate)@(.*):$/\2/p' | awk '!seen[$0]++'
 }
 
+is_up_to_date() { # but for local_inputs, which DVC calls changed at all times
+  ! dvc status | sed -nE 's/^([^[:space:]].*):$/\1/p' | grep -vxq local_inputs
+}
+
 run_cell() { # METHOD-SEED; $SLOT is the number of the process, from 0
   local cell=$1 log=checkpoints/logs/$1.log devices
   read -ra devices <<<"$DEVICES"
@@ -52,7 +56,7 @@ export DEVICES=${DEVICES:-$(all_devices)} PULL=
 if [ "${1:-}" = --remote ]; then
   PULL=--pull
   shift
-elif dvc status --quiet; then
+elif dvc repro --quiet local_inputs && is_up_to_date; then
   echo "Nothing to do: all cells and the report are up to date."
   exit
 fi

@@ -16,9 +16,9 @@ from benchmarks._runs import ROOT
 from pipeline.analysis.curriculum import q_correlation
 from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.files import digest_of, write_text
-from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, STUDENTS, TRAINING_METRICS
+from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, STUDENTS, TRAINING_COSTS
 from pipeline.results.files import read_csv, read_record, read_rows
-from pipeline.results.rows import ArmStep, CurvePoint, Prediction, TrainingRecord
+from pipeline.results.rows import ArmStep, CurvePoint, Prediction, Provenance
 
 FOLDER = ROOT / "benchmarks/results/study"
 DIGITS = 12  # hexadecimal digits of a digest in a row
@@ -112,15 +112,15 @@ def drop(setting: str, keep: Callable[[Row], bool]) -> None:
 
 def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, Any]) -> Row:
     """What a finished cell left in a working copy of the project; `values` are those of params.yaml."""
-    record = read_record(project / TRAINING_METRICS / f"{cell}.json", TrainingRecord)
+    method, _, seed = cell.rpartition("-")
     curve = read_csv(project / RUNS / cell / LEARNING_CURVE, CurvePoint)
     log = read_csv(project / RUNS / cell / ARM_LOG, ArmStep)
     predictions = read_rows(project / PREDICTIONS / f"{cell}.jsonl", Prediction)
-    late = log[log["step"] >= record.steps // 2]
+    late = log[log["step"] >= curve["step"].iloc[-1] // 2]
     return Row(
-        method=record.method,
-        seed=record.seed,
-        params=values["curricula"][record.method],
+        method=method,
+        seed=int(seed),
+        params=values["curricula"][method],
         scale=scale_digest(values),
         made_of=made_of(project, stages),
         accuracy=float(np.mean([p.correct for p in predictions])),
@@ -132,8 +132,22 @@ def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, An
         validation_kl=curve["validation_kl"].tolist(),
         shares=late.groupby("arm")["probability"].mean().round(5).to_dict(),
         q_correlation=q_correlation(log),
-        versions=record.provenance.versions,
+        versions=versions_of(project, cell),
     )
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """The part of a run's cost that says what it was made with."""
+
+    provenance: Provenance
+
+
+def versions_of(project: Path, cell: str) -> dict[str, str]:
+    """The versions that a finished cell was made with."""
+    path, earlier = (project / folder / f"{cell}.json" for folder in (TRAINING_COSTS, "metrics/training"))
+    # the working copy may be of a commit from before costs had files of their own
+    return read_record(earlier if earlier.exists() and not path.exists() else path, MadeWith).provenance.versions
 
 
 def made_of(project: Path, stages: Sequence[str]) -> str:

@@ -62,6 +62,20 @@ def expected_calibration_error(rows: Rows) -> float:
 METRICS = (
     Metric("accuracy", "accuracy", lambda rows: float(np.mean([r.correct for r in rows])), percent, "higher"),
     Metric(
+        "minerva_accuracy",
+        "accuracy by Minerva's rules",
+        lambda rows: float(np.mean([r.minerva_correct for r in rows])),
+        percent,
+        "higher",
+    ),
+    Metric(
+        "graders_part",
+        "graders part",
+        lambda rows: float(np.mean([r.correct != r.minerva_correct for r in rows])),
+        percent,
+        None,
+    ),
+    Metric(
         "agreement",
         "same answer as the teacher",
         lambda rows: float(np.mean([r.agrees for r in rows])),

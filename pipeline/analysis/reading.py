@@ -7,29 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline.analysis.graders import parted
 from pipeline.analysis.metrics import measure
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import (
     ARM_LOG,
-    EVALUATION_METRICS,
+    EVALUATION_COSTS,
     LEARNING_CURVE,
     PREDICTIONS,
+    RECORD,
     RUNS,
     TEACHER,
-    TRAINING_METRICS,
+    TRAINING_COSTS,
     UNTRAINED_STUDENT,
 )
 from pipeline.results.files import AGAIN, read_csv, read_record, read_rows
 from pipeline.results.rows import (
     ArmStep,
     CurvePoint,
-    EvaluationRecord,
+    EvaluationCost,
     Prediction,
     Provenance,
+    TrainingCost,
     TrainingRecord,
 )
 
@@ -49,13 +53,15 @@ class TestProblem:
 class Evaluation:
     """One model on the P test problems: METHOD-SEED, or one of the references.
 
-    correct_P: whether each answer is right. metrics: by name, see metrics.py.
+    correct_P: whether each answer is right. metrics: by name, see metrics.py. parted: gold, answer and the project's
+    verdict where Minerva's is another.
     """
 
     name: str
     correct_P: np.ndarray
     metrics: dict[str, float]
-    provenance: Provenance
+    parted: list[tuple[str, str, bool]]
+    cost: EvaluationCost
 
     @property
     def accuracy(self) -> float:
@@ -65,12 +71,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """One run: its evaluation, what it was and cost, and its logs.
+    """One run: what it was and cost, its evaluation, and its logs.
 
     learning_curve: a row per validation, as CurvePoint. arm_log: a row per step and arm, as ArmStep.
     """
 
     record: TrainingRecord
+    cost: TrainingCost
     evaluation: Evaluation
     learning_curve: pd.DataFrame
     arm_log: pd.DataFrame
@@ -122,8 +129,8 @@ def read_results(methods: Sequence[str], seeds: Sequence[int]) -> Results:
     )
     require_equal_budgets(results.all_runs())
     require_equal_provenance(
-        {f"the training of {run.name}": run.record.provenance for run in results.all_runs()}
-        | {f"the evaluation of {model.name}": model.provenance for model in results.all_models()}
+        {f"the training of {run.name}": run.cost.provenance for run in results.all_runs()}
+        | {f"the evaluation of {model.name}": model.cost.provenance for model in results.all_models()}
     )
     return results
 
@@ -182,20 +189,25 @@ def _read_evaluation(name: str, problems: list[TestProblem]) -> Evaluation:
             f"{predictions} is for other test problems, or in another order, than "
             f"{PREDICTIONS / TEACHER}.jsonl; run `dvc repro` to bring both up to date"
         )
-    path = EVALUATION_METRICS / f"{name}.json"
-    record = read_record(path, EvaluationRecord)
-    if (record.name, record.problems) != (name, len(rows)):
+    path = EVALUATION_COSTS / f"{name}.json"
+    cost = read_record(path, EvaluationCost)
+    if (cost.name, cost.problems) != (name, len(rows)):
         raise ResultsError(f"{path} does not belong to {predictions}; run `dvc repro` to bring both up to date")
-    return Evaluation(name, np.array([row.correct for row in rows]), measure(rows), record.provenance)
+    return Evaluation(name, np.array([row.correct for row in rows]), measure(rows), parted(rows), cost)
 
 
 def _read_run(method: str, seed: int, problems: list[TestProblem]) -> TrainedRun:
     name = f"{method}-{seed}"
-    path = TRAINING_METRICS / f"{name}.json"
-    record = read_record(path, TrainingRecord)
-    if (record.method, record.seed) != (method, seed):
-        raise ResultsError(f"{path} is of {record.method}-{record.seed}; run `dvc repro` to bring it up to date")
+    record = read_record(path := RUNS / name / RECORD, TrainingRecord)
+    _require_of(name, f"{record.method}-{record.seed}", path)
+    cost = read_record(path := TRAINING_COSTS / f"{name}.json", TrainingCost)
+    _require_of(name, cost.name, path)
     curve = read_csv(RUNS / name / LEARNING_CURVE, CurvePoint)
     if len(curve) < 2 or not curve["examples"].is_monotonic_increasing or not curve["examples"].is_unique:
         raise ResultsError(f"{RUNS / name / LEARNING_CURVE} needs at least two rows of growing examples; {AGAIN}")
-    return TrainedRun(record, _read_evaluation(name, problems), curve, read_csv(RUNS / name / ARM_LOG, ArmStep))
+    return TrainedRun(record, cost, _read_evaluation(name, problems), curve, read_csv(RUNS / name / ARM_LOG, ArmStep))
+
+
+def _require_of(name: str, found: str, path: Path) -> None:
+    if found != name:
+        raise ResultsError(f"{path} is of {found}; run `dvc repro` to bring it up to date")

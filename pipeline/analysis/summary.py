@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.analysis.caveats import comparisons_note, warnings
 from pipeline.analysis.curriculum import Curriculum, curriculum
+from pipeline.analysis.graders import Parting, partings
 from pipeline.analysis.learning import spent_to_reach
 from pipeline.analysis.metrics import over_seeds
 from pipeline.analysis.reading import Evaluation, Results, TrainedRun
@@ -70,8 +71,6 @@ class Method:
     curriculum: Curriculum
     tokens: float
     compute: float
-    training_seconds: float
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Summary:
     """Everything the report says, as numbers.
 
     threshold_accuracy: what `examples_to_threshold` counts up to. comparisons: by rival, then by method.
+    graders_part: the most frequent answers of which the two graders say different things.
     """
 
     scale: str
@@ -94,6 +94,7 @@ class Summary:
     methods: dict[str, Method]
     comparisons: dict[str, dict[str, Comparison]]
     comparisons_note: str
+    graders_part: list[Parting]
     warnings: list[str]
 
 
@@ -103,7 +104,7 @@ def rounded(value: Any) -> Any:
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list):
         return [rounded(part) for part in value]
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value  # and not -0.0
 
 
 def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
@@ -125,6 +126,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         methods={name: _method(results, name, counts_RP, threshold, report.confidence) for name in results.runs},
         comparisons=compare(outcomes_of(results), counts_RP, report.confidence),
         comparisons_note=comparisons_note(results),
+        graders_part=partings(model.parted for model in results.all_models()),
         warnings=warnings(results),
     )
 
@@ -172,8 +174,6 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, threshold: float
         curriculum=curriculum(runs, confidence),
         tokens=float(np.mean([run.record.tokens for run in runs])),
         compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),
-        training_seconds=float(np.mean([run.record.training_seconds for run in runs])),
-        peak_memory_bytes=max(run.record.peak_memory_bytes for run in runs),
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.analysis.comparison_tables import comparisons, curricula
-from pipeline.analysis.markdown import NONE, bullets, table
-from pipeline.analysis.metrics import METRICS, Metric, percent
+from pipeline.analysis.markdown import NONE, bullets, code, table
+from pipeline.analysis.metrics import METRICS, Metric, percent, whole
 from pipeline.analysis.statistics import Interval, PointEstimate
 from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import BASELINE
@@ -15,8 +15,8 @@ def experiment_report(summary: Summary) -> str:
     """metrics/experiment_report.md."""
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
-        " ".join(filter(None, [f"**{headline(summary)}.**", accuracy_headline(summary), closeness_headline(summary)])),
-        _setting(summary),
+        verdict_paragraph(summary),
+        setting(summary),
         *(["## Read with care\n\n" + bullets(summary.warnings)] if summary.warnings else []),
         "## Compared in pairs\n\n" + comparisons(summary),
         "## Accuracy on the test problems\n\n" + _accuracy(summary),
@@ -25,13 +25,22 @@ def experiment_report(summary: Summary) -> str:
         "## How fast they learn\n\n" + _efficiency(summary),
         curricula(summary),
         "## All metrics\n\n" + _metrics(summary),
-        "## What it cost\n\n" + _cost(summary),
+        "## Two graders\n\n" + _graders(summary),
+        "## What was computed\n\n" + _computed(summary),
         "## How the intervals are made\n\n" + _methods_note(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _setting(summary: Summary) -> str:
+def verdict_paragraph(summary: Summary) -> str:
+    """The answer to the project's question, where the methods end, and who comes near to the teacher sooner."""
+    return " ".join(
+        filter(None, [f"**{headline(summary)}.**", accuracy_headline(summary), closeness_headline(summary)])
+    )
+
+
+def setting(summary: Summary) -> str:
+    """What was compared, with which budget and on which problems."""
     seeds = list(map(str, next(iter(summary.methods.values())).seeds))
     return (
         f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
@@ -114,26 +123,46 @@ def _metrics(summary: Summary) -> str:
     )
 
 
+def _graders(summary: Summary) -> str:
+    names = ("accuracy", "minerva_accuracy", "graders_part")
+    shares = table(
+        ["method", "accuracy", "by Minerva's rules", "they part on"],
+        [[name, *(percent(model.metrics[key]) for key in names)] for name, model in _models(summary)],
+    )
+    text = (
+        "Answers are graded twice. What counts everywhere else is equivalence by Math-Verify; Minerva's rules compare "
+        f"normalised texts.\n\n{shares}\n\n"
+    )
+    if not summary.graders_part:
+        return text + "They part on no answer."
+    pairs = [
+        [code(found.gold), code(found.answer), "Math-Verify" if found.correct else "Minerva", whole(found.times)]
+        for found in summary.graders_part
+    ]
+    return f"{text}Where they part, the most frequent first:\n\n" + table(
+        ["gold answer", "answer", "right by", "times"], pairs
+    )
+
+
 def _heading(metric: Metric) -> str:
     return metric.heading + ("" if metric.better is None else " ↑" if metric.better == "higher" else " ↓")
 
 
-def _cost(summary: Summary) -> str:
+def _computed(summary: Summary) -> str:
     rows = [
         [
             name,
             f"{summary.examples:,}",
             f"{m.tokens:,.0f}",
             f"{m.compute:,.0f}",
-            f"{m.training_seconds:,.0f}",
-            f"{m.peak_memory_bytes / 2**20:,.0f}",
         ]
         for name, m in _best_first(summary)
     ]
     return (
-        "Steps and examples are the same for every run; tokens, compute and seconds are means over seeds. Training "
-        "compute is in tokens forward and backward; a pass forward alone, over probes for example, counts a third.\n\n"
-    ) + table(["method", "examples", "tokens", "training compute", "training seconds", "peak memory (MiB)"], rows)
+        "Steps and examples are the same for every run; tokens and compute are means over seeds. Training compute is "
+        "in tokens forward and backward; a pass forward alone, over probes for example, counts a third. Seconds and "
+        "memory are those of one machine: see [costs.md](costs.md).\n\n"
+    ) + table(["method", "examples", "tokens", "training compute"], rows)
 
 
 def _methods_note(summary: Summary) -> str:
@@ -169,3 +198,15 @@ def _models(summary: Summary) -> list[tuple[str, Method | Reference]]:
 
 def _references(summary: Summary) -> list[tuple[str, Reference]]:
     return [("teacher", summary.teacher), ("untrained student", summary.untrained_student)]
+
+
+def further_tables(summary: Summary) -> str:
+    """What charts cannot show, for the page that has charts of the rest; nothing in it depends on the machine."""
+    parts = [
+        "### Accuracy on the test problems\n\n" + _accuracy(summary),
+        "### How fast they learn\n\n" + _efficiency(summary),
+        curricula(summary),
+        "### All metrics\n\n" + _metrics(summary),
+        "### How the intervals are made\n\n" + _methods_note(summary),
+    ]
+    return "\n\n".join(part for part in parts if part)

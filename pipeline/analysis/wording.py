@@ -101,7 +101,7 @@ def sentence(pair: tuple[str, str], comparison: Comparison, confidence: float) -
     examples, near, accuracy = comparison.examples_ratio, comparison.kl_examples_ratio, comparison.accuracy
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
     return (
-        f"{claim}: {_ratio_numbers(examples, confidence)} to reach its final accuracy; to come as near to the teacher "
+        f"{claim}: to reach its final accuracy {_ratio_numbers(examples, confidence)}. To come as near to the teacher "
         f"(KL per token), {near.test.verdict}: {_ratio_numbers(near, confidence)}. Final accuracy, "
         f"{accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(confidence)} interval "
         f"{span(accuracy.low, accuracy.high)}{_p_holm(accuracy.test)}."

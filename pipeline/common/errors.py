@@ -28,6 +28,10 @@ class TeacherLogitsError(PipelineError, ValueError):
     """The teacher-logit cache is missing, damaged, or belongs to something else."""
 
 
+class TrackingError(PipelineError, ValueError):
+    """A tracker was asked for that is unknown or not installed."""
+
+
 class TrainingError(PipelineError, ArithmeticError):
     """Training cannot go on, for example because the loss is not a number."""
 

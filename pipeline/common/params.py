@@ -70,7 +70,8 @@ def checked(value: Any, kind: type[T], where: str) -> T:
         first = error.errors()[0]
         path = ".".join([where, *map(str, first["loc"])])
         given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-        raise ParamsError(f"{path}: {first['msg'].lower()}{given}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise ParamsError(f"{path}: {said[0].lower()}{said[1:]}{given}") from error
 
 
 class _Loader(yaml.SafeLoader):

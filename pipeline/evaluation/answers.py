@@ -7,18 +7,26 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from pipeline.common.errors import ResultsError
-from pipeline.common.paths import CHECKPOINTS, PREDICTIONS, TEACHER
+from pipeline.common.paths import CHECKPOINTS, PREDICTIONS, STUDENTS, TEACHER, UNTRAINED_STUDENT
+from pipeline.evaluation import minerva
 from pipeline.evaluation.fidelity import Fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import generate_with_vllm
 from pipeline.language_models.generation import generate_answers
-from pipeline.language_models.loading import precision
+from pipeline.language_models.loading import load_model, load_student, precision
 from pipeline.language_models.prompts import Encoder
-from pipeline.language_models.settings import GenerationParams
+from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.results.files import read_rows
 from pipeline.results.rows import Prediction
+
+
+def load(name: str, models: ModelsParams) -> PreTrainedModel:
+    """The teacher, the untrained student, or a trained student by its run's name."""
+    if name == TEACHER:
+        return load_model(models, "teacher")
+    return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
 
 
 def answer(
@@ -56,8 +64,10 @@ def graded(
             level=p.level,
             subject=p.subject,
             output=output,
+            gold=p.answer,
             answer=g.answer,
             correct=g.correct,
+            minerva_correct=minerva.is_right(p.answer, g.answer),
             teacher_correct=teacher_correct,
             agrees=same,
             timed_out=g.timed_out,

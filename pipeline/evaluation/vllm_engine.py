@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.common.errors import ModelError, ParamsError
+from pipeline.language_models.end_tokens import end_tokens
 from pipeline.language_models.loading import move
 from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.settings import GenerationParams, ModelsParams
@@ -71,8 +72,8 @@ def generate_with_vllm(
             SamplingParams(
                 temperature=0.0,
                 max_tokens=generation.max_new_tokens,
-                stop_token_ids=[encoder.tokenizer.eos_token_id],
-                ignore_eos=True,  # the end tokens of the model's own settings, which may be others
+                stop_token_ids=end_tokens(model, encoder.tokenizer),
+                ignore_eos=True,  # the one in config.json, which may be another
                 detokenize=False,
             ),
         )

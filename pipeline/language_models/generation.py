@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from pipeline.common import seeding
 from pipeline.common.errors import ModelError
+from pipeline.language_models.end_tokens import end_tokens
 from pipeline.language_models.prompts import completion_text
 from pipeline.language_models.settings import GenerationParams
 
@@ -32,6 +33,14 @@ class Sampling:
 
     temperature: float
     seed: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a completion stops: at any of the end tokens, at least one, or after so many tokens."""
+
+    ends: Sequence[int]
+    max_new_tokens: int
 
 
 def generate_answers(
@@ -59,7 +68,7 @@ def generate_completions(
 ) -> list[list[int]]:
     """The tokens of the model's completion of each prompt, in the order given; greedy where `sampling` is None.
 
-    The end token is left out: a completion of `max_new_tokens` tokens is one that did not end.
+    The end token, any of `end_tokens`, is left out: a completion of `max_new_tokens` tokens is one that did not end.
 
     Batches are cut from the prompts in order of length, the longest first, so the same call always computes the same
     thing. A batch that does not fit into the GPU's memory is halved, and so are those after it.
@@ -70,14 +79,15 @@ def generate_completions(
     """
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     completions: list[list[int]] = [[] for _ in prompts]
+    stop = Stop(end_tokens(model, tokenizer), params.max_new_tokens)
     size, done, batch = params.batch_size, 0, 0
     with tqdm(total=len(prompts), desc=progress, unit="prompt", disable=progress is None) as bar:
         while done < len(prompts):
             chosen = order[done : done + size]
             pick = token_picker(sampling, batch, model.device)
             try:
-                batch_completions = _complete(
-                    model, tokenizer, [prompts[i] for i in chosen], params.max_new_tokens, pick
+                batch_completions = complete_batch(
+                    model, [prompts[i] for i in chosen], tokenizer.pad_token_id, stop, pick
                 )
             except torch.OutOfMemoryError as error:
                 if len(chosen) == 1:
@@ -96,38 +106,36 @@ def generate_completions(
 
 
 @torch.inference_mode()
-def _complete(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    pick: TokenPicker,
+def complete_batch(
+    model: PreTrainedModel, prompts: list[list[int]], pad_token_id: int, stop: Stop, pick: TokenPicker
 ) -> list[list[int]]:
-    """The tokens that follow each prompt, up to its end token or `max_new_tokens`; the longest prompts come first."""
-    cache, end = growing_cache(model), tokenizer.eos_token_id
-    logits_BV, mask_BT = read_prompts(model, cache, prompts, tokenizer.pad_token_id)
+    """The tokens that `pick` has follow each prompt, without its end token; the longest prompts come first."""
+    cache = growing_cache(model)
+    logits_BV, mask_BT = read_prompts(model, cache, prompts, pad_token_id)
+    ends_E = torch.tensor(stop.ends, device=model.device)
     ready_masks = takes_ready_masks(model, cache) and not mask_BT.all()  # without padding a model needs no mask
     positions_B1 = mask_BT.sum(dim=1, keepdim=True)
     prompt_B = torch.arange(len(prompts), device=model.device)  # which prompt each row of the batch belongs to
     open_B = torch.ones_like(prompt_B, dtype=torch.bool)
-    tokens_PT = torch.full((len(prompts), max_new_tokens), end, device=model.device)
-    for step in range(max_new_tokens):
+    tokens_PT = torch.full((len(prompts), stop.max_new_tokens), stop.ends[0], device=model.device)
+    for step in range(stop.max_new_tokens):
         tokens_B = pick(logits_BV.float())  # compared in float32 whatever precision the model computes in
         tokens_PT[prompt_B, step] = tokens_B
-        open_B &= tokens_B != end
+        open_B &= (tokens_B[:, None] != ends_E).all(dim=1)
         still_open = int(open_B.sum())
-        if still_open == 0 or step + 1 == max_new_tokens:
+        if still_open == 0 or step + 1 == stop.max_new_tokens:
             break
         if len(open_B) - still_open >= ENDED_SHARE * len(open_B):
             kept_B = open_B.nonzero()[:, 0]
-            cache.batch_select_indices(kept_B)
+            # made for beam search, it is the one way to choose rows that every kind of layer knows
+            cache.reorder_cache(kept_B)  # type: ignore[arg-type]  # no tensor is declared a LongTensor
             prompt_B, open_B, tokens_B = prompt_B[kept_B], open_B[kept_B], tokens_B[kept_B]
             positions_B1, mask_BT = positions_B1[kept_B], mask_BT[kept_B]
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
         mask = ready_mask(mask_BT, model.dtype) if ready_masks else mask_BT
         logits_BV = next_logits(model, cache, tokens_B[:, None], mask, positions_B1)
         positions_B1 = positions_B1 + 1
-    return [list(itertools.takewhile(lambda token: token != end, tokens)) for tokens in tokens_PT.tolist()]
+    return [list(itertools.takewhile(lambda token: token not in stop.ends, tokens)) for tokens in tokens_PT.tolist()]
 
 
 def next_logits(
@@ -230,10 +238,10 @@ class RoomyLayer(DynamicLayer):
         self._show(after)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
+    def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keeps these rows of the batch."""
         length = self.keys.shape[2]
-        self._room = [room[indices] for room in self._room]
+        self._room = [room[beam_idx] for room in self._room]
         self._show(length)
 
     def _show(self, length: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +20,11 @@ from transformers import (
 
 from pipeline.common.errors import ModelError
 from pipeline.common.files import digest_of, file_digest
+from pipeline.language_models.architectures import require_readable
+from pipeline.language_models.chat import pin_clock
+from pipeline.language_models.control_tokens import beginning_of
+from pipeline.language_models.end_tokens import end_tokens, named_ends, set_ends
+from pipeline.language_models.layers import keep_layers
 from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.settings import ModelsParams
 
@@ -34,7 +39,9 @@ def _source(models: ModelsParams, role: Role) -> tuple[str, str | None]:
 
 
 def load_tokenizer(models: ModelsParams, role: Role) -> PreTrainedTokenizerBase:
-    """The tokenizer of teacher or student; a missing pad token is replaced by the end token.
+    """The tokenizer of teacher or student, its chat template pinned to `models.chat_date`.
+
+    A missing pad token is replaced by the end token.
 
     Raises:
         ModelError: it cannot be found, or has no end token.
@@ -48,6 +55,7 @@ def load_tokenizer(models: ModelsParams, role: Role) -> PreTrainedTokenizerBase:
         raise ModelError(f"the {role}'s tokenizer ({name}) has no end token, so a completion could not end")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    pin_clock(tokenizer, date.fromisoformat(models.chat_date))
     return tokenizer
 
 
@@ -55,10 +63,10 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
     """The teacher, or the student before training, on the device of `models`.
 
     The teacher is in the precision of `models`. A student's weights are in float32, since small updates vanish in
-    bfloat16; `precision` makes it compute in that of `models`.
+    bfloat16; `precision` makes it compute in that of `models`. Its generation config names all `end_token_ids`.
 
     Raises:
-        ModelError: it cannot be found, is not a causal language model, or does more to its logits than `lm_head`.
+        ModelError: it cannot be found, or is of an architecture that cannot be distilled as the params say.
     """
     name, revision = _source(models, role)
     dtype = getattr(torch, models.dtype) if role == "teacher" else torch.float32
@@ -72,17 +80,42 @@ def load_model(models: ModelsParams, role: Role) -> PreTrainedModel:
         raise ModelError(
             f"the weights of the {role} {name!r} are damaged or are not those of its config.json; fetch the model again"
         ) from error
+    called = f"the {role} {name!r}"
     if role == "student" and models.student_layers is not None:
         keep_layers(model, models.student_layers)
-    require_plain_head(model, f"the {role} {name!r}")
-    return ready(model, models)
+        called += f" of {models.student_layers} layers"
+    ready(model, models)
+    require_readable(model, called)
+    set_ends(model.generation_config, end_token_ids(models, role))
+    return model
+
+
+def end_token_ids(models: ModelsParams, role: Role) -> list[int]:
+    """The tokens at which teacher or student ends an answer, sorted.
+
+    They are those of its tokenizer and of its generation config. The student has the teacher's too, since it learns to
+    end where the teacher does.
+
+    Raises:
+        ModelError: a tokenizer or a config cannot be read.
+    """
+    ends = {load_tokenizer(models, role).eos_token_id, *named_ends(_generation_config(models, role))}
+    return sorted(ends if role == "teacher" else ends.union(end_token_ids(models, "teacher")))
+
+
+def _generation_config(models: ModelsParams, role: Role) -> GenerationConfig:
+    """As transformers finds it: a file of its own, without which the model's config says what it says."""
+    name, revision = _source(models, role)
+    try:
+        return GenerationConfig.from_pretrained(name, revision=revision or "main")
+    except OSError:
+        return GenerationConfig.from_model_config(load_config(models, role))
 
 
 def ready(model: PreTrainedModel, models: ModelsParams) -> PreTrainedModel:
     """Moves a model to its device and clears decoding settings it may ship with, such as a repetition penalty."""
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.config.bos_token_id, eos_token_id=model.config.eos_token_id
-    )
+    shipped = model.generation_config
+    model.generation_config = GenerationConfig(bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id)
     move(model, models.device)
     model.eval()
     return model
@@ -92,53 +125,11 @@ def move(model: PreTrainedModel, device: str) -> None:
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator takes `self` for an argument
 
 
-@torch.inference_mode()
-def require_plain_head(model: PreTrainedModel, name: str) -> None:
-    """Checks that logits are `lm_head` times the last hidden state: teacher and loss make them so, chunk by chunk.
-
-    Raises:
-        ModelError: the model does something else, such as capping its logits.
-    """
-    model.eval()
-    input_ids_BT = torch.arange(4)[None]
-    logits_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
-    hidden_BTH = model.base_model(input_ids=input_ids_BT, use_cache=False).last_hidden_state
-    plain_BTV = hidden_BTH @ model.get_output_embeddings().weight.T
-    if logits_BTV.shape != plain_BTV.shape or not torch.allclose(logits_BTV.float(), plain_BTV.float(), atol=1e-3):
-        raise ModelError(
-            f"{name} ({type(model).__name__}) does more than one matrix product to make its logits (a bias, a scale, "
-            "a cap), which the distillation loss does not know; choose a model of the Llama, SmolLM or Qwen kind"
-        )
-
-
 def _not_found(role: Role, name: str) -> str:
     return (
         f"the {role} {name!r} cannot be loaded: it is neither a local folder with a safetensors model and its "
         f"tokenizer nor reachable on the hub; set models.{role} to a local folder"
     )
-
-
-def keep_layers(model: PreTrainedModel, count: int) -> None:
-    """Keeps `count` evenly spaced layers of a decoder, the first and the last among them.
-
-    Raises:
-        ModelError: the model has fewer layers, or keeps them where they cannot be told apart.
-    """
-    decoder = model.base_model
-    layers = getattr(decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise ModelError(f"models.student_layers needs a decoder with `layers`, which {type(model).__name__} has not")
-    if count > len(layers):
-        raise ModelError(f"models.student_layers is {count}, but the student has only {len(layers)} layers")
-    chosen = [round(i * (len(layers) - 1) / max(1, count - 1)) for i in range(count)]
-    kept = nn.ModuleList([layers[i] for i in chosen])
-    for position, layer in enumerate(kept):
-        attention: Any = layer.self_attn
-        attention.layer_idx = position
-    decoder.layers = kept
-    model.config.num_hidden_layers = count
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [model.config.layer_types[i] for i in chosen]
 
 
 def load_student(folder: Path, models: ModelsParams) -> PreTrainedModel:
@@ -166,15 +157,14 @@ def precision(models: ModelsParams, *, keep_casts: bool = True) -> torch.autocas
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Writes a Hugging Face folder in float32: config, safetensors weights, tokenizer.
 
-    Other programs find in it how the student is meant to answer: greedily, up to the token that ended its completions
-    in training, which need not be the one in the config it started from.
+    Other programs find in it how the student is meant to answer: greedily, up to any of the tokens that end its answers
+    in training and testing, which need not be those of the config it started from.
     """
+    ends = end_tokens(model, tokenizer)
     model.generation_config = GenerationConfig(
-        do_sample=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False, bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
     )
+    set_ends(model.generation_config, ends)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
@@ -185,7 +175,8 @@ def load_encoder(models: ModelsParams) -> Encoder:
     """The way problems become tokens, with the tokenizer that teacher and student share.
 
     Raises:
-        ModelError: their vocabularies differ, or one of them has fewer output logits than there are tokens.
+        ModelError: their vocabularies differ, one of them has fewer output logits than there are tokens, or they begin
+            a text differently.
     """
     teacher, student = load_tokenizer(models, "teacher"), load_tokenizer(models, "student")
     if teacher.get_vocab() != student.get_vocab():
@@ -199,7 +190,16 @@ def load_encoder(models: ModelsParams) -> Encoder:
             f"token {largest} of the shared vocabulary has no output logit: teacher {models.teacher!r} and student "
             f"{models.student!r} have {size} in common; choose models whose vocab_size covers their tokenizer"
         )
-    return Encoder(student, models)
+    if not models.chat_template and beginning_of(teacher) != beginning_of(student):
+        raise ModelError(
+            f"teacher {models.teacher!r} begins a text with {_words(teacher)} and student {models.student!r} with "
+            f"{_words(student)}, so one of them would read every prompt in an unknown way; make their tokenizers agree"
+        )
+    return Encoder(student, models, frozenset(end_token_ids(models, "student")))
+
+
+def _words(tokenizer: PreTrainedTokenizerBase) -> str:
+    return " ".join(tokenizer.convert_ids_to_tokens(beginning_of(tokenizer))) or "no token of its own"
 
 
 def vocabulary_size(models: ModelsParams) -> int:
@@ -208,7 +208,7 @@ def vocabulary_size(models: ModelsParams) -> int:
     Models with one tokenizer may pad their embeddings to different sizes, as the Qwen2 family does. The teacher's
     logits beyond this size stand for no token and are left out; the student's fall into the tail and are unlearnt.
     """
-    sizes: list[int] = [load_config(models, role).vocab_size for role in ROLES]
+    sizes: list[int] = [load_config(models, role).get_text_config().vocab_size for role in ROLES]
     return min(sizes)
 
 
@@ -238,7 +238,7 @@ def model_identity(models: ModelsParams, role: Role) -> dict[str, str | None]:
     name, _ = _source(models, role)
     commit, files = model_commit(models, role), None
     if commit is None:
-        found = sorted([*Path(name).glob("*.safetensors"), *Path(name).glob("config.json")])
+        found = sorted([*Path(name).glob("*.safetensors"), *Path(name).glob("*config.json")])
         files = digest_of({f.name: file_digest(f) for f in found})
     return {"name": name, "commit": commit, "files": files}
 

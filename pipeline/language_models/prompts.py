@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.common.errors import DataError, ModelError, ParamsError
+from pipeline.common.errors import DataError, ParamsError
+from pipeline.language_models.chat import end_of_turn, rendered_question
+from pipeline.language_models.control_tokens import ControlTokens, beginning_of
 from pipeline.language_models.settings import ModelsParams
 from pipeline.problems.record import Problem
 
@@ -52,38 +54,47 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Problems to tokens: the tokenizer that teacher and student share, and how `models` says to ask."""
+    """Problems to tokens: the tokenizer that teacher and student share, and how `models` says to ask.
+
+    ends: the tokens at which an answer of teacher or student may end, besides the tokenizer's own.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     models: ModelsParams
+    ends: frozenset[int] = frozenset()
 
     def encode_prompt(self, text: str) -> list[int]:
         """The tokens that ask for the solution of a problem: `models.prompt`, as a chat if `models.chat_template`.
 
+        A chat begins as its template says, other prompts as the tokenizer begins a text. Control tokens in the
+        problem's text are text; those in `models.prompt` are themselves.
+
         Raises:
-            ParamsError: the prompt has no slot. ModelError: the tokenizer has no chat template.
+            ParamsError: the prompt has no slot. ModelError: the tokenizer has no chat template, or it fails.
+            DataError: a control token in the text cannot be written as text.
         """
         if SLOT not in self.models.prompt:
             raise ParamsError(f"params.yaml: models.prompt is {self.models.prompt!r}; it needs the slot {SLOT}")
-        prompt = self.models.prompt.replace(SLOT, text)
-        if not self.models.chat_template:
-            return self._tokens(prompt)
-        if self.tokenizer.chat_template is None:
-            raise ModelError("models.chat_template is true, but the tokenizer has none; set it to false")
-        chat = [{"role": "user", "content": prompt}]
-        rendered = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        assert isinstance(rendered, str)  # not tokens
-        return self._tokens(rendered)
+        prompt = self.models.prompt.replace(SLOT, self._controls.marked(text))
+        if self.models.chat_template:
+            return self._controls.encode(rendered_question(self.tokenizer, prompt))
+        return [*self._beginning, *self._controls.encode(prompt)]
 
     def encode(self, problem: Problem) -> EncodedProblem:
         """Prompt and completion, at most `models.max_tokens` together; a completion ends with the end token.
 
         Raises:
-            DataError: the tokenizer cannot write one of the problem's characters.
+            DataError: the tokenizer cannot write one of the problem's characters, or the solution would end early.
         """
         prompt_ids = self.encode_prompt(problem.problem)
-        completion_ids = [*self._tokens(problem.solution), self.tokenizer.eos_token_id]
-        require_lossless(problem, self.tokenizer)
+        solution_ids = self.encode_text(problem.solution)
+        self._require_lossless(problem)
+        if early := self._all_ends.intersection(solution_ids):
+            raise DataError(
+                f"problem {problem.id!r} has {self.tokenizer.decode(sorted(early))!r} in its solution, at which the "
+                "models end an answer; take it out of their generation_config.json or leave such problems out"
+            )
+        completion_ids = [*solution_ids, self.end_token]
         room = max(0, self.models.max_tokens - len(prompt_ids))
         return EncodedProblem(
             problem.id,
@@ -91,6 +102,32 @@ class Encoder:
             np.array(completion_ids[:room], dtype=np.int32),
             cut=len(completion_ids) > room,
         )
+
+    def encode_text(self, text: str) -> list[int]:
+        """The tokens of a text, none of which controls a model.
+
+        Raises:
+            DataError: a control token in the text cannot be written as text.
+        """
+        return self._controls.encode(self._controls.marked(text))
+
+    @functools.cached_property
+    def end_token(self) -> int:
+        """What a completion ends with: the end token that a chat's template puts there, or the tokenizer's own."""
+        own: int = self.tokenizer.eos_token_id
+        return end_of_turn(self.tokenizer, self._all_ends, own) if self.models.chat_template else own
+
+    @functools.cached_property
+    def _all_ends(self) -> frozenset[int]:
+        return self.ends | {self.tokenizer.eos_token_id}
+
+    @functools.cached_property
+    def _controls(self) -> ControlTokens:
+        return ControlTokens(self.tokenizer, self._all_ends)
+
+    @functools.cached_property
+    def _beginning(self) -> list[int]:
+        return beginning_of(self.tokenizer)
 
     def encode_all(self, problems: Sequence[Problem]) -> EncodedSplit:
         """Encodes a split; problems whose prompt alone fills `models.max_tokens` are left out and counted.
@@ -112,9 +149,17 @@ class Encoder:
         """See `completion_text`."""
         return completion_text(self.tokenizer, completion)
 
-    def _tokens(self, text: str) -> list[int]:
-        token_ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return token_ids
+    def _require_lossless(self, problem: Problem) -> None:
+        """Only a vocabulary too small for all 256 bytes, as the mini models have, can lose a character."""
+        if len(self.tokenizer) >= 256:
+            return
+        for text in (problem.problem, problem.solution):
+            if self.tokenizer.decode(self.encode_text(text)) != text:
+                lost = sorted({c for c in text if not self.encode_text(c)})
+                raise DataError(
+                    f"problem {problem.id!r} has characters this tokenizer cannot write "
+                    f"({' '.join(map(repr, lost))}); choose a scale whose models know them"
+                )
 
 
 def completion_text(tokenizer: PreTrainedTokenizerBase, completion: list[int]) -> str:
@@ -122,19 +167,6 @@ def completion_text(tokenizer: PreTrainedTokenizerBase, completion: list[int]) -
     text = tokenizer.decode(completion, skip_special_tokens=True)
     assert isinstance(text, str)  # several completions would give a list
     return text
-
-
-def require_lossless(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Only a vocabulary too small for all 256 bytes, as the mini models have, can lose a character."""
-    if len(tokenizer) >= 256:
-        return
-    for text in (problem.problem, problem.solution):
-        if tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) != text:
-            lost = sorted({c for c in text if not tokenizer.encode(c, add_special_tokens=False)})
-            raise DataError(
-                f"problem {problem.id!r} has characters this tokenizer cannot write "
-                f"({' '.join(map(repr, lost))}); choose a scale whose models know them"
-            )
 
 
 def longest_first(encoded: Iterable[EncodedProblem]) -> list[EncodedProblem]:

@@ -62,6 +62,7 @@ def store_identity(encoder: Encoder) -> dict[str, Any]:
         "tokenizer": tokenizer_digest(encoder.tokenizer),
         "prompt": models.prompt,
         "chat_template": models.chat_template,
+        "chat_date": models.chat_date,
         "vocabulary": vocabulary_size(models),
         "max_tokens": models.max_tokens,
         "dtype": models.dtype,

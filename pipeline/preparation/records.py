@@ -1,4 +1,4 @@
-"""Reading problems in MATH's schema: JSONL(.gz) files, MATH's folder tree, and the checks on every record.
+"""Raw records in MATH's schema, or as a chat, become problems: the checks on every record.
 
 Two kinds of trouble are kept apart. A malformed record (broken JSON, a missing field, a wrong type) is a
 DataError that names file, line and field: somebody has to mend the file. Records that MATH itself is known to
@@ -7,20 +7,13 @@ hold but that cannot be used (no level, no answer, a repeated problem) are dropp
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from tqdm import tqdm
-
-from pipeline.common.errors import DataError, ParamsError
+from pipeline.common.errors import DataError
 from pipeline.problems.boxed import last_boxed
 from pipeline.problems.record import Problem
 
@@ -43,6 +36,7 @@ SUBJECTS = (
     "Prealgebra",
     "Precalculus",
 )
+KNOWN_FIELDS = ("problem", "solution", "level", "type", "subject", "answer", "unique_id", "source", "messages")
 _SUBJECT_OF_SLUG = {re.sub(r"\W+", "_", name.replace("&", "and")).lower(): name for name in SUBJECTS}
 
 
@@ -65,83 +59,6 @@ class SourceSplit:
 
     problems: list[Problem]
     dropped: dict[DropReason, int]
-
-
-def read_split(paths: Sequence[Path], split: str) -> SourceSplit:
-    """Reads and checks one split, of which all problems of one path come before those of the next.
-
-    Raises:
-        DataError: a file cannot be read, a record is malformed, or ids of two records are the same.
-        ParamsError: two paths have the same name.
-    """
-    names = Counter(path.name for path in paths)
-    if repeated := [name for name, count in names.items() if count > 1]:
-        raise ParamsError(
-            f"data.path.{split} lists {names[repeated[0]]} files or folders of the name {repeated[0]}, after which ids "
-            "and sources of problems are named; rename all but one"
-        )
-    prefixes = [f"{split}/{path.name}" if len(paths) > 1 and path.is_dir() else split for path in paths]
-    records = chain.from_iterable(map(read_records, paths, prefixes))
-    return select(tqdm(records, desc=f"read {', '.join(names)}", unit=" records", mininterval=1))
-
-
-def read_records(path: Path, prefix: str) -> Iterator[RawRecord]:
-    """The raw records of a JSONL file, a gzipped one, or a folder tree SUBJECT/NUMBER.json, in a stable order.
-
-    Their ids start with `prefix`; their source is the name of the file, or of the whole tree.
-
-    Raises:
-        DataError: the path does not exist, or a file cannot be read as UTF-8 JSON.
-    """
-    if path.is_dir():
-        yield from _read_tree(path, prefix)
-    elif path.exists():
-        yield from _read_lines(path, prefix)
-    else:
-        raise DataError(f"{path} does not exist; set data.path to a JSONL(.gz) file or a folder of SUBJECT/NUMBER.json")
-
-
-def _read_lines(path: Path, prefix: str) -> Iterator[RawRecord]:
-    compressed = path.suffix == ".gz"
-    number = 0
-    try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():  # blank lines, such as a last one, say nothing
-                    where = f"{path}, line {number}"
-                    yield RawRecord(where, f"{prefix}/{path.name}:{number}", _parse_json(line, where), path.name)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file (after line {number}: {error}); fetch it again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the file and its permissions") from error
-
-
-def _read_tree(folder: Path, prefix: str) -> Iterator[RawRecord]:
-    def order(path: Path) -> tuple[str, int, str]:
-        return path.parent.name, int(path.stem) if path.stem.isdecimal() else -1, path.name
-
-    paths = sorted(folder.glob("*/*.json"), key=order)
-    if not paths:
-        raise DataError(
-            f"{folder} holds no SUBJECT/NUMBER.json files; set data.path to the folder that holds the "
-            "subjects, such as MATH/train"
-        )
-    for path in paths:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}); check the file and its permissions") from error
-        name = path.relative_to(folder).as_posix()
-        yield RawRecord(str(path), f"{prefix}/{name}", _parse_json(content, str(path)), folder.name)
-
-
-def _parse_json(content: bytes, where: str) -> Any:
-    try:
-        return json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # ValueError: broken JSON, or a number of thousands of digits
-        raise DataError(f"{where}: not valid JSON ({error}); correct or remove the record") from error
 
 
 def select(records: Iterable[RawRecord]) -> SourceSplit:
@@ -195,9 +112,11 @@ def to_problem(record: RawRecord) -> Problem | DropReason:
     """
     if not isinstance(record.fields, dict):
         raise DataError(
-            f"{record.where}: the record is a JSON {_kind(record.fields)}, not an object; make it one with "
+            f"{record.where}: the record is {_kind(record.fields)}, not an object; make it one with "
             "problem, solution, level and type"
         )
+    if "messages" in record.fields and not record.fields.keys() & {"problem", "solution"}:
+        record = replace(record, fields=record.fields | _problem_and_solution(record))
     problem, solution = (_text(record, name) for name in ("problem", "solution"))
     subject, level = _subject(record), _level(record)
     answer = last_boxed(solution) if record.fields.get("answer") is None else _text(record, "answer", empty=True)
@@ -212,13 +131,35 @@ def to_problem(record: RawRecord) -> Problem | DropReason:
     return Problem(identifier, problem, solution, level, subject, answer, source)
 
 
+def _problem_and_solution(record: RawRecord) -> dict[str, str]:
+    """What user and assistant say in a chat of the two, without a system message, whose place models.prompt takes.
+
+    Raises:
+        DataError: `messages` is something else.
+    """
+    messages = record.fields["messages"]
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise _fault(record, "messages", "is no list of objects", "give it a role and a content for each message")
+    turns = [message for message in messages if message.get("role") != "system"]
+    roles = [message.get("role") for message in turns]
+    if roles != ["user", "assistant"]:
+        said = ", ".join(map(str, roles)) or "nobody"
+        raise _fault(
+            record, "messages", f"holds what {said} said", "keep one problem of user and its solution of assistant"
+        )
+    for message in turns:
+        if not isinstance(content := message.get("content"), str):
+            raise _fault(record, "messages", f"has a content that is {_kind(content)}, not a string", "correct it")
+    return {"problem": turns[0]["content"], "solution": turns[1]["content"]}
+
+
 def _text(record: RawRecord, name: str, empty: bool = False) -> str:
     """A text field, stripped: MATH's records differ in trailing newlines that mean nothing."""
     if name not in record.fields:
-        raise _fault(record, name, "is missing", "add it")
+        raise _missing(record, name)
     value = record.fields[name]
     if not isinstance(value, str):
-        raise _fault(record, name, f"is a JSON {_kind(value)}, not a string", "correct it")
+        raise _fault(record, name, f"is {_kind(value)}, not a string", "correct it")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise _fault(record, name, "holds half a surrogate pair, which is no character", "correct it")
     if not (text := value.strip()) and not empty:
@@ -230,7 +171,7 @@ def _subject(record: RawRecord) -> str:
     """`type` (MATH's name for it) or `subject`; MATH's folder names become its proper names."""
     given = [name for name in ("type", "subject") if record.fields.get(name) is not None]
     if not given:
-        raise DataError(f"{record.where}: field 'type' (or 'subject') is missing; add it")
+        raise _missing(record, "type", " (or 'subject')")
     names = {proper_subject(_text(record, name)) for name in given}
     if len(names) > 1:
         raise DataError(
@@ -248,12 +189,17 @@ def proper_subject(text: str) -> str:
 def _level(record: RawRecord) -> int | None:
     """1..5 from "Level 3", "3" or 3; None for MATH's "Level ?"."""
     if "level" not in record.fields:
-        raise _fault(record, "level", "is missing", "add it")
+        raise _missing(record, "level")
     value = record.fields["level"]
     text = str(value) if isinstance(value, str | int) else ""
     found = re.fullmatch(r"\s*(?:level\s*)?([1-5?])\s*", text, re.IGNORECASE)
     if found is None:
-        raise _fault(record, "level", f"is {json.dumps(value)[:40]}", 'use 1 to 5, "Level 1" to "Level 5" or "Level ?"')
+        raise _fault(
+            record,
+            "level",
+            f"is {json.dumps(value, default=str)[:40]}",
+            'use 1 to 5, "Level 1" to "Level 5" or "Level ?"',
+        )
     return None if found[1] == "?" else int(found[1])
 
 
@@ -261,8 +207,22 @@ def _fault(record: RawRecord, name: str, what: str, remedy: str) -> DataError:
     return DataError(f"{record.where}: field '{name}' {what}; {remedy}")
 
 
+def _missing(record: RawRecord, name: str, otherwise: str = "") -> DataError:
+    others = [other for other in record.fields if other not in KNOWN_FIELDS]
+    rename = f", or rename one of {', '.join(map(str, others[:8]))}" if others else ""
+    return DataError(f"{record.where}: field '{name}'{otherwise} is missing; add it{rename}")
+
+
 def _kind(value: Any) -> str:
-    if isinstance(value, bool | None):
-        return "null" if value is None else "boolean"
-    kinds: dict[type, str] = {dict: "object", list: "array", str: "string"}
-    return kinds.get(type(value), "number")
+    if value is None:
+        return "a JSON null"
+    kinds: dict[type, str] = {
+        dict: "object",
+        list: "array",
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+    }
+    kind = kinds.get(type(value))
+    return f"a JSON {kind}" if kind else f"of the type {type(value).__name__}"

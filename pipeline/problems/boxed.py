@@ -13,17 +13,18 @@ _TOKEN = re.compile(
     r"|\\.|\{+|\}+",
     re.DOTALL,
 )
+_WHITE_SPACE = re.compile(r"\s*+")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The stripped content of the box that begins last, or None where no box is complete.
+    r"""The stripped content of the box that begins last and holds something; "" where all are empty, None without any.
 
-    `\boxed 9` (the unbraced form, up to the next space, dollar, brace or command) counts, an empty box is an
-    empty string, a box that is never closed is no box, and of nested boxes the inner one begins last.
+    `\boxed 9` (the unbraced form, up to the next space, dollar, brace or command) counts, a box that is never closed is
+    no box, and of nested boxes the inner one begins last.
     """
     depth = 0
     open_boxes: list[tuple[int, int]] = []  # depth outside the box, start of its content
-    last = (-1, -1)
+    last = empty = (-1, -1)
     for match in _TOKEN.finditer(text):
         token = match[0]
         if match["brace"]:
@@ -37,10 +38,21 @@ def last_boxed(text: str) -> str | None:
             lowest = depth - len(token)  # below zero after stray braces, which does no harm
             while open_boxes and open_boxes[-1][0] >= lowest:
                 outside, start = open_boxes.pop()
-                if start > last[0]:
-                    last = (start, match.start() + depth - outside - 1)
+                box = (start, match.start() + depth - outside - 1)
+                if _WHITE_SPACE.fullmatch(text, *box):
+                    empty = box
+                elif start > last[0]:
+                    last = box
             depth = lowest
-    return None if last[0] < 0 else text[slice(*last)].strip()
+    found = last if last[0] >= 0 else empty
+    return None if found[0] < 0 else _stripped(text[slice(*found)])
+
+
+def _stripped(content: str) -> str:
+    r"""Without white space around it; the space of a final `\ ` stays, as it belongs to its backslash."""
+    kept = content.strip()
+    backslashes = len(kept) - len(kept.rstrip("\\"))
+    return kept + " " if backslashes % 2 and content.rstrip() != content else kept
 
 
 def braces_balance(text: str) -> bool:

@@ -27,16 +27,15 @@ from tqdm import tqdm
 from pipeline.common.errors import DataError, PipelineError
 from pipeline.problems import grading_worker
 from pipeline.problems.boxed import braces_balance, last_boxed
+from pipeline.problems.comparison import Question, compare
+from pipeline.problems.reading import read
 from pipeline.problems.record import Problem
 
 MAX_ANSWER_LENGTH = 1000  # characters; nothing longer is parsed
+_PLAIN = re.compile(r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})|\(-?[0-9]{1,15}(?:,-?[0-9]{1,15})+\)")
 START_SECONDS = 120.0  # for a worker's imports, on a machine that may be busy
-_PLAIN_INTEGER = re.compile(r"-?[0-9]{1,15}")
-_PLAIN_ANSWER = re.compile(  # an integer, a fraction, or a tuple of integers: no doubt that these can be parsed
-    r"-?(?:[0-9]{1,15}|\\frac\{[0-9]{1,15}\}\{[0-9]{1,15}\})|\(-?[0-9]{1,15}(?:,-?[0-9]{1,15})+\)"
-)
 
-Job = tuple[str, ...]  # (answer,): can it be parsed?  (gold, answer): are they equivalent?
+Job = str | Question  # a formula: can it be parsed?  formulas: are they equivalent?
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,17 @@ class Grader:
         return [verdict.holds for verdict in self._equivalent(pairs, description)]
 
     def parses(self, answers: Sequence[str], description: str | None = None) -> list[bool]:
-        """Whether Math-Verify reads each answer as a formula (in time)."""
-        jobs = [(answer,) for answer in answers]
-        self._settle((job for job in jobs if _PLAIN_ANSWER.fullmatch(job[0]) is None), description)
-        return [self._verdicts.get(job, Verdict(True)).holds for job in jobs]
+        """Whether each answer is a number with a base, a time, or what Math-Verify reads as a formula (in time)."""
+        readings = [read(answer) for answer in answers]
+        known = [r.words is None and bool(r.base or r.clock or _PLAIN.fullmatch(r.formula)) for r in readings]
+        formulas = [None if r.words is not None else r.formula for r in readings]
+        self._settle((f for f, k in zip(formulas, known, strict=True) if f is not None and not k), description)
+        return [k or (f is not None and self._verdicts[f].holds) for f, k in zip(formulas, known, strict=True)]
 
     def _equivalent(self, pairs: Sequence[tuple[str | None, str | None]], description: str | None) -> list[Verdict]:
-        jobs = [(gold or "", answer or "") for gold, answer in pairs]  # an empty answer is as wrong as none
-        quick = [shortcut(gold, answer) for gold, answer in jobs]
-        self._settle((job for job, verdict in zip(jobs, quick, strict=True) if verdict is None), description)
-        return [verdict or self._verdicts[job] for job, verdict in zip(jobs, quick, strict=True)]
+        questions = [question(gold, answer) for gold, answer in pairs]
+        self._settle((q for q in questions if not isinstance(q, bool)), description)
+        return [Verdict(q) if isinstance(q, bool) else self._verdicts[q] for q in questions]
 
     def _settle(self, jobs: Iterable[Job], description: str | None) -> None:
         """Has the workers judge every job that has no verdict yet."""
@@ -187,7 +187,7 @@ class _Worker:
     def give(self, job: Job, seconds: float) -> bool:
         """Hands over a job; False where the worker is gone. A request fits into a pipe, so this never blocks."""
         try:
-            self._requests.write(json.dumps([seconds, *job]).encode() + b"\n")
+            self._requests.write(json.dumps([seconds, job]).encode() + b"\n")
         except BrokenPipeError:
             return False
         self.job, self.deadline = job, time.monotonic() + seconds
@@ -206,21 +206,17 @@ class _Worker:
         return self._process.returncode
 
 
-def shortcut(gold: str | None, answer: str | None) -> Verdict | None:
-    """The verdict where none needs Math-Verify, else None.
+def question(gold: str | None, answer: str | None) -> bool | Question:
+    """Whether an answer is right, or what has to be asked of Math-Verify to know.
 
-    The same text means the same, whether or not it can be parsed, and this is what most right answers look like.
-    Two plain integers are compared as such. What is missing, empty or too long is wrong.
+    The same text means the same, whether or not it can be parsed, and this is what most right answers look like. What
+    is missing, empty or too long is wrong.
     """
     if not gold or not answer:
-        return Verdict(False)
+        return False
     if gold.strip() == answer.strip():
-        return Verdict(True)
-    if max(len(gold), len(answer)) > MAX_ANSWER_LENGTH:
-        return Verdict(False)
-    if _PLAIN_INTEGER.fullmatch(gold) and _PLAIN_INTEGER.fullmatch(answer):
-        return Verdict(int(gold) == int(answer))
-    return None
+        return True
+    return max(len(gold), len(answer)) <= MAX_ANSWER_LENGTH and compare(gold, answer)
 
 
 def compared_as_text(problems: Sequence[Problem], grader: Grader, description: str | None = None) -> set[str]:
@@ -239,7 +235,7 @@ def compared_as_text(problems: Sequence[Problem], grader: Grader, description: s
     parses = grader.parses([problem.answer for problem in problems], description)
     textual = {problem.id for problem, parsed in zip(problems, parses, strict=True) if not parsed}
     for problem in problems:
-        if problem.id in textual and not any(map(str.isalnum, grading_worker.as_text(problem.answer))):
+        if problem.id in textual and not any(map(str.isalnum, problem.answer)):
             raise DataError(
                 f"the answer of problem {problem.id} cannot be graded: Math-Verify cannot parse it and it "
                 f"has no letter or digit ({problem.answer!r}); correct or remove the record"

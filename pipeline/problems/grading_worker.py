@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-import re
 import signal
 import sys
 from dataclasses import replace
@@ -21,23 +21,8 @@ READY, YES, NO = b"R", b"Y", b"N"
 MEMORY_BYTES = 2 * 1024**3
 GRACE_SECONDS = 5.0  # past its limit a worker is killed by its parent; this much later by itself, an orphan
 
-_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf)(?![A-Za-z])")
-_SPACING = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|[\s${}~]")
-_THOUSANDS = re.compile(r"(?<=\d),\\!(?=\d{3})")
-_TAIL = re.compile(r"(?:[\s.,;]|\\?%)+$")
-
-
-def tidy(answer: str) -> str:
-    r"""An answer without what Math-Verify stumbles over: a closing full stop, a percent sign, `,\!` in 10,000.
-
-    The percent sign goes on both sides of a comparison, as in MATH's own grader: 64\% and 64 are one answer.
-    """
-    return _TAIL.sub("", _THOUSANDS.sub("", answer)).strip()
-
-
-def as_text(answer: str) -> str:
-    """An answer without LaTeX's text and spacing commands: how answers that are no formula are compared."""
-    return _TAIL.sub("", _SPACING.sub("", _TEXT_COMMAND.sub("", answer)))
+DIGITS = 6  # to which a decimal and an exact number are compared
+PRECISION = 15  # digits of numerical evaluation
 
 
 class Judge:
@@ -49,34 +34,84 @@ class Judge:
 
         self._parse, self._verify = parse, verify
         config = LatexExtractionConfig(boxed_match_priority=0)
-        keeping_units = replace(config, normalization_config=replace(config.normalization_config, units=False))
-        # Taking units off also takes the t off \sin^2 t; where nothing can be parsed then, they stay on.
-        self._configs = [[config], [keeping_units]]
+        # units are taken off before, by name: Math-Verify would also take the m off 2m
+        self._config = [replace(config, normalization_config=replace(config.normalization_config, units=False))]
         self.equivalent("\\frac{1}{2}", "0.5")
 
-    def parsed(self, answer: str) -> list[Any]:
-        """The SymPy readings of an answer; empty where it is no formula.
+    def parsed(self, formula: str) -> list[Any]:
+        """The SymPy readings of a formula; empty where it is none.
 
         Math-Verify's own time limits, which rest on signals, are off: the parent's limit is the only one.
         """
-        for config in self._configs:
-            found: list[Any] = self._parse(
-                f"\\boxed{{{tidy(answer)}}}", config, fallback_mode="no_fallback", parsing_timeout=None
-            )
-            if found:
-                return found
-        return []
+        found: list[Any] = self._parse(
+            f"\\boxed{{{formula}}}", self._config, fallback_mode="no_fallback", parsing_timeout=None
+        )
+        return found
 
     def equivalent(self, gold: str, answer: str) -> bool:
-        """Whether an answer equals the gold one: as formulas, or as texts where the gold one is no formula."""
-        gold_readings = self.parsed(gold)
-        if not gold_readings:
-            return as_text(gold) == as_text(answer)
-        return bool(self._verify(gold_readings, self.parsed(answer), timeout_seconds=None))
+        """Whether a formula equals the gold one; nothing equals one that cannot be parsed."""
+        if not (golds := self.parsed(gold)) or not (answers := self.parsed(answer)):
+            return False
+        if self._same(golds, [union_of_alternatives(found) for found in answers]):
+            return True
+        # \sqrt{1/n} is 1/\sqrt{n} where both are defined, which SymPy says of positive n only
+        roots = has_root_of_symbol(golds[0]) and has_root_of_symbol(answers[0])
+        return roots and self._same(positive(golds), positive(answers))
+
+    def _same(self, golds: list[Any], answers: list[Any]) -> bool:
+        zeros = zeros_after_point(golds[0])
+        return bool(
+            self._verify(
+                golds,
+                answers,
+                float_rounding=DIGITS + zeros,
+                numeric_precision=PRECISION + zeros,
+                allow_set_relation_comp=True,
+                timeout_seconds=None,
+            )
+        )
+
+
+def zeros_after_point(value: Any) -> int:
+    """How many zeros follow the decimal point of the smallest number in a value: 4 in (0.00003, 5), 0 in 0.3."""
+    from sympy import Basic, MatrixBase  # noqa: PLC0415
+
+    if isinstance(value, Basic) and value.is_number:
+        size = abs(value.evalf(3))
+        return max(0, -math.floor(math.log10(size)) - 1) if size.is_finite and size > 0 else 0
+    parts = value.flat() if isinstance(value, MatrixBase) else getattr(value, "args", ())
+    return max(map(zeros_after_point, parts), default=0)
+
+
+def union_of_alternatives(value: Any) -> Any:
+    """x < 2 or x > 3 as a union of intervals; any other value as it is."""
+    from sympy import FiniteSet, Union  # noqa: PLC0415
+    from sympy.core.relational import Relational  # noqa: PLC0415
+
+    if not (isinstance(value, FiniteSet) and len(value.args) > 1 and len(value.free_symbols) == 1):
+        return value
+    if not all(isinstance(part, Relational) and not part.is_Equality for part in value.args):
+        return value
+    return Union(*(part.as_set() for part in value.args))
+
+
+def has_root_of_symbol(value: Any) -> bool:
+    from sympy import Abs, Pow  # noqa: PLC0415
+
+    if not hasattr(value, "atoms") or value.has(Abs):
+        return False
+    return any(p.base.free_symbols and p.exp.is_Rational and not p.exp.is_Integer for p in value.atoms(Pow))
+
+
+def positive(values: list[Any]) -> list[Any]:
+    """The same with every variable positive."""
+    from sympy import Symbol  # noqa: PLC0415
+
+    return [value.subs({s: Symbol(s.name, positive=True) for s in value.free_symbols}) for value in values]
 
 
 def main() -> None:
-    """Answers requests `[seconds, answer]` (can it be parsed?) and `[seconds, gold, answer]` (are they equal?)."""
+    """Answers requests `[seconds, formula]` (can it be parsed?) and `[seconds, question]` (see comparison.py)."""
     with os.fdopen(os.dup(1), "wb", buffering=0) as replies:
         os.dup2(2, 1)  # nothing a library prints may pass for a verdict
         logging.disable(logging.CRITICAL)
@@ -85,16 +120,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parser complains about every odd character
         replies.write(READY)
         for line in sys.stdin:
-            seconds, *answers = json.loads(line)
+            seconds, job = json.loads(line)
             signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
-            verdict = _judge(judge, answers)
+            verdict = _judge(judge, job)
             signal.setitimer(signal.ITIMER_REAL, 0)
             replies.write(YES if verdict else NO)
 
 
-def _judge(judge: Judge, answers: list[str]) -> bool:
+def _judge(judge: Judge, job: str | list[list[list[str]]]) -> bool:
     try:
-        return judge.equivalent(*answers) if len(answers) == 2 else bool(judge.parsed(*answers))
+        if isinstance(job, str):
+            return bool(judge.parsed(job))
+        return all(any(judge.equivalent(gold, answer) for gold, answer in pairs) for pairs in job)
     except Exception:  # whatever hostile text does to the parser (memory, recursion), it is not a right answer
         return False
 

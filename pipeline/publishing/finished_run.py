@@ -14,16 +14,17 @@ from pipeline.common.paths import (
     LEARNING_CURVE,
     PREDICTIONS,
     PREPARED,
+    RECORD,
     RESULTS,
     RUN_PICTURES,
     RUNS,
     STUDENTS,
     TEACHER_LOGITS_METRICS,
-    TRAINING_METRICS,
+    TRAINING_COSTS,
 )
 from pipeline.problems.record import SPLITS, Problem, Split, read_problems
 from pipeline.results.files import AGAIN, read_csv, read_record, read_rows
-from pipeline.results.rows import CurvePoint, Prediction, TrainingRecord
+from pipeline.results.rows import CurvePoint, Prediction, TrainingCost, TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class FinishedRun:
     """
 
     record: TrainingRecord
+    cost: TrainingCost
     learning_curve: pd.DataFrame
     metrics: dict[str, float]
     summary: Summary
@@ -81,7 +83,8 @@ def read_finished_run(method: str, seed: int) -> FinishedRun:
     if not (picture := RUN_PICTURES / f"{name}.png").exists():
         raise ResultsError(f"{picture} is missing; {AGAIN}")
     return FinishedRun(
-        record=read_record(TRAINING_METRICS / f"{name}.json", TrainingRecord),
+        record=read_record(RUNS / name / RECORD, TrainingRecord),
+        cost=read_record(TRAINING_COSTS / f"{name}.json", TrainingCost),
         learning_curve=read_csv(RUNS / name / LEARNING_CURVE, CurvePoint),
         metrics=measure(read_rows(PREDICTIONS / f"{name}.jsonl", Prediction)),
         summary=summary,

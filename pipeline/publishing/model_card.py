@@ -13,6 +13,7 @@ from dataclasses import fields
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from pipeline.analysis.costs import made_with
 from pipeline.analysis.markdown import table
 from pipeline.analysis.metrics import METRICS, decimals, percent
 from pipeline.analysis.verdict import BASELINE
@@ -21,7 +22,7 @@ from pipeline.common.params import as_yaml
 from pipeline.problems.record import Problem
 from pipeline.publishing.finished_run import FinishedRun
 from pipeline.publishing.run_params import RunParams
-from pipeline.results.rows import CurvePoint, Provenance
+from pipeline.results.rows import CurvePoint
 from pipeline.sources import Source, hub
 
 PARAMS, PICTURE, LICENCE = "params.yaml", "training.png", "LICENSE.md"  # in the card's folder; the hub knows the last
@@ -110,7 +111,7 @@ def model_card(run: FinishedRun, params: RunParams, model: str, licence: str) ->
         data=_data(run, params),
         params_file=PARAMS,
         params=as_yaml(params.as_file(record.seed)).strip(),
-        provenance=_provenance(record.provenance),
+        provenance=made_with(run.cost.provenance),
         licence=licence_note(params) if licence == OTHER else f"`{licence}`. {_others_licences(params)}",
     )
     return ModelCard(f"---\n{_header(run, params, licence).to_yaml()}\n---\n{body}")
@@ -128,7 +129,7 @@ def _others_licences(params: RunParams) -> str:
 
 def _header(run: FinishedRun, params: RunParams, licence: str) -> ModelCardData:
     """What the hub reads: the front matter with the model index."""
-    on_hub = run.record.provenance.commits["student"] is not None
+    on_hub = run.cost.provenance.commits["student"] is not None
     source = params.source.params
     return ModelCardData(
         license=licence,
@@ -214,7 +215,7 @@ def _usage(model: str, params: RunParams) -> str:
 
 solve = pipeline("text-generation", model={model!r})
 prompt = {params.models.prompt!r}.replace("{{problem}}", {EXAMPLE_PROBLEM!r})
-print(solve({question}, return_full_text=False, add_special_tokens=False)[0]["generated_text"])"""
+print(solve({question}, return_full_text=False)[0]["generated_text"])"""
 
 
 def _asked(params: RunParams) -> str:
@@ -222,7 +223,7 @@ def _asked(params: RunParams) -> str:
     put = (
         "as the user's turn of a chat, in the tokenizer's chat template"
         if params.models.chat_template
-        else "as plain text, without a chat template and without special tokens"
+        else "as plain text, without a chat template, begun as the tokenizer begins a text"
     )
     return (
         f"With the prompt above, {put}. Answers are greedy and of at most {params.generation.max_new_tokens:,} tokens, "
@@ -292,8 +293,3 @@ def _problem_table(problems: Sequence[Problem]) -> str:
     subjects, levels = sorted({p.subject for p in problems}), sorted({p.level for p in problems})
     rows = [[subject, *(f"{counts[subject, level]:,}" for level in levels)] for subject in subjects]
     return table(["subject", *(f"level {level}" for level in levels)], rows)
-
-
-def _provenance(provenance: Provenance) -> str:
-    commits = {f"{role}'s commit on the hub": commit for role, commit in provenance.commits.items() if commit}
-    return "\n".join(f"- {what}: `{value}`" for what, value in (provenance.versions | commits).items())

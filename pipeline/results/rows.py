@@ -1,4 +1,4 @@
-"""The rows of every result file: of a run's logs and cost, and of an evaluated model's predictions."""
+"""The rows of every result file: of a run's record and logs, of an evaluated model's predictions, and of costs."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a run was and what it cost: metrics/training/METHOD-SEED.json.
+    """What a run was: data/runs/METHOD-SEED/record.json. The same params give the same on every machine.
 
-    tokens: trained on, prompts included and padding not. micro_batch_tokens: the limit at the end of the run; it falls
-    where memory runs out. grading_timeouts: answers to validation problems that took too long to grade.
+    tokens: trained on, prompts included and padding not. grading_timeouts: answers to validation problems that took too
+    long to grade.
     """
 
     method: str
@@ -68,11 +68,29 @@ class TrainingRecord:
     steps: int
     examples: int
     tokens: int
+    grading_timeouts: int
+
+
+@dataclass(frozen=True)
+class CaptureCost:
+    """What the teacher's logits were made with: data/costs/teacher_logits.json."""
+
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a run cost, and what it was made with: data/costs/training/METHOD-SEED.json.
+
+    micro_batch_tokens: the limit at the end of the run; it falls where memory runs out. seconds: of its steps, without
+    validations. peak_memory_bytes: of the main process since it last started.
+    """
+
+    name: str
     processes: int
     micro_batch_tokens: int | None
-    training_seconds: float
+    seconds: float
     peak_memory_bytes: int
-    grading_timeouts: int
     provenance: Provenance
 
 
@@ -80,8 +98,9 @@ class TrainingRecord:
 class Prediction:
     """A model's answer to one test problem, and its logits on the reference solution: data/predictions/NAME.jsonl.
 
-    answer: the content of the output's last box, None where there is none. agrees: whether the answer is the teacher's,
-    right or wrong. The last four are sums over the solution's tokens, at temperature 1, 0 where the problem is too long
+    gold: the problem's answer. answer: the content of the output's last box, None where there is none. correct: by the
+    project's grader; minerva_correct: by Minerva's rules. agrees: whether the answer is the teacher's, right or wrong.
+    The last four are sums over the solution's tokens, at temperature 1, 0 where the problem is too long
     for the model. kl: KL(teacher || model) in nats. top1_matches: tokens where both find the same one most likely.
     calibration_gaps: in each bin of confidence (of the model's most likely token), hits minus confidence.
     """
@@ -90,8 +109,10 @@ class Prediction:
     level: int
     subject: str
     output: str
+    gold: str
     answer: str | None
     correct: bool
+    minerva_correct: bool
     teacher_correct: bool
     agrees: bool
     timed_out: bool
@@ -102,10 +123,15 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class EvaluationRecord:
-    """Who answered the test problems, and how: metrics/evaluation/NAME.json."""
+class EvaluationCost:
+    """What answering the test problems cost, and what it was made with: data/costs/evaluation/NAME.json.
+
+    seconds: from reading the problems to writing the rows.
+    """
 
     name: str
     problems: int
     engine: str
+    seconds: float
+    peak_memory_bytes: int
     provenance: Provenance

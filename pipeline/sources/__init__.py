@@ -5,11 +5,16 @@ A source file defines
     Params                what it needs to know, perhaps nothing, decorated with `@settings`; its values stand under
                           `data.NAME` in params.yaml
     read(params, data)    -> Prepared: the splits, of the sizes and the target in `data` (see pipeline/preparation)
+
+and where it reads local files or folders, so that DVC sees when what they hold changes,
+
+    local_paths(params)   -> a list of their paths
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +40,12 @@ class Source:
         """
         prepared: Prepared = _module(self.data.source).read(self.params, self.data)
         return prepared
+
+    def local_paths(self) -> list[Path]:
+        """The local files and folders that `read` reads."""
+        module = _module(self.data.source)
+        paths: list[Path] = module.local_paths(self.params) if hasattr(module, "local_paths") else []
+        return paths
 
 
 def source_of(section: dict[str, Any], where: str) -> Source:

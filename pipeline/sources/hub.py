@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.common.errors import DataError, one_line
@@ -18,6 +19,11 @@ class Params:
 
     name: str
     revision: str
+
+
+def local_paths(params: Params) -> list[Path]:
+    """The dataset's folder, where its name is that of one: `datasets` takes both."""
+    return [folder] if (folder := Path(params.name)).is_dir() else []
 
 
 def read(params: Params, data: DataParams) -> Prepared:

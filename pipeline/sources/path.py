@@ -1,4 +1,4 @@
-"""path: local files in MATH's schema, JSONL(.gz) or MATH's own folder tree."""
+"""path: local files and folders in MATH's schema, of any kind that pipeline/preparation/reading.py reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import settings
-from pipeline.preparation.records import drop_test_problems, read_split
+from pipeline.preparation.reading import EXPECTED, read_split
+from pipeline.preparation.records import drop_test_problems
 from pipeline.preparation.settings import DataParams
 from pipeline.preparation.splitting import Prepared, split_source, split_with_target
 
@@ -26,6 +27,16 @@ class Params:
     target: str | None
 
 
+def local_paths(params: Params) -> list[Path]:
+    """Every file and folder that is named."""
+    return [*_train(params), *(Path(path) for path in (params.test, params.target) if path is not None)]
+
+
+def _train(params: Params) -> list[Path]:
+    several = [params.train] if isinstance(params.train, str) else params.train or []
+    return [Path(path) for path in several]
+
+
 def read(params: Params, data: DataParams) -> Prepared:
     """The splits of local files.
 
@@ -34,17 +45,13 @@ def read(params: Params, data: DataParams) -> Prepared:
             or holds too little.
     """
     if params.train is None:
-        raise ParamsError(
-            "data.source is path but data.path.train is null; set it to a JSONL(.gz) file or a folder of "
-            "SUBJECT/NUMBER.json"
-        )
+        raise ParamsError(f"data.source is path but data.path.train is null; set it to {EXPECTED}")
     if params.target is not None and (data.target.subjects is not None or data.target.levels is not None):
         raise ParamsError(
             "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
             "to null"
         )
-    files = [params.train] if isinstance(params.train, str) else params.train
-    train = read_split([Path(file) for file in files], "train")
+    train = read_split(_train(params), "train")
     test = None if params.test is None else read_split([Path(params.test)], "test")
     if params.target is not None:
         return split_with_target(train, read_split([Path(params.target)], "target"), test, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 from tqdm import tqdm
 
@@ -14,13 +14,20 @@ from pipeline.language_models.processes import Processes
 from pipeline.training.run import Run
 from pipeline.training.schedule import validation_steps
 from pipeline.training.settings import TrainingParams
+from pipeline.training.tracking import Tracking
 from pipeline.training.validation import Validation
 
 
 def train(
-    run: Run, validation: Validation, checkpoint: Checkpoint, training: TrainingParams, processes: Processes, name: str
+    run: Run,
+    validation: Validation,
+    checkpoint: Checkpoint,
+    training: TrainingParams,
+    processes: Processes,
+    tracking: Tracking,
+    name: str,
 ) -> None:
-    """Trains to the end of the budget; `name` labels the progress bar.
+    """Trains to the end of the budget, telling `tracking` of it; `name` labels the progress bar.
 
     Raises:
         Interrupted: the process was told to stop. TrainingError: see `Run.step`. A checkpoint is saved before either.
@@ -28,15 +35,19 @@ def train(
     if (saved := checkpoint.load()) is not None:
         run.load_state(*saved)
     processes.wait()  # the main process must not save the next checkpoint while another still reads this one
-    with tqdm(
-        total=run.steps, initial=run.steps_done, desc=name, unit="step", disable=not processes.is_main
-    ) as progress:
+    tracking.start(run)
+    with (
+        closing(tracking),
+        tqdm(total=run.steps, initial=run.steps_done, desc=name, unit="step", disable=not processes.is_main) as bar,
+    ):
         try:
             # several processes stop together, between two steps: they would wait for one that left alone
             with uninterrupted() if processes.count > 1 else nullcontext():
-                _train(run, validation, checkpoint, training, processes, progress)
-        except (Interrupted, TrainingError):
+                _train(run, validation, checkpoint, training, processes, tracking, bar)
+        except (Interrupted, TrainingError) as error:
             finish_regardless()
+            if isinstance(error, TrainingError):
+                tracking.failed(str(error))
             if processes.is_main:
                 checkpoint.save(*run.state())
             processes.wait()  # the launcher ends the others as soon as one has left
@@ -44,7 +55,13 @@ def train(
 
 
 def _train(
-    run: Run, validation: Validation, checkpoint: Checkpoint, training: TrainingParams, processes: Processes, bar: tqdm
+    run: Run,
+    validation: Validation,
+    checkpoint: Checkpoint,
+    training: TrainingParams,
+    processes: Processes,
+    tracking: Tracking,
+    bar: tqdm,
 ) -> None:
     validate_at = validation_steps(run.steps, training.validations)
     while True:
@@ -55,15 +72,18 @@ def _train(
             with uninterrupted():
                 run.grading_timeouts += result.timeouts
                 run.log.add_validation(run.steps_done, result.accuracy, result.kl_per_token)
+            tracking.validation(run, result)
         if run.steps_done == run.steps:
             return
         started, cut = time.perf_counter(), run.micro_batch_tokens
         step = run.step()
         seconds = time.perf_counter() - started
         run.training_seconds += seconds
+        favourite = run.favourite_arm() if run.learner else None
+        tracking.step(run, step, seconds, favourite)
         bar.update()
-        favourite = {"arm": run.favourite_arm()} if run.learner else {}
-        shown = favourite | {"loss": f"{step.loss:.3f}", "tokens_per_s": f"{step.tokens / seconds:.0f}"}
+        shown = {} if favourite is None else {"arm": favourite}
+        shown |= {"loss": f"{step.loss:.3f}", "tokens_per_s": f"{step.tokens / seconds:.0f}"}
         bar.set_postfix(shown, refresh=False)
         due = run.steps_done % training.checkpoint_steps == 0 or run.micro_batch_tokens != cut
         if due and processes.is_main:

@@ -54,10 +54,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step's progress line shows: the loss in nats per completion token, and the tokens trained on."""
+    """What is shown of a step: the loss in nats per completion token, the tokens trained on, the learning rate."""
 
     loss: float
     tokens: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Run:
             self._clip_gradients()
         except TrainingError as error:
             raise TrainingError(f"step {self.steps_done}: {error}") from error
-        step = Step(seen.examples.loss, sum(e.length for e in examples))
+        step = Step(seen.examples.loss, sum(e.length for e in examples), self._learning_rate())
         with uninterrupted():
             try:
                 self._commit(probabilities_A, draw, seen, step)
@@ -147,11 +148,7 @@ class Run:
 
     def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: Seen, step: Step) -> None:
         """The step's only changes of what a checkpoint holds: student, optimiser, curriculum, log, sampler, count."""
-        training = self._training
-        factor = learning_rate_factor(
-            self.steps_done, self.steps, training.warmup_share, training.final_learning_rate_share
-        )
-        self._optimizer.step(training.learning_rate * factor)
+        self._optimizer.step(step.learning_rate)
         rewards: dict[int, float] = {}
         values_2A = None
         if self.learner is not None:
@@ -163,6 +160,12 @@ class Run:
         self.log.add_step(probabilities_A, values_2A, rewards, draw.arm_B, step.tokens, step.loss)
         self._dealt_A = draw.dealt_A
         self.steps_done += 1
+
+    def _learning_rate(self) -> float:
+        training = self._training
+        return training.learning_rate * learning_rate_factor(
+            self.steps_done, self.steps, training.warmup_share, training.final_learning_rate_share
+        )
 
     def _signals(self, draw: Draw, seen: Seen) -> StepSignals:
         examples = seen.examples

@@ -52,6 +52,10 @@ class RunLog:
         self.examples += len(arm_B)
         self.tokens += tokens
 
+    def last_step(self) -> Iterator[ArmStep]:
+        """The arms of the last step."""
+        return self._arms_of(len(self._arms) - 1)
+
     def add_validation(self, step: int, accuracy: float, kl_per_token: float) -> None:
         """Notes a point of the learning curve; its loss is the mean since the point before."""
         loss = float(np.mean(self._losses)) if self._losses else None
@@ -73,10 +77,13 @@ class RunLog:
         write_csv(folder / ARM_LOG, ArmStep, self._arm_steps())
 
     def _arm_steps(self) -> Iterator[ArmStep]:
-        for step, values_5A in enumerate(self._arms):
-            for name, values in zip(self._arm_names, values_5A.T.tolist(), strict=True):
-                probability, q_value, error, reward, count = map(_or_none, values)
-                yield ArmStep(step, name, probability or 0.0, q_value, error, reward, int(count or 0))
+        for step in range(len(self._arms)):
+            yield from self._arms_of(step)
+
+    def _arms_of(self, step: int) -> Iterator[ArmStep]:
+        for name, values in zip(self._arm_names, self._arms[step].T.tolist(), strict=True):
+            probability, q_value, error, reward, count = map(_or_none, values)
+            yield ArmStep(step, name, probability or 0.0, q_value, error, reward, int(count or 0))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The log as a tensor and a JSON value."""

@@ -51,6 +51,7 @@ def closure_of(module, method):
     by_name = {
         "pipeline.train": lambda: modules_of(method),
         "pipeline.prepare": lambda: modules_in("pipeline.sources"),
+        "pipeline.local_inputs": lambda: modules_in("pipeline.sources"),
         "pipeline.curriculum_code": lambda: modules_in("pipeline"),  # it reads every file
     }
     roots = [module, *by_name.get(module, list)()]
@@ -88,12 +89,19 @@ def test_every_code_dependency_exists(stages):
             assert (ROOT / dep).exists(), f"dvc.yaml: {name} depends on {dep}, which is not there"
 
 
+def test_dvc_ignores_no_code_that_a_stage_depends_on(stages):
+    with Repo(ROOT) as repo:
+        for file in FILES:
+            assert not repo.dvcignore.is_ignored_file(str(ROOT / file)), f".dvcignore hides {file}"
+
+
 def reruns(stages, folder):
     return {name for name, stage in stages.items() for file in code_of(stage) if covers(folder, file)}
 
 
 def test_what_draws_and_words_reruns_alone(stages):
     assert reruns(stages, "pipeline/analysis") == {"report", "curriculum_code"}
+    assert reruns(stages, "pipeline/report_page") == {"report", "curriculum_code"}
     assert reruns(stages, "pipeline/publishing") == {"curriculum_code"}
 
 
@@ -181,7 +189,7 @@ def test_every_stage_is_its_own_module_and_has_a_description():
 def test_every_scale_has_every_section(scale, tmp_path):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"scale": scale}))
-    for module in ("prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
+    for module in ("local_inputs", "prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
         importlib.import_module(f"pipeline.{module}").read_params(ParamsFile(tmp_path / "params.yaml"))
     for method in values["methods"]:
         importlib.import_module("pipeline.train").read_params(ParamsFile(tmp_path / "params.yaml"), method)

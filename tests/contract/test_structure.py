@@ -7,18 +7,18 @@ import pytest
 
 from tests.conftest import ROOT
 
-STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
-COMMANDS = ("publish",)
+STAGES = ("local_inputs", "prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
+COMMANDS = ("ask", "publish", "watch", "compare", "experiments")
 # A package imports only packages of the lines above its own.
 LAYERS = (
     ("common",),
-    ("registry", "problems", "checkpoints", "results"),
+    ("registry", "problems", "checkpoints", "results", "contents", "live_log"),
     ("arms", "language_models", "mini", "preparation"),
     ("bandit", "replay", "logit_store", "sources"),
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
-    ("training",),
-    ("publishing",),
+    ("training", "report_page"),
+    ("publishing", "watching", "comparing"),
     (*STAGES, *COMMANDS),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -80,7 +80,7 @@ def test_a_cold_run_is_split_into_work_imports_and_dvc(tiny):
     cold = found["cold"]
     assert cold["seconds"] == pytest.approx(cold["work"] + cold["imports"] + cold["dvc"])
     stages = {name: row["processes"] for name, row in cold["stages"].items()}
-    once = dict.fromkeys(("prepare", "teacher_logits", "curriculum_code", "train", "report"), 1)
+    once = dict.fromkeys(("local_inputs", "prepare", "teacher_logits", "curriculum_code", "train", "report"), 1)
     assert stages == once | {"evaluate": 3}
     assert all(0 < row["imports"] < row["seconds"] for row in cold["stages"].values())
     assert cold["seconds"] > cold["seconds per seed"] > cold["stages"]["train"]["seconds"]

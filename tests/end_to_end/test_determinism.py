@@ -41,24 +41,16 @@ ELSEWHERE = {
     "COLUMNS": "40",
     "MPLCONFIGDIR": "/nonexistent/matplotlib",
 }
-MEASURED = {"training_seconds", "peak_memory_bytes"}  # what honestly differs between two runs
-
-
-def without_measurements(value):
-    if isinstance(value, dict):
-        return {k: without_measurements(v) for k, v in value.items() if k not in MEASURED}
-    return [without_measurements(v) for v in value] if isinstance(value, list) else value
+COSTS = ("data/costs/", "metrics/costs.md")  # measured times and memory, and nothing else
 
 
 def everything(project):
-    """A digest of each file; of JSON and the report, all but the measured times and memory."""
-    found = digests(project)
-    for name in [n for n in found if n.startswith("metrics/") and n.endswith(".json")]:
-        found[name] = without_measurements(json.loads((project / name).read_text(encoding="utf-8")))
-    report = (project / "metrics/experiment_report.md").read_text(encoding="utf-8")
-    head, costs = report.split("## What it cost")
-    found["metrics/experiment_report.md"] = head + costs.split("## ")[1]
-    return {name: value for name, value in found.items() if not name.endswith(".lock")}
+    """A digest of each file but locks and costs."""
+    return {
+        name: value
+        for name, value in digests(project).items()
+        if not name.endswith(".lock") and not name.startswith(COSTS)
+    }
 
 
 def test_another_folder_hash_seed_locale_and_time_zone_give_the_same_bytes(small_project, stage, tmp_path_factory):

@@ -14,8 +14,15 @@ pytestmark = pytest.mark.slow
 
 PIPELINE = """
 stages:
+  local_inputs:
+    cmd: cp local seen
+    always_changed: true
+    outs:
+    - seen
   evaluate_teacher:
     cmd: echo shared >> ran && touch teacher
+    deps:
+    - seen
     outs:
     - teacher
   curriculum_code:
@@ -62,6 +69,7 @@ def pipeline(tmp_path):
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "train.sh").write_text(TRAIN)
     (tmp_path / "sound").write_text("rl traditional\n")
+    (tmp_path / "local").write_text("problems\n")
     for folder in ("tools", "students", "runs"):
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "tools/run_cells.sh", tmp_path / "tools")
@@ -104,6 +112,10 @@ def test_cells_run_at_once_on_devices_of_their_own_and_only_when_unfinished(pipe
     assert again.returncode == 0, again.stderr
     assert again.stdout == "Nothing to do: all cells and the report are up to date.\n"
     assert ran(tmp_path) == []
+
+    (tmp_path / "local").write_text("other problems\n")
+    assert pipeline().returncode == 0
+    assert ran(tmp_path) == ["shared"]
 
 
 def test_a_failing_cell_is_named_the_others_finish_and_the_same_command_goes_on(pipeline, tmp_path):

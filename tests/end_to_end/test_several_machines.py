@@ -80,19 +80,21 @@ def test_cells_of_two_machines_are_restored_on_a_third(repository, run, tmp_path
 
     shared = run(first, "make", "shared")
     evaluated = ["evaluate_teacher", "evaluate_untrained_student"]
-    assert sorted(stages_run(shared)) == sorted(["prepare", "teacher_logits", "curriculum_code", *evaluated])
+    assert sorted(stages_run(shared)) == sorted(
+        ["local_inputs", "prepare", "teacher_logits", "curriculum_code", *evaluated]
+    )
     for machine, cell in ((first, "rl-0"), (second, "traditional-0")):
         output = run(machine, "make", "worker", f"CELLS={cell}")
-        assert stages_run(output) == []  # what is shared came from the remote
+        assert stages_run(output) == ["local_inputs"]  # what else is shared came from the remote
         assert stages_run(cell_log(machine, cell)) == [f"train@{cell}", f"evaluate@{cell}"]
 
-    assert stages_run(run(collector, "dvc", "repro", "--pull")) == ["report"]
+    assert stages_run(run(collector, "dvc", "repro", "--pull")) == ["local_inputs", "report"]
     for machine, cell in ((first, "rl-0"), (second, "traditional-0")):
         for pattern in RESULTS:
             assert digests(collector / pattern.format(cell)) == digests(machine / pattern.format(cell))
         for folder in ("training", "evaluation"):
-            metrics = f"metrics/{folder}/{cell}.json"
-            assert (collector / metrics).read_bytes() == (machine / metrics).read_bytes()
+            cost = f"data/costs/{folder}/{cell}.json"
+            assert (collector / cost).read_bytes() == (machine / cost).read_bytes()
     assert set(yaml.safe_load((collector / "dvc.lock").read_text())["stages"]) >= {"train@rl-0", "train@traditional-0"}
 
 

@@ -57,12 +57,14 @@ def expected(small_project, stage):
 
 
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate launch"])
-def test_two_processes_give_the_run_of_one(small_project, expected, launcher):
+def test_two_processes_give_the_run_of_one(small_project, expected, launcher, monkeypatch):
+    monkeypatch.setenv("TRACKERS", "tensorboard")
     done = launch(small_project, launcher, *TRAIN)
     assert done.returncode == 0, done.stderr
     require_same_run(logs(small_project), expected)
     assert done.stderr.count("rl-0:   0%") == 1  # one progress bar
-    assert '"processes": 2' in (small_project / "metrics/training/rl-0.json").read_text()
+    assert len(list((small_project / "tracking/tensorboard").glob("rl-0-*/*"))) == 1  # the main process's
+    assert '"processes": 2' in (small_project / "data/costs/training/rl-0.json").read_text()
     assert not list((small_project / "checkpoints").glob("*/*"))
 
 

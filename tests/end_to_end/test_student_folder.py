@@ -149,3 +149,61 @@ def test_lm_evaluation_harness_takes_a_student(student):
     options = {"until": [tokenizer.eos_token], "max_gen_toks": LIMIT, "do_sample": False}
     requests = [Instance("generate_until", {}, (prompt, options), i) for i, prompt in enumerate(PROMPTS)]
     assert loaded.generate_until(requests) == answers_of(model, tokenizer, PROMPTS)
+
+
+TASK = """
+task: on_disk
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {problems}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{problem}}}}\\n"
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs: {{until: ["{end}"], do_sample: false, max_gen_toks: {limit}}}
+filter_list:
+- name: boxed
+  filter:
+  - {{function: regex, regex_pattern: '\\\\boxed\\{{(.*?)\\}}'}}
+  - {{function: take_first}}
+metric_list:
+- {{metric: exact_match, aggregation: mean, higher_is_better: true}}
+"""
+
+
+def test_lm_evaluation_harness_scores_a_student_on_a_task_on_disk(small_project, student, monkeypatch):
+    reason = "lm-evaluation-harness is not installed; pip install 'lm_eval[hf]==0.4.13' turns this test on"
+    harness = pytest.importorskip("lm_eval", reason=reason)
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(small_project / "cache"))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    problems = small_project / "data/prepared/test.jsonl"
+    (small_project / "tasks").mkdir()
+    task = TASK.format(problems=problems, end=tokenizer.eos_token, limit=LIMIT)
+    (small_project / "tasks/on_disk.yaml").write_text(task)
+    found = harness.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(student), "device": "cpu"},
+        tasks=["on_disk"],
+        task_manager=TaskManager(include_path=str(small_project / "tasks"), include_defaults=False),
+        batch_size=8,
+        bootstrap_iters=0,
+    )
+    rows = [json.loads(line) for line in problems.read_text().splitlines()]
+    answers = answers_of(model, tokenizer, [f"{row['problem']}\n" for row in rows])
+    boxes = [re.search(r"\\boxed\{(.*?)\}", answer) for answer in answers]
+    right = [box is not None and box[1] == row["answer"] for box, row in zip(boxes, rows, strict=True)]
+    assert 0 < sum(right) < len(rows)
+    assert found["results"]["on_disk"]["exact_match,boxed"] == pytest.approx(sum(right) / len(rows))
+
+
+def test_vllm_loads_a_student_and_answers_as_validation_does(student):
+    reason = "vLLM is not installed; pip install -r requirements-vllm.txt turns this test on, where there is a GPU"
+    vllm = pytest.importorskip("vllm", reason=reason)
+    if not torch.cuda.is_available():
+        pytest.skip("vLLM as it is published needs a CUDA GPU, and there is none")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    served = vllm.LLM(str(student), dtype="float32", enforce_eager=True, gpu_memory_utilization=0.2)
+    sampling = vllm.SamplingParams(temperature=0.0, max_tokens=LIMIT)
+    outputs = served.generate(PROMPTS, sampling)
+    assert [found.outputs[0].text for found in outputs] == answers_of(model, tokenizer, PROMPTS)

@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = ("rl", "traditional", "easy_to_hard", "hard_to_easy", "random")
-CHANGING = {"training_seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
+CHANGING = {"seconds", "peak_memory_bytes"}  # what differs between two runs of the same stage
 SMALL = {
     "data": {
         "source": "mini_math",
@@ -63,6 +63,7 @@ class Case:
 
 
 CASES = (
+    Case("local_inputs"),
     Case("prepare"),
     Case("pretrain"),
     Case("teacher_logits"),
@@ -163,6 +164,7 @@ class References:
         """A project in which everything that comes before the case is done."""
         new_project(folder, own_words=case.own_words)
         needs = {
+            "local_inputs": [],
             "prepare": [],
             "pretrain": [],
             "curriculum_code": [],
@@ -229,7 +231,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     data = path.read_bytes()
-    if path.parent.name == "training" and path.suffix == ".json":
+    if "costs" in path.parts and path.suffix == ".json":
         data = json.dumps({k: v for k, v in json.loads(data).items() if k not in CHANGING}).encode()
     return hashlib.sha256(data).hexdigest()
 

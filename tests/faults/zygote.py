@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pipeline.mini import pretraining
 
-STAGES = ("prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
+STAGES = ("local_inputs", "prepare", "pretrain", "teacher_logits", "curriculum_code", "train", "evaluate", "report")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link", "os.symlink"}
 

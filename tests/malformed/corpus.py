@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +90,15 @@ def file(name: str, content: bytes) -> Callable[[], None]:
     return arrange
 
 
+def zipped(*names: str) -> Callable[[], None]:
+    """A zip archive of files that hold no records."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, "no record")
+    return file("t.zip", content.getvalue())
+
+
 def records(count: int, **changes: Any) -> bytes:
     """Distinct sound records as JSONL."""
     lines = [json.dumps(GOOD | {"problem": f"What is $1+{i}$?"} | changes) for i in range(count)]
@@ -156,7 +167,8 @@ LINES = [
     broken("Latin-1", line(b'{"problem": "\xe9"}'), "prepare", "line 2: byte 14 is not UTF-8; save the file as UTF-8"),
     broken("cut UTF-8", line(b'{"problem": "\xc3"}'), "prepare", "line 2: byte 14 is not UTF-8"),
     broken("null bytes", line(b"\0" * 40), "prepare", "line 2: not valid JSON"),
-    broken("a BOM", line(b"\xef\xbb\xbf{}"), "prepare", "line 2: not valid JSON", "BOM"),
+    broken("a BOM alone", line(b"\xef\xbb\xbf"), "prepare", "line 2: not valid JSON"),
+    broken("half a BOM", line(b"\xef\xbb{}"), "prepare", "line 2: byte 1 is not UTF-8"),
 ]
 FIELDS = [
     broken("no problem", field(problem="DROP"), "prepare", "train.jsonl, line 2: field 'problem' is missing; add it"),
@@ -164,6 +176,18 @@ FIELDS = [
         "problem a number", field(problem=3), "prepare", "field 'problem' is a JSON number, not a string; correct it"
     ),
     broken("problem null", field(problem=None), "prepare", "field 'problem' is a JSON null"),
+    broken(
+        "other names",
+        field(problem="DROP", solution="DROP", question="?", response="?"),
+        "prepare",
+        "field 'problem' is missing; add it, or rename one of question, response",
+    ),
+    broken(
+        "a chat of many turns",
+        field(problem="DROP", solution="DROP", messages=[{"role": "user", "content": "?"}] * 2),
+        "prepare",
+        "field 'messages' holds what user, user said; keep one problem of user and its solution of assistant",
+    ),
     broken("problem empty", field(problem=" \n"), "prepare", "field 'problem' is empty; fill it in or remove"),
     broken("half a surrogate", field(problem="\ud800"), "prepare", "field 'problem' holds half a surrogate pair"),
     broken("no solution", field(solution="DROP"), "prepare", "field 'solution' is missing"),
@@ -211,7 +235,7 @@ FIELDS = [
 ]
 FILES = [
     broken("no train file", lambda: read_from("none.jsonl"), "prepare", "none.jsonl does not exist; set data.path to"),
-    broken("no path", setting(".data.source", "path"), "prepare", "data.path.train is null; set it to a JSONL(.gz)"),
+    broken("no path", setting(".data.source", "path"), "prepare", "data.path.train is null; set it to a JSONL, CSV or"),
     broken("an empty file", file("t.jsonl", b""), "prepare", "the source has no problems left for the test split"),
     broken("blank lines only", file("t.jsonl", b"\n \n\n"), "prepare", "the source has no problems left"),
     broken("only unusable records", file("t.jsonl", records(9, solution="2")), "prepare", "has no problems left"),
@@ -223,14 +247,54 @@ FILES = [
         "t.jsonl.gz is not a whole gzip file",
         "fetch it again",
     ),
-    broken("gzip without its name", file("t.jsonl", gzip.compress(records(9))), "prepare", "t.jsonl, line 1: "),
+    broken("cut gzip without its name", file("t.jsonl", gzip.compress(records(9))[:-9]), "prepare", "not a whole gzip"),
+    broken(
+        "not zip", file("t.ZIP", b"nothing of the kind"), "prepare", "t.ZIP is not a whole zip file", "fetch it again"
+    ),
+    broken("not xz", file("t.jsonl.xz", b"nothing of the kind"), "prepare", "t.jsonl.xz is not a whole xz file"),
+    broken(
+        "not bzip2", file("t.jsonl.bz2", b"nothing of the kind"), "prepare", "t.jsonl.bz2 is not a whole bzip2 file"
+    ),
+    broken("an empty zip", zipped(), "prepare", "t.zip holds 0 files (none) and must hold one; unpack it and set data"),
+    broken(
+        "a zip of several", zipped("a.jsonl", "b.jsonl"), "prepare", "holds 2 files (a.jsonl, b.jsonl) and must hold"
+    ),
+    broken("a zip of a zip", zipped("a.zip"), "prepare", "t.zip holds another packed file, a.zip; unpack it and name"),
+    broken("a broken line in a zip", zipped("a.jsonl"), "prepare", "t.zip, line 1: not valid JSON"),
+    broken("a tar", file("t.tar.gz", b""), "prepare", "t.tar.gz is a .tar file, which is not read; unpack it and name"),
+    broken(
+        "a workbook", file("t.xlsx", b"PK"), "prepare", "t.xlsx is a .xlsx file, which is not read; save the table as"
+    ),
+    broken(
+        "a pickle", file("t.pkl", b"\x80\x04."), "prepare", "t.pkl is a .pkl file, which is not read; save the records"
+    ),
+    broken(
+        "not parquet", file("t.parquet", b"nothing"), "prepare", "t.parquet is not a whole parquet file", "fetch it"
+    ),
+    broken("parquet's beginning", file("t.jsonl", b"PAR1" * 9), "prepare", "t.jsonl is not a whole parquet file"),
+    broken(
+        "half a saved dataset",
+        also(file("saved/state.json", b"{}"), lambda: read_from("saved")),
+        "prepare",
+        "saved is not a whole dataset as save_to_disk writes it",
+        "save it again",
+    ),
     broken(
         "UTF-16", file("t.jsonl", records(9).decode().encode("utf-16")), "prepare", "t.jsonl, line 1: byte 1 is not"
     ),
     broken(
-        "a JSON array file", file("t.json", b"[\n" + records(1) + b"\n]"), "prepare", "t.json, line 1: not valid JSON"
+        "a cut JSON array", file("t.json", b"[\n" + records(1) + b",\n"), "prepare", "t.json: not valid JSON (Expecting"
     ),
-    broken("a CSV file", file("t.csv", b"problem,solution\na,b\n"), "prepare", "t.csv, line 1: not valid JSON"),
+    broken("an array of arrays", file("t.json", b"[[1]]"), "prepare", "t.json, record 1: the record is a JSON array"),
+    broken("a CSV file", file("t.csv", b"problem,solution\na,b\n"), "prepare", "t.csv, line 2: field 'type' (or"),
+    broken("CSV with semicolons", file("t.csv", b"problem;level\na;1\n"), "prepare", "or rename one of problem;level"),
+    broken(
+        "CSV with a cell too many", file("t.csv", b"problem\na,b\n"), "prepare", "line 2: there are more cells than"
+    ),
+    broken(
+        "CSV in Latin-1", file("t.csv", b"problem\n\xe9\n"), "prepare", "t.csv, after line 0: not valid CSV in UTF-8"
+    ),
+    broken("CSV with an open quote", file("t.csv", b'problem\n"a\n'), "prepare", "t.csv, after line 1: not valid CSV"),
     broken(
         "an empty folder",
         also(lambda: Path("nothing").mkdir(), lambda: read_from("nothing")),

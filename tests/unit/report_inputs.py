@@ -11,9 +11,18 @@ import pandas as pd
 import yaml
 
 from pipeline.analysis.settings import ReportParams
-from pipeline.common.paths import ARM_LOG, EVALUATION_METRICS, LEARNING_CURVE, PREDICTIONS, RUNS, TRAINING_METRICS
+from pipeline.common.paths import ARM_LOG, EVALUATION_COSTS, LEARNING_CURVE, PREDICTIONS, RECORD, RUNS, TRAINING_COSTS
+from pipeline.problems.record import Problem, write_problems
 from pipeline.results.files import write_csv, write_record, write_rows
-from pipeline.results.rows import ArmStep, CurvePoint, EvaluationRecord, Prediction, Provenance, TrainingRecord
+from pipeline.results.rows import (
+    ArmStep,
+    CurvePoint,
+    EvaluationCost,
+    Prediction,
+    Provenance,
+    TrainingCost,
+    TrainingRecord,
+)
 
 SUBJECTS = ("Algebra", "Geometry", "Number Theory")
 LEVELS = range(1, 6)
@@ -57,6 +66,13 @@ def write_inputs(
         for level in LEVELS
         for i in range(problems_per_cell)
     ]
+    write_problems(
+        "test",
+        [
+            Problem(key, f"What is ${i}$?", f"$\\boxed{{{i}}}$", level, subject, str(i), "made up")
+            for i, (key, level, subject) in enumerate(problems)
+        ],
+    )
     write_evaluation("teacher", 0, 0.85, problems)
     write_evaluation("untrained_student", 0, 0.12, problems)
     for method, skill in skills.items():
@@ -66,7 +82,7 @@ def write_inputs(
 
 
 def write_evaluation(name: str, seed: int, skill: float, problems: Sequence[tuple[str, int, str]]) -> None:
-    """metrics/evaluation/NAME.json and data/predictions/NAME.jsonl.
+    """data/costs/evaluation/NAME.json and data/predictions/NAME.jsonl.
 
     Every second answer is the teacher's; 3 of 4 most likely tokens are; KL is 1/4 nat and the calibration error 1/8.
     """
@@ -77,8 +93,10 @@ def write_evaluation(name: str, seed: int, skill: float, problems: Sequence[tupl
             level=level,
             subject=subject,
             output="so \u2028 it is",
+            gold="9",
             answer=None,
-            correct=bool(rng.random() < np.clip(skill + 0.08 * (3 - level), 0, 1)),
+            correct=(right := bool(rng.random() < np.clip(skill + 0.08 * (3 - level), 0, 1))),
+            minerva_correct=right,
             teacher_correct=True,
             agrees=i % 2 == 0,
             timed_out=False,
@@ -90,11 +108,12 @@ def write_evaluation(name: str, seed: int, skill: float, problems: Sequence[tupl
         for i, (key, level, subject) in enumerate(problems)
     ]
     write_rows(PREDICTIONS / f"{name}.jsonl", rows)
-    write_record(EVALUATION_METRICS / f"{name}.json", EvaluationRecord(name, len(rows), "transformers", PROVENANCE))
+    cost = EvaluationCost(name, len(rows), "transformers", 20.0 + seed, 2**28, PROVENANCE)
+    write_record(EVALUATION_COSTS / f"{name}.json", cost)
 
 
 def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) -> None:
-    """metrics/training/METHOD-SEED.json and the two logs."""
+    """data/costs/training/METHOD-SEED.json, and the record and the two logs."""
     name = f"{method}-{seed}"
     record = TrainingRecord(
         method=method,
@@ -102,14 +121,10 @@ def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) ->
         steps=STEPS,
         examples=EXAMPLES,
         tokens=90 * EXAMPLES + seed,
-        processes=1,
-        micro_batch_tokens=None,
-        training_seconds=100.0 + seed,
-        peak_memory_bytes=2**29,
         grading_timeouts=0,
-        provenance=PROVENANCE,
     )
-    write_record(TRAINING_METRICS / f"{name}.json", record)
+    write_record(RUNS / name / RECORD, record)
+    write_record(TRAINING_COSTS / f"{name}.json", TrainingCost(name, 1, None, 100.0 + seed, 2**29, PROVENANCE))
     write_csv(RUNS / name / LEARNING_CURVE, CurvePoint, curve_points(skill, seed))
     write_csv(RUNS / name / ARM_LOG, ArmStep, arm_steps(method, seed, arms))
 

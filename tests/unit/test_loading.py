@@ -183,7 +183,7 @@ def test_teacher_and_student_must_share_their_vocabulary(tiny_model, tmp_path, m
         load_encoder(models(teacher=str(ROOT / "models/mini/teacher"), student=folder))
 
 
-def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_completions(
+def test_a_saved_student_says_to_answer_greedily_up_to_any_token_that_ended_its_answers(
     tokenizer, tiny_model, tmp_path
 ):
     model = tiny_model()
@@ -191,7 +191,7 @@ def test_a_saved_student_says_to_answer_greedily_up_to_the_token_that_ended_its_
     model.generation_config.repetition_penalty = 1.7
     save_student(model, tokenizer, tmp_path)
     saved = GenerationConfig.from_pretrained(tmp_path)
-    assert (saved.eos_token_id, saved.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert (saved.eos_token_id, saved.pad_token_id) == ([tokenizer.eos_token_id, 7], tokenizer.pad_token_id)
     assert saved.do_sample is False
     assert saved.repetition_penalty is None
 

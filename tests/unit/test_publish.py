@@ -24,6 +24,7 @@ from pipeline.analysis.metrics import METRICS
 from pipeline.common.params import ParamsFile, as_yaml
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
+from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.settings import GenerationParams
 from pipeline.mini.models import MiniShape, build_model
 from pipeline.problems.record import SPLITS, Problem, write_problems
@@ -45,6 +46,7 @@ def finished(tmp_path_factory, tokenizer):
     project = tmp_path_factory.mktemp("finished")
     with contextlib.chdir(project), pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "run_picture", lambda run: f"picture of {run.name}".encode())
+        patch.setattr(report, "report_page", lambda results, summary, problems: "the page")
         write_inputs(SKILLS, SEEDS, resamples=200)
         write_params()
         write_problem_files()
@@ -88,6 +90,7 @@ def write_problem_files():
         ]
         write_problems(split, problems)
     metrics = {"targets": "reference", "splits": {split: {"problems": 2} for split in SPLITS}}
+    Path("metrics").mkdir()
     Path("metrics/teacher_logits.json").write_text(json.dumps(metrics))
 
 
@@ -197,8 +200,10 @@ def test_the_model_index_carries_the_test_results_of_the_student_and_its_method(
 def test_the_card_says_what_the_report_says(project, run):
     text = (run() / "README.md").read_text()
     said = Path("metrics/experiment_report.md").read_text()
-    [verdict] = [line.removeprefix("- ") for line in said.splitlines() if line.startswith("- **rl: fewer than 3")]
-    assert verdict in text
+    [row] = [line for line in said.splitlines() if line.startswith("| rl / traditional |")]
+    ratio = row.split(" | ")[2].split(" (")[0]
+    assert "**rl: fewer than 3 seeds cannot tell** whether it needs fewer examples than traditional" in text
+    assert f": to reach its final accuracy {ratio} times as many" in text
     assert "There are only 2 seeds per method: intervals are very wide, and no verdict is given." in text
     assert "| train | 3 |" in text
     assert "2 training problems could be learnt from" in text
@@ -232,9 +237,11 @@ def test_the_cards_code_answers_as_the_test_does(project, run, monkeypatch):
         exec(code, {})  # noqa: S102 - the card's own code
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
     prompt = tokenizer.encode("Compute $3+4$.\n", add_special_tokens=False)
-    assert tokenizer.encode("Compute $3+4$.\n") == [tokenizer.eos_token_id, *prompt]
+    assert Encoder(tokenizer, read_run_params(ParamsFile(Path("out/params.yaml")), "rl").models).encode_prompt(
+        "Compute $3+4$."
+    ) == [tokenizer.eos_token_id, *prompt]
     limit = GenerationParams(batch_size=1, max_new_tokens=LIMIT)
-    answer, other = generate_answers(model, tokenizer, [prompt, [tokenizer.eos_token_id, *prompt]], limit)
+    answer, other = generate_answers(model, tokenizer, [[tokenizer.eos_token_id, *prompt], prompt], limit)
     assert answer != other  # or the start token would not matter
     assert output.getvalue() == answer + "\n"
 
@@ -260,7 +267,8 @@ MISSING = {
     "plots/runs/rl-0.png": "plots/runs/rl-0.png is missing; run `dvc repro` to make it",
     "data/runs/rl-0/learning_curve.csv": "data/runs/rl-0/learning_curve.csv is missing; run `dvc repro` to make it",
     "data/predictions/rl-0.jsonl": "data/predictions/rl-0.jsonl is missing; run `dvc repro` to make it",
-    "metrics/training/rl-0.json": "metrics/training/rl-0.json is missing; run `dvc repro` to make it",
+    "data/costs/training/rl-0.json": "data/costs/training/rl-0.json is missing; run `dvc repro` to make it",
+    "data/runs/rl-0/record.json": "data/runs/rl-0/record.json is missing; run `dvc repro` to make it",
     "metrics/teacher_logits.json": "metrics/teacher_logits.json is missing; run `dvc repro` to make it",
     "data/prepared/train.jsonl": "data/prepared/train.jsonl is missing; run `dvc repro prepare` first",
 }

@@ -1,23 +1,29 @@
+import bz2
+import datetime
 import gzip
 import json
+import lzma
+import zipfile
 
 import pytest
 
 from pipeline.common.errors import DataError, ParamsError
+from pipeline.preparation.reading import read_records, read_split
 from pipeline.preparation.records import (
     SUBJECTS,
     RawRecord,
     drop_test_problems,
     normalised,
     proper_subject,
-    read_records,
-    read_split,
     select,
     to_problem,
 )
 from pipeline.problems.record import Problem
 
 GOOD = {"problem": "What is $1+1$?\n", "solution": "It is $\\boxed{2}$.\n\n", "level": "Level 3", "type": "Algebra"}
+
+TURNS = [{"role": "user", "content": GOOD["problem"]}, {"role": "assistant", "content": GOOD["solution"]}]
+CHAT = {"problem": "DROP", "solution": "DROP", "messages": TURNS}
 
 
 def record(**changes):
@@ -38,6 +44,15 @@ def test_a_good_record_becomes_a_problem():
     assert to_problem(record()) == Problem(
         "train/FILE:7", "What is $1+1$?", "It is $\\boxed{2}$.", 3, "Algebra", "2", "FILE"
     )
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+def test_a_chat_of_user_and_assistant_is_a_problem_and_its_solution(system):
+    assert to_problem(record(**CHAT | {"messages": [*system, *TURNS]})) == to_problem(record())
+
+
+def test_problem_and_solution_come_before_messages():
+    assert to_problem(record(messages="whatever")) == to_problem(record())
 
 
 @pytest.mark.parametrize("level", ["Level 4", "level 4", "4", 4, " Level 4\n"])
@@ -147,6 +162,15 @@ def test_known_bad_records_are_dropped_with_a_reason(changes, reason):
         ({"level": "Level three"}, "'level' is \"Level three\""),
         ({"answer": 2}, "'answer' is a JSON number"),
         ({"unique_id": 12}, "'unique_id' is a JSON number"),
+        ({"answer": b"2"}, "'answer' is of the type bytes, not a string"),
+        ({"level": datetime.date(2026, 1, 1)}, "'level' is \"2026-01-01\""),
+        ({"problem": "DROP", "question": "?", "prompt": "?"}, "is missing; add it, or rename one of question, prompt"),
+        (CHAT | {"messages": "hello"}, "'messages' is no list of objects; give it a role and a content"),
+        (CHAT | {"messages": []}, "'messages' holds what nobody said; keep one problem of user and its solution of"),
+        (CHAT | {"messages": TURNS * 2}, "'messages' holds what user, assistant, user, assistant said"),
+        (CHAT | {"messages": TURNS[:1]}, "'messages' holds what user said"),
+        (CHAT | {"messages": [TURNS[0], {"role": "assistant", "content": ["x"]}]}, "a content that is a JSON array"),
+        (CHAT | {"messages": [TURNS[0], {"role": "assistant", "content": " "}]}, "'solution' is empty"),
     ],
 )
 def test_malformed_records_name_place_and_field(changes, words):
@@ -163,7 +187,7 @@ def test_malformed_records_name_place_and_field(changes, words):
         (b'{"problem": "a', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b"1" * 5000, "not valid JSON"),
-        (b'{"problem": "\xff"}', "byte 14 is not UTF-8"),
+        (b'{"problem": "\xff"}', "byte 14 is not UTF-8; save the file as UTF-8"),
         (b"[1, 2]", "the record is a JSON array, not an object"),
         (b"null", "the record is a JSON null"),
     ],
@@ -182,6 +206,140 @@ def test_plain_and_gzipped_lines_read_alike_with_ids_by_line(tmp_path):
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert [r.id for r in read_records(plain, "train")] == ["train/a.jsonl:1", "train/a.jsonl:3"]
     assert [r.fields for r in read_records(plain, "test")] == [r.fields for r in read_records(packed, "test")]
+
+
+ROWS = [GOOD | {"problem": f'What is ${n}$?\n"Zwölf", {n}'} for n in range(3)]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+
+
+def as_csv(delimiter):
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*ROWS[0], "answer"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return text.getvalue().encode()
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """The same rows as parquet, as Arrow, and as a dataset and a dict of datasets saved to disk."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("tables")
+    datasets.disable_progress_bars()
+    rows, others = datasets.Dataset.from_list(ROWS), datasets.Dataset.from_list(ROWS[:1])
+    rows.to_parquet(folder / "a.parquet")
+    rows.save_to_disk(folder / "saved")
+    datasets.DatasetDict(train=rows, test=others).save_to_disk(folder / "splits")
+    datasets.DatasetDict(all=rows).save_to_disk(folder / "single")
+    datasets.enable_progress_bars()
+    (folder / "a.arrow").write_bytes((folder / "saved/data-00000-of-00001.arrow").read_bytes())
+    return folder
+
+
+def zipped(name, content):
+    def write(path):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/", "")
+            archive.writestr(name, content)
+            archive.writestr("__MACOSX/folder/._a.jsonl", "x")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("bom.jsonl", b"\xef\xbb\xbf" + LINES),
+        ("crlf.jsonl", LINES.replace(b"\n", b"\r\n")),
+        ("a.json", LINES),
+        ("array.json", json.dumps(ROWS, indent=1).encode()),
+        ("array_bom.JSON", b"\xef\xbb\xbf " + json.dumps(ROWS).encode()),
+        ("a.csv", as_csv(",")),
+        ("bom.CSV", b"\xef\xbb\xbf" + as_csv(",")),
+        ("a.tsv", as_csv("\t")),
+        ("a.jsonl.GZ", gzip.compress(LINES)),
+        ("a.csv.Gz", gzip.compress(as_csv(","))),
+        ("misnamed.jsonl", gzip.compress(LINES)),
+        ("a.jsonl.bz2", bz2.compress(LINES)),
+        ("a.json.xz", lzma.compress(json.dumps(ROWS).encode())),
+        ("a.ZIP", zipped("folder/a.jsonl", LINES)),
+        ("array.zip", zipped("array.JSON", json.dumps(ROWS).encode())),
+        ("csv.zip", zipped("folder/a.csv", as_csv(","))),
+    ],
+)
+def test_every_kind_of_file_holds_the_same_records(tmp_path, name, content):
+    path = tmp_path / name
+    content(path) if callable(content) else path.write_bytes(content)
+    found = list(read_records(path, "train"))
+    assert [r.fields for r in found] == ROWS
+    assert {r.source for r in found} == {name}
+    assert len({r.id for r in found}) == len(ROWS)
+    assert all(r.id.startswith(f"train/{name}:") and str(path) in r.where for r in found)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.PARQUET", "x [1] *.parquet", "a.arrow", "no_ending", "saved"])
+def test_tables_that_datasets_reads_hold_the_same_records(tables, tmp_path, name):
+    path = tables / name
+    if not path.exists():
+        path = tmp_path / name
+        path.write_bytes((tables / "a.parquet").read_bytes())
+    found = list(read_records(path, "train"))
+    assert [r.fields for r in found] == ROWS
+    assert [r.id for r in found] == [f"train/{name}:{n}" for n in (1, 2, 3)]
+    assert "row 3" in found[-1].where
+
+
+def test_packed_tables_are_read(tables, tmp_path):
+    table = (tables / "a.parquet").read_bytes()
+    zipped("in [1]/a.parquet", table)(tmp_path / "a.zip")
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(table))
+    for name in ("a.zip", "a.parquet.gz"):
+        assert [r.fields for r in read_records(tmp_path / name, "train")] == ROWS
+
+
+def test_of_several_splits_saved_to_disk_the_one_of_the_name_is_read(tables):
+    assert [r.fields for r in read_records(tables / "splits", "train")] == ROWS
+    assert [r.fields for r in read_records(tables / "splits", "test")] == ROWS[:1]
+    assert [r.fields for r in read_records(tables / "single", "train")] == ROWS
+    assert [r.fields for r in read_records(tables / "splits/test", "train")] == ROWS[:1]
+    with pytest.raises(
+        DataError, match=r"splits holds the splits train, test and no target; set data.path.target to on"
+    ):
+        list(read_records(tables / "splits", "target"))
+
+
+def test_chats_of_a_table_are_read(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list([{"messages": TURNS, "level": 3, "type": "algebra"}]).to_parquet(tmp_path / "a.parquet")
+    datasets.enable_progress_bars()
+    (problem,) = read_split([tmp_path / "a.parquet"], "train").problems
+    assert (problem.problem, problem.answer, problem.source) == ("What is $1+1$?", "2", "a.parquet")
+
+
+def test_damaged_tables_are_one_sentence(tables, tmp_path):
+    (tmp_path / "cut.parquet").write_bytes((tables / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"cut.parquet is not a whole parquet file \(Parquet magic bytes not found"):
+        list(read_records(tmp_path / "cut.parquet", "train"))
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/dataset_info.json").write_text("{}")
+    with pytest.raises(DataError, match=r"saved is not a whole dataset as save_to_disk writes it .*; save it again"):
+        list(read_records(tmp_path / "saved", "train"))
+
+
+def test_an_empty_cell_of_a_table_is_a_missing_field(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('problem,solution,level,subject,answer\n"1+1?",\\boxed{2},3,Algebra,\n2?,,3,Algebra,2\n')
+    first, second = read_records(path, "train")
+    assert to_problem(first).answer == "2"
+    with pytest.raises(DataError, match=r"a.csv, line 3: field 'solution' is missing; add it$"):
+        to_problem(second)
 
 
 def test_a_cut_or_foreign_gzip_file_is_an_error(tmp_path):

@@ -22,9 +22,12 @@ from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
 OUTPUTS = (
+    report.OVERVIEW,
+    report.COSTS,
     report.RESULTS,
     report.METRICS_BY_RUN,
     report.REPORT,
+    report.PAGE,
     report.PICTURE,
     report.CURVES,
     report.RUN_PICTURES,
@@ -51,8 +54,9 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(here, monkeypatch):
-    """Leaves out the runs' pictures, which take most of the time and which few tests are about."""
+    """Leaves out the runs' pictures and the page, which take most of the time and which few tests are about."""
     monkeypatch.setattr(report, "run_picture", lambda run: run.name.encode())
+    monkeypatch.setattr(report, "report_page", lambda results, summary, problems: "<!DOCTYPE html>")
     return here
 
 
@@ -98,7 +102,7 @@ def test_results_hold_every_promised_key(quick):
         assert method["accuracy"]["low"] < method["accuracy"]["mean"] < method["accuracy"]["high"]
         assert list(method["accuracy_by_level"]) == ["1", "2", "3", "4", "5"]
         assert set(method["accuracy_by_subject"]) == set(SUBJECTS)
-        assert (method["seeds"], method["training_seconds"]) == ([0, 1, 2], 101.0)
+        assert method["seeds"] == [0, 1, 2]
         assert ({"accuracy": method["accuracy"]["mean"]} | MEASURED).items() <= method["metrics"].items()
         assert method["tokens"] == 90 * EXAMPLES + 1
         assert {"examples_to_threshold", "aulc", "accuracy_iqm"} <= set(method)
@@ -378,10 +382,11 @@ def test_the_same_inputs_give_the_same_bytes(here):
 @pytest.mark.parametrize(
     "path",
     [
-        "metrics/evaluation/rl-1.json",
-        "metrics/evaluation/teacher.json",
+        "data/costs/evaluation/rl-1.json",
+        "data/costs/evaluation/teacher.json",
         "data/predictions/random-0.jsonl",
-        "metrics/training/traditional-1.json",
+        "data/costs/training/traditional-1.json",
+        "data/runs/random-1/record.json",
         "data/runs/rl-0/learning_curve.csv",
         "data/runs/rl-0/arm_log.csv",
     ],
@@ -395,14 +400,14 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
 @pytest.mark.parametrize(
     ("path", "text", "expected"),
     [
-        ("metrics/evaluation/rl-0.json", "{", "EvaluationRecord (invalid json"),
+        ("data/costs/evaluation/rl-0.json", "{", "EvaluationCost (invalid json"),
         (
-            "metrics/evaluation/rl-0.json",
+            "data/costs/evaluation/rl-0.json",
             '{"name": "rl-0"}',
-            "EvaluationRecord (problems: field required)",
+            "EvaluationCost (problems: field required)",
         ),
         (
-            "metrics/training/rl-0.json",
+            "data/runs/rl-0/record.json",
             '{"method": "rl", "seed": "0"}',
             "TrainingRecord (seed: input should be a valid integer)",
         ),
@@ -437,7 +442,7 @@ def test_malformed_files_are_named_with_what_is_wrong(quick, capsys, path, text,
 @pytest.mark.parametrize("what", ["steps", "examples"])
 def test_unequal_budgets_are_refused_by_name(quick, capsys, what):
     write_inputs(SKILLS, [0, 1])
-    change("metrics/training/random-1.json", **{what: 7})
+    change("data/runs/random-1/record.json", **{what: 7})
     message = failure(capsys)
     assert f"random-1 had 7 {what}" in message
     assert "rl-0" in message
@@ -460,27 +465,33 @@ def test_other_test_problems_are_refused(quick, capsys):
 
 
 @pytest.mark.parametrize("values", [{"name": "rl-1"}, {"problems": 119}])
-def test_metrics_of_another_evaluation_are_refused(quick, capsys, values):
+def test_the_cost_of_another_evaluation_is_refused(quick, capsys, values):
     write_inputs(SKILLS, [0, 1])
-    change("metrics/evaluation/rl-0.json", **values)
-    assert "metrics/evaluation/rl-0.json does not belong to data/predictions/rl-0.jsonl" in failure(capsys)
+    change("data/costs/evaluation/rl-0.json", **values)
+    assert "data/costs/evaluation/rl-0.json does not belong to data/predictions/rl-0.jsonl" in failure(capsys)
 
 
 @pytest.mark.parametrize("values", [{"method": "random"}, {"seed": 0}])
 def test_the_record_of_another_run_is_refused(quick, capsys, values):
     write_inputs(SKILLS, [0, 1])
-    change("metrics/training/rl-1.json", **values)
+    change("data/runs/rl-1/record.json", **values)
     found = f"{values.get('method', 'rl')}-{values.get('seed', 1)}"
-    assert f"metrics/training/rl-1.json is of {found}; run `dvc repro`" in failure(capsys)
+    assert f"data/runs/rl-1/record.json is of {found}; run `dvc repro`" in failure(capsys)
+
+
+def test_the_cost_of_another_run_is_refused(quick, capsys):
+    write_inputs(SKILLS, [0, 1])
+    change("data/costs/training/rl-1.json", name="rl-0")
+    assert "data/costs/training/rl-1.json is of rl-0; run `dvc repro`" in failure(capsys)
 
 
 @pytest.mark.parametrize(
     ("path", "model", "first"),
     [
-        ("metrics/training/random-1.json", "the training of random-1", "the training of rl-0"),
-        ("metrics/evaluation/random-1.json", "the evaluation of random-1", "the training of rl-0"),
-        ("metrics/evaluation/teacher.json", "the evaluation of teacher", "the training of rl-0"),
-        ("metrics/evaluation/untrained_student.json", "the evaluation of untrained_student", "the training of rl-0"),
+        ("data/costs/training/random-1.json", "the training of random-1", "the training of rl-0"),
+        ("data/costs/evaluation/random-1.json", "the evaluation of random-1", "the training of rl-0"),
+        ("data/costs/evaluation/teacher.json", "the evaluation of teacher", "the training of rl-0"),
+        ("data/costs/evaluation/untrained_student.json", "the evaluation of untrained_student", "the training of rl-0"),
     ],
 )
 @pytest.mark.parametrize(
@@ -505,10 +516,50 @@ def test_results_of_different_provenance_are_refused_by_name(
 
 def test_results_of_one_other_provenance_are_compared(quick):
     write_inputs(SKILLS, [0, 1])
-    for path in [*Path("metrics/training").iterdir(), *Path("metrics/evaluation").iterdir()]:
+    for path in Path("data/costs").glob("*/*.json"):
         change(path, provenance={"versions": {"torch": "3.0"}, "commits": {"teacher": None}})
     results, _ = run_report()
     assert list(results["methods"]) == list(SKILLS)
+
+
+def test_what_it_cost_stands_on_a_page_of_its_own_and_changes_no_result(quick):
+    write_inputs(SKILLS, [0, 1, 2])
+    report.main()
+    here = contents()
+    page = report.COSTS.read_text()
+    assert "| rl | 101 | 512 | 21 | 256 |" in page
+    assert "| teacher |  |  | 20 | 256 |" in page
+    assert "- torch: `2.9.1`" in page
+    assert "- teacher's commit on the hub: `12fd25f7`" in page
+    for path in Path("data/costs").glob("*/*.json"):
+        versions = {"versions": PROVENANCE.versions | {"torch": "9.9.9"}, "commits": PROVENANCE.commits}
+        change(path, seconds=7.0, peak_memory_bytes=2**30, provenance=versions)
+    report.main()
+    elsewhere = contents()
+    assert [path for path in here if here[path] != elsewhere[path]] == [report.COSTS]
+
+
+def test_the_overview_holds_what_experiments_are_compared_by(quick):
+    write_inputs(SKILLS, [0, 1, 2])
+    results, _ = run_report()
+    overview = json.loads(report.OVERVIEW.read_text())
+    assert list(overview) == ["rl", "traditional", "random", "teacher", "untrained_student"]
+    against = results["comparisons"]["traditional"]["rl"]
+    assert overview["rl"] == {
+        "accuracy": results["methods"]["rl"]["accuracy"]["mean"],
+        "kl_per_token": 0.25,
+        "area_under_curve": results["methods"]["rl"]["aulc"]["mean"],
+        **{name: against[name]["ratio"] for name in QUESTIONS[:4]},
+    }
+    assert set(overview["traditional"]) == {"accuracy", "kl_per_token", "area_under_curve"}
+    assert overview["teacher"] == {"accuracy": results["teacher"]["accuracy"], "kl_per_token": 0.25}
+
+
+def test_the_overview_of_the_default_methods_fits_a_screen(quick):
+    write_inputs(dict.fromkeys(yaml.safe_load((PROJECT / "params.yaml").read_text())["methods"], 0.4), [0])
+    report.main()
+    numbers = [value for model in json.loads(report.OVERVIEW.read_text()).values() for value in model]
+    assert len(numbers) <= 38  # and two lines of headings
 
 
 def test_arm_logs_with_different_arms_are_refused(quick):
@@ -586,7 +637,7 @@ def test_the_long_csv_holds_every_validation_of_every_run(quick):
 def test_answers_that_ran_out_of_time_are_told_for_test_and_validation(quick):
     write_inputs(SKILLS, [0, 1, 2])
     change_rows("data/predictions/rl-1.jsonl", timed_out=lambda i: i in (4, 8, 9))
-    change("metrics/training/random-2.json", grading_timeouts=5)
+    change("data/runs/random-2/record.json", grading_timeouts=5)
     results, text = run_report()
     assert [results["methods"][name]["metrics"]["grading_timeouts"] for name in SKILLS] == [3, 0, 0]
     assert results["warnings"][-2:] == [
@@ -634,6 +685,19 @@ def row_of(name, heading, text):
     """The line of a model in the table below a heading."""
     (line,) = [line for line in text.split(heading)[1].split("\n## ")[0].split("\n") if line.startswith(f"| {name} |")]
     return line
+
+
+def test_both_accuracies_are_shown_and_where_the_graders_part(quick):
+    write_inputs({"rl": 0.4, "traditional": 0.4}, [0])
+    _, text = run_report()
+    assert "They part on no answer." in text
+    change_rows("data/predictions/rl-0.jsonl", correct=lambda i: i < 60, minerva_correct=lambda i: 30 <= i < 72)
+    change_rows("data/predictions/rl-0.jsonl", gold=lambda i: "1|2", answer=lambda i: "a`b\nc" if i < 30 else None)
+    results, text = run_report()
+    section = text.split("## Two graders")[1].split("\n## ")[0]
+    assert "| rl | 50.0% | 35.0% | 35.0% |" in section
+    assert "| `1\\|2` | `a'b c` | Math-Verify | 30 |\n| `1\\|2` | - | Minerva | 12 |" in section
+    assert results["graders_part"][0] == {"gold": "1|2", "answer": "a`b\nc", "correct": True, "times": 30}
 
 
 def test_a_new_metric_is_one_entry(quick, monkeypatch):

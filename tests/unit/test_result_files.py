@@ -8,7 +8,15 @@ import pytest
 
 from pipeline.common.errors import ResultsError
 from pipeline.results.files import read_csv, read_record, read_rows, write_csv, write_record, write_rows
-from pipeline.results.rows import ArmStep, CurvePoint, EvaluationRecord, Prediction, Provenance, TrainingRecord
+from pipeline.results.rows import (
+    ArmStep,
+    CurvePoint,
+    EvaluationCost,
+    Prediction,
+    Provenance,
+    TrainingCost,
+    TrainingRecord,
+)
 
 PROVENANCE = Provenance({"torch": "2.9.1", "numpy": "2.3.5"}, {"teacher": "12fd25f7", "student": None})
 CURVE = [CurvePoint(0, 0, 0, 0.0, 0.125, 0.5, None), CurvePoint(10, 80, 7200, 7200.0, 0.3, 0.25, 1.75)]
@@ -17,8 +25,10 @@ PREDICTION = Prediction(
     level=3,
     subject="Algebra",
     output="so \u2028 it\u0085 is\r\n\\boxed{é}",
+    gold="9",
     answer=None,
     correct=False,
+    minerva_correct=False,
     teacher_correct=True,
     agrees=False,
     timed_out=False,
@@ -27,20 +37,9 @@ PREDICTION = Prediction(
     top1_matches=6,
     calibration_gaps=[0.1, -0.2],
 )
-TRAINED = TrainingRecord(
-    method="rl",
-    seed=0,
-    steps=40,
-    examples=320,
-    tokens=28_800,
-    processes=1,
-    micro_batch_tokens=None,
-    training_seconds=12.5,
-    peak_memory_bytes=2**33,
-    grading_timeouts=0,
-    provenance=PROVENANCE,
-)
-EVALUATED = EvaluationRecord("rl-0", 420, "transformers", PROVENANCE)
+RECORD = TrainingRecord(method="rl", seed=0, steps=40, examples=320, tokens=28_800, grading_timeouts=0)
+TRAINED = TrainingCost("rl-0", 1, None, seconds=12.5, peak_memory_bytes=2**33, provenance=PROVENANCE)
+EVALUATED = EvaluationCost("rl-0", 420, "transformers", 12.5, 2**33, PROVENANCE)
 
 
 def refusal(read, path, kind):
@@ -122,7 +121,9 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert len((tmp_path / "a.jsonl").read_bytes().split(b"\n")) == 3
 
 
-@pytest.mark.parametrize(("record", "kind"), [(TRAINED, TrainingRecord), (EVALUATED, EvaluationRecord)])
+@pytest.mark.parametrize(
+    ("record", "kind"), [(RECORD, TrainingRecord), (TRAINED, TrainingCost), (EVALUATED, EvaluationCost)]
+)
 def test_a_record_comes_back_as_it_was_written(tmp_path, record, kind):
     write_record(tmp_path / "a.json", record)
     assert read_record(tmp_path / "a.json", kind) == record
@@ -173,10 +174,10 @@ def test_a_file_that_was_cut_in_the_middle_of_a_line_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (without("steps"), "(steps: field required)"),
+        (without("processes"), "(processes: field required)"),
         (without("provenance"), "(provenance: field required)"),
-        (lambda record: record | {"seed": "0"}, "(seed: input should be a valid integer)"),
-        (lambda record: record | {"training_seconds": None}, "(training_seconds: input should be a valid number)"),
+        (lambda record: record | {"processes": "1"}, "(processes: input should be a valid integer)"),
+        (lambda record: record | {"seconds": None}, "(seconds: input should be a valid number)"),
         (lambda record: record | {"provenance": {"versions": {}}}, "(provenance.commits: field required)"),
         (
             lambda record: record | {"provenance": {"versions": {"torch": 2}, "commits": {}}},
@@ -186,8 +187,8 @@ def test_a_file_that_was_cut_in_the_middle_of_a_line_is_refused(tmp_path):
 )
 def test_a_record_with_a_fault_is_refused_by_its_field(tmp_path, change, sentence):
     (tmp_path / "a.json").write_text(json.dumps(change(asdict(TRAINED))))
-    message = refusal(read_record, tmp_path / "a.json", TrainingRecord)
-    assert "TrainingRecord" in message
+    message = refusal(read_record, tmp_path / "a.json", TrainingCost)
+    assert "TrainingCost" in message
     assert sentence in message
 
 
@@ -207,7 +208,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_makes_it(tmp_path, read, 
 def test_nothing_that_is_no_number_is_written(tmp_path):
     for write, what in (
         (write_rows, [replace(PREDICTION, kl=math.inf)]),
-        (write_record, replace(TRAINED, seed=math.nan)),
+        (write_record, replace(TRAINED, seconds=math.nan)),
     ):
         with pytest.raises(ValueError, match="not JSON compliant"):
             write(tmp_path / "a", what)

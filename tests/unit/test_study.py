@@ -14,7 +14,7 @@ from benchmarks import real_weights, reward_validity, room, sensitivity
 from benchmarks.sensitivity import Tried
 from benchmarks.study import report, running
 from benchmarks.study import rows as rows_module
-from benchmarks.study.rows import Row, append, drop, read_all
+from benchmarks.study.rows import Row, append, drop, read_all, versions_of
 from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline import train as train_stage
 from pipeline.common.errors import DataError, ResultsError
@@ -319,3 +319,11 @@ def test_rows_of_all_seeds_are_made_of_the_same_code_and_data(tmp_path):
     first, second = lock()
     assert first == second
     assert lock(**{"pipeline/train.py": "another"})[0] != first
+
+
+def test_versions_are_found_also_where_the_commit_is_from_before_costs_had_files_of_their_own(tmp_path):
+    for folder, torch in (("metrics/training", "2"), ("data/costs/training", "3")):
+        (tmp_path / folder).mkdir(parents=True)
+        cost = {"provenance": {"versions": {"torch": torch}, "commits": {}}, "seconds": 1.0}
+        (tmp_path / folder / "rl-0.json").write_text(json.dumps(cost))
+        assert versions_of(tmp_path, "rl-0") == {"torch": torch}

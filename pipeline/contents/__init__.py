@@ -1,0 +1,1 @@
+"""What the files and folders that params.yaml names hold, for DVC, which sees their names alone."""

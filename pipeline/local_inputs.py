@@ -1,0 +1,66 @@
+"""Stage `local_inputs`: digests of what the local files and model folders hold that params.yaml names.
+
+DVC sees their names alone. It runs this stage at every `dvc repro`; the later ones depend on its small files, which
+change only if contents do. Sources on the hub, generated problems and the mini models, which DVC sees, cost nothing.
+
+Outputs, each with a digest for each path, in data/local_inputs: problems.json, and for each of teacher and student
+ROLE.json (all that loading it reads) and ROLE_tokenizer.json (all but the weights).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.files import replacing_folder, write_json
+from pipeline.common.locks import only_one
+from pipeline.common.params import ParamsFile
+from pipeline.common.paths import LOCAL_INPUTS
+from pipeline.common.stage import exit_on_error
+from pipeline.contents.digests import file_digests, joint_digest
+from pipeline.contents.folders import data_files, local_model, model_files, tokenizer_files
+from pipeline.language_models.settings import ModelsParams
+from pipeline.sources import Source, source_of
+
+
+@dataclass(frozen=True)
+class Params:
+    """What this stage depends on."""
+
+    source: Source
+    models: ModelsParams
+
+
+def read_params(file: ParamsFile) -> Params:
+    where = f"{file.path}: scales.{file.scale}.data"
+    source = source_of(file.scale_section("data", dict[str, Any]), where)
+    return Params(source, file.scale_section("models", ModelsParams))
+
+
+@exit_on_error
+def main() -> None:
+    """Looks into every local path that the active scale names."""
+    inputs = inputs_of(read_params(ParamsFile()))
+    with only_one("local_inputs"):
+        digests = file_digests({file for paths in inputs.values() for files in paths.values() for file in files})
+        with replacing_folder(LOCAL_INPUTS) as folder:
+            for name, paths in inputs.items():
+                found = {str(path): joint_digest(path, files, digests) for path, files in paths.items()}
+                write_json(folder / f"{name}.json", found)
+    named = sorted({str(path) for paths in inputs.values() for path in paths})
+    print(f"looked into {', '.join(named)}" if named else "params.yaml names no local file or model but the mini ones")
+
+
+def inputs_of(params: Params) -> dict[str, dict[Path, list[Path]]]:
+    """For each output the paths that params.yaml names, with the files at or below them that count."""
+    inputs = {"problems": {path: data_files(path) for path in params.source.local_paths()}}
+    for role, name in (("teacher", params.models.teacher), ("student", params.models.student)):
+        folders = [folder] if (folder := local_model(name)) else []
+        inputs[role] = {folder: model_files(folder) for folder in folders}
+        inputs[f"{role}_tokenizer"] = {folder: tokenizer_files(folder) for folder in folders}
+    return inputs
+
+
+if __name__ == "__main__":
+    main()

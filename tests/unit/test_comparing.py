@@ -1,0 +1,131 @@
+"""Two versions side by side, and the list of experiments."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+from rich.console import Console
+
+from pipeline import compare
+from pipeline.comparing.listing import _experiments, listing
+from pipeline.comparing.side_by_side import side_by_side
+from pipeline.comparing.versions import Version
+
+OVERVIEW = {
+    "rl": {"accuracy": 0.487, "kl_per_token": 0.0706, "examples_ratio": 0.57, "kl_examples_ratio": 0.546},
+    "traditional": {"accuracy": 0.453, "kl_per_token": 0.09},
+    "teacher": {"accuracy": 0.805, "kl_per_token": 0.0},
+}
+PARAMS = {"seeds": [0, 1, 2], "curricula": {"rl": {"alpha": 0.05, "tau": 0.5}}}
+
+
+def changed(**rl):
+    return OVERVIEW | {"rl": OVERVIEW["rl"] | rl}
+
+
+def printed(drawing, width=80):
+    console = Console(width=width, file=io.StringIO())
+    console.print(drawing)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def test_results_stand_side_by_side_with_what_is_changed():
+    params = {"seeds": [0, 1, 2], "curricula": {"rl": {"alpha": 0.3, "tau": 0.5}}}
+    second = Version("sharper", changed(accuracy=0.5, kl_per_token=0.08, kl_examples_ratio=None), params)
+    lines = printed(side_by_side(Version("HEAD", OVERVIEW, PARAMS), second))
+    assert lines[:2] == ["curricula.rl.alpha: 0.05 → 0.3", "HEAD → sharper"]
+    assert "rl 48.7→50.0 +1.3 0.0706→0.0800 +0.0094 0.57 0.55→-" in lines
+    assert "traditional 45.3 0.0900 - -" in lines
+    assert not any("equal" in line for line in lines)
+
+
+def test_equal_versions_say_so():
+    version = Version("HEAD", OVERVIEW, PARAMS)
+    lines = printed(side_by_side(version, version))
+    assert lines[0] == "The parameters are equal."
+    assert lines[-1] == "All results are equal."
+
+
+def test_a_method_that_only_one_side_has_is_shown_too():
+    second = Version("other", OVERVIEW | {"ucb": {"accuracy": 0.4, "kl_per_token": 0.1}}, PARAMS)
+    assert "ucb -→40.0 -→0.1000 - -" in printed(side_by_side(Version("HEAD", OVERVIEW, PARAMS), second))
+
+
+def test_the_default_methods_and_many_changed_params_fit_a_screen():
+    methods = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["methods"]
+    overview = dict.fromkeys([*methods, "teacher", "untrained_student"], OVERVIEW["rl"])
+    other = {name: {key: value * 1.1 for key, value in model.items()} for name, model in overview.items()}
+    first, second = ({f"param_{i}": i + shift for i in range(60)} for shift in (0, 1))
+    lines = printed(side_by_side(Version("one", overview, first), Version("two", other, second)))
+    assert "and 48 other parameters, see `dvc params diff`" in lines
+    assert len(lines) <= 40
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git and DVC repository with committed results; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@b.c")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    Repo.init().close()
+    Path("metrics").mkdir()
+    Path("dvc.yaml").write_text("metrics:\n- metrics/overview.json\nparams:\n- params.yaml\n")
+    write(OVERVIEW, PARAMS)
+    subprocess.run(["git", "add", "--all"], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", "results"], check=True)
+
+
+def write(overview, params):
+    Path("metrics/overview.json").write_text(json.dumps(overview))
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_the_command_compares_the_last_commit_with_the_working_directory(repository, monkeypatch, capsys):
+    write(changed(accuracy=0.6), PARAMS | {"seeds": [0]})
+    monkeypatch.setattr(sys, "argv", ["compare"])
+    compare.main()
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == ["seeds: [0, 1, 2] → [0]", "HEAD → workspace"]
+    assert any(line.startswith("rl 48.7→60.0 +11.3 0.0706 0.57 0.55") for line in lines)
+
+
+def test_a_version_that_is_not_there_is_named(repository, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare", "HEAD", "nobody"])
+    with pytest.raises(SystemExit):
+        compare.main()
+    message = capsys.readouterr().err
+    assert message.startswith("error: nobody cannot be compared (")
+    assert message.count("\n") == 1
+
+
+def row(name, rev, typ, alpha, scale="mini", **columns):
+    base = {"Experiment": name, "rev": rev, "typ": typ, "Created": "Nov 26, 2026", "State": None}
+    return base | {"curricula.rl.alpha": alpha, "params.yaml:scale": scale, "metrics/prepare.json:scale": "x"} | columns
+
+
+def test_experiments_say_what_is_changed_since_their_commit():
+    rows = [
+        row(None, "workspace", "baseline", 0.3, **{"rl.accuracy": None}),
+        row(None, "main", "baseline", 0.05, **{"rl.accuracy": 0.487, "teacher.accuracy": 0.8}),
+        row("sharper", "abc1234", "branch_base", 0.3, **{"rl.accuracy": 0.5, "easy_to_hard.accuracy": 0.4}),
+        row(None, "v1", "baseline", 0.5, **{"rl.accuracy": 0.4, "splits.train.accuracy": 0.1}),
+        row("bigger", "def5678", "branch_base", 0.5, "qwen2", **{"Created": None, "State": "Running"}),
+    ]
+    found = list(_experiments(rows, ["scale", "curricula.rl.alpha"]))
+    assert [(e.name, dict(e.changed), dict(e.accuracies)) for e in found] == [
+        ("workspace", {"curricula.rl.alpha": 0.3}, {}),
+        ("main", {}, {"rl": 0.487}),
+        ("sharper", {"curricula.rl.alpha": 0.3}, {"rl": 0.5, "easy_to_hard": 0.4}),
+        ("v1", {}, {"rl": 0.4}),
+        ("bigger", {"scale": "qwen2"}, {}),
+    ]
+    lines = printed(listing(found))
+    assert "sharper Nov 26, 2026 curricula.rl.alpha=0.3 50.0 40.0" in lines
+    assert "bigger Running scale=qwen2" in lines

@@ -1,0 +1,247 @@
+"""metrics/report.html: what is on it, that nothing on it can act, and that a browser shows it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import Elements, dom_of, needs_chromium
+from report_inputs import ARMS, EXAMPLES, REPORT, STEPS, write_inputs
+
+from pipeline.analysis.reading import read_results
+from pipeline.analysis.summary import summarise
+from pipeline.common.errors import ResultsError
+from pipeline.common.paths import PREDICTIONS
+from pipeline.problems.record import read_problems, write_problems
+from pipeline.report_page import bundles
+from pipeline.report_page.answers import GRADERS, answerers, read_answers
+from pipeline.report_page.charts import arm_rows, arms_over_time, charts, curve_rows
+from pipeline.report_page.page import report_page
+from pipeline.results.files import read_rows, write_rows
+from pipeline.results.rows import Prediction
+
+METHODS = ["rl", "traditional"]
+ATTACK = (
+    "</script ></script><script>document.title='broken'</script>"
+    "<img src=x onerror=\"document.title='broken'\"><!--<script>"
+)
+TEXTS = {  # of the first problems: what they ask, and what rl-0 answers
+    0: (f"Sum {ATTACK} $1+1$", f"{ATTACK} $\\href{{javascript:alert(1)}}{{x}}$ $\\htmlClass{{attack}}{{y}}$", None),
+    1: ("It costs \\$5 and \\$6 for $x<y$; find $\\frac{1}{2}$.", "$\\frac{1}{2}$ of \\$6\u2028is $\\boxed{3}$", "3"),
+    2: ("A \\[\\sqrt{2}\\] and \\begin{align*}a&=b\\\\c&=d\\end{align*}", "an unknown $\\nonsense{x}$", "\\frac{1}{"),
+}
+
+
+def rewrite(name, change):
+    path = PREDICTIONS / f"{name}.jsonl"
+    write_rows(path, [change(i, row) for i, row in enumerate(read_rows(path, Prediction))])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A report's inputs with hostile and odd texts among them, and the page made of them; the working directory."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1], {"rl": "level_subject", "traditional": "all"})
+        problems = read_problems("test")
+        write_problems(
+            "test",
+            [replace(p, problem=TEXTS[i][0]) if i in TEXTS else p for i, p in enumerate(problems)],
+        )
+        rewrite("rl-0", lambda i, row: replace(row, output=TEXTS[i][1], answer=TEXTS[i][2]) if i in TEXTS else row)
+        results = read_results(METHODS, [0, 1])
+        page = report_page(results, summarise(results, "mini", REPORT), read_problems("test"))
+        Path("report.html").write_text(page, encoding="utf-8", newline="\n")
+        yield folder, results, page
+
+
+@pytest.fixture
+def results(made, monkeypatch):
+    monkeypatch.chdir(made[0])
+    return made[1]
+
+
+@pytest.fixture
+def page(made):
+    return made[2]
+
+
+def data_of(page, name):
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_stands_alone_and_is_small(page):
+    loading = ("src", "srcset", "data", "action", "poster")
+    for tag, attributes in Elements(page).tags:
+        assert not set(loading) & set(attributes), (tag, attributes)
+        assert tag not in ("link", "iframe", "object", "img"), (tag, attributes)
+        assert attributes.get("href", "#").startswith("#")
+    styles = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert {url.split(";")[0] for url in re.findall(r"url\((.*?)\)", "".join(styles))} == {"data:font/woff2"}
+    assert "default-src 'none'" in page
+    assert len(page.encode()) < 3_000_000
+
+
+def test_no_text_can_end_the_element_it_stands_in(page):
+    scripts = Elements(page).scripts
+    assert len(scripts) == 6  # charts, answers, Vega, KaTeX, its search for formulas, and the page's own
+    assert "<" not in scripts[0] + scripts[1]  # those with data
+    answers = json.loads(scripts[1])
+    assert answers["texts"][answers["problems"][0]["problem"]] == TEXTS[0][0]
+    assert answers["texts"][answers["problems"][0]["answers"][2][0]] == TEXTS[0][1]
+
+
+def test_names_from_data_are_text_too(made, monkeypatch):
+    folder, results, _ = made
+    monkeypatch.chdir(folder)
+    problems = [replace(p, subject=ATTACK) for p in read_problems("test")]
+    summary = replace(summarise(results, ATTACK, REPORT), warnings=[ATTACK], comparisons_note=ATTACK)
+    text = report_page(results, summary, problems)
+    assert ATTACK not in text
+    assert "<img" not in text.split('<script type="application/json"')[0]
+
+
+def test_every_answer_is_there_in_the_order_of_the_models(results):
+    problems = read_problems("test")
+    data = read_answers(problems, answerers(results))
+    names = ["teacher", "untrained_student", "rl-0", "rl-1", "traditional-0", "traditional-1"]
+    assert [model["name"] for model in data["models"]] == names
+    assert data["models"][3] == {"name": "rl-1", "method": "rl", "seed": 1}
+    for i, name in enumerate(names):
+        for shown, row in zip(data["problems"], read_rows(PREDICTIONS / f"{name}.jsonl", Prediction), strict=True):
+            output, answer, verdicts, agrees, late = shown["answers"][i]
+            assert shown["id"] == row.id
+            assert data["texts"][output] == row.output
+            assert (None if answer is None else data["texts"][answer]) == row.answer
+            assert (verdicts, agrees, late) == ([row.correct, row.minerva_correct], row.agrees, row.timed_out)
+    golds = [data["texts"][shown["gold"]] for shown in data["problems"]]
+    assert golds == [problem.answer for problem in problems]
+    assert len(set(data["texts"])) == len(data["texts"])
+
+
+def test_another_grader_is_one_entry(results):
+    graders = {**GRADERS, "the length of the output": lambda row: len(row.output) > 20}
+    data = read_answers(read_problems("test"), answerers(results), graders)
+    assert data["graders"] == ["Math-Verify", "Minerva", "the length of the output"]
+    rows = read_rows(PREDICTIONS / "rl-0.jsonl", Prediction)
+    found = [problem["answers"][2][2] for problem in data["problems"]]
+    assert found == [[row.correct, row.minerva_correct, len(row.output) > 20] for row in rows]
+
+
+def test_answers_to_other_problems_are_refused(results):
+    problems = read_problems("test")
+    with pytest.raises(ResultsError, match=r"teacher.jsonl is for other problems than data/prepared/test.jsonl"):
+        read_answers(problems[::-1], answerers(results))
+
+
+def test_curves_show_means_over_seeds_and_single_seeds(results):
+    first, second = results.runs["rl"]
+    farther = second.learning_curve.assign(validation_kl=4 * second.learning_curve["validation_kl"])
+    results = replace(results, runs={"rl": (first, replace(second, learning_curve=farther))})
+    curves = [run.learning_curve for run in results.runs["rl"]]
+    for measured, mean in (
+        ("validation_accuracy", lambda two: sum(two) / 2),
+        ("validation_kl", lambda two: (two[0] * two[1]) ** 0.5),
+    ):
+        rows = list(curve_rows(results, "rl", measured, 0.95))
+        for i, row in enumerate(rows):
+            two = [curve[measured].iloc[i] for curve in curves]
+            assert row["examples"] == curves[0]["examples"].iloc[i]
+            assert row["mean"] == pytest.approx(mean(two), rel=1e-3)
+            assert row["low"] <= row["mean"] <= row["high"]
+            shown = [float(text.rstrip("%")) for text in row["seeds"].split(", ")]
+            assert shown == pytest.approx([100 * v if "accuracy" in measured else v for v in two], abs=0.06)
+
+
+def test_arms_show_each_slices_mean_probability(results):
+    rows = list(arm_rows(results, "rl"))
+    assert {row["arm"] for row in rows} == set(ARMS["level_subject"])
+    starts = sorted({row["examples"] for row in rows})
+    assert starts == [step * EXAMPLES // STEPS for step in range(STEPS)]
+    for start in starts:
+        slice_ = [row for row in rows if row["examples"] == start]
+        assert sum(row["share"] for row in slice_) == pytest.approx(1, abs=2e-3)
+        assert {row["until"] for row in slice_} == {start + EXAMPLES // STEPS}
+    logs = [run.arm_log.set_index(["step", "arm"])["probability"] for run in results.runs["rl"]]
+    expected = np.mean([log[(7, "Algebra/3")] for log in logs])
+    [row] = [row for row in rows if (row["arm"], row["examples"]) == ("Algebra/3", 7 * EXAMPLES // STEPS)]
+    assert row["share"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_methods_without_arms_to_choose_from_are_not_offered(results):
+    [shown] = [param for param in arms_over_time(results)["params"] if param["name"] == "method_of_arms"]
+    assert (shown["value"], shown["bind"]["options"]) == ("rl", ["rl"])
+
+
+def test_without_katex_the_remedy_is_named(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "KATEX", tmp_path)
+    with pytest.raises(ResultsError, match="run `make install`"):
+        bundles.katex()
+
+
+def opened(folder, address="", more=""):
+    """The page as Chromium has it after its scripts, and `more`, have run; without its data and scripts."""
+    page, end, rest = (folder / "report.html").read_text(encoding="utf-8").rpartition("</body>")
+    (folder / "opened.html").write_text(f"{page}<script>{more}</script>{end}{rest}", encoding="utf-8", newline="\n")
+    return dom_of(folder / "opened.html", address).split('<script type="application/json"')[0]
+
+
+@needs_chromium
+def test_chromium_shows_charts_and_formulas_and_obeys_no_text(made):
+    folder, results, _ = made
+    dom = opened(folder)
+    for name in charts(results, summarise(results, "mini", REPORT)):
+        drawn = dom.split(f'id="{name}"')[1].split("</figure>")[0]
+        assert re.search(r'class="mark-(line|rect|symbol) role-mark', drawn), name
+    assert "<title>Curricula compared at the mini scale</title>" in dom  # the attack would have changed it
+    assert not re.search(r"<img|<a [^>]*javascript|class=\"[^\"]*attack", dom)
+    cards = dom.split('<article class="card">')[1:]
+    assert "&lt;img src=x" in cards[0]
+    assert "It costs $5 and $6 for " in cards[1]
+    assert all(part in cards[1] for part in ("mfrac", "katex-html"))
+    assert "msqrt" in cards[2]
+    assert "mtable" in cards[2]
+    assert "\\nonsense" in cards[2]  # what is no LaTeX is shown as it is
+    assert "\\frac{1}{" in cards[2]
+
+
+@needs_chromium
+def test_chromium_filters_by_address_and_by_form(made):
+    folder, _, page = made
+    data = data_of(page, "answers-data")
+    kept = [
+        [i for i, answer in enumerate(problem["answers"][1:]) if answer[2][0] == 0 and problem["level"] == 5]
+        for problem in data["problems"]
+    ]
+    choose = """
+        const count = () => document.getElementById("count").textContent;
+        const levels = new Set([...CARDS.children].map((card) => card.innerText.split(" ")[1][0]));
+        const said = [count(), CARDS.childElementCount, [...levels].join()];
+        FORM.reset();
+        FORM.elements.namedItem("method").value = "rl";
+        const field = FORM.elements.namedItem("differs");
+        field.value = "only-student";
+        field.dispatchEvent(new Event("input", {bubbles: true}));
+        document.title = JSON.stringify([...said, count(), location.hash]);
+    """
+    dom = opened(folder, "#level=5&outcome=wrong", choose)
+    said = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
+    problems, answers = sum(map(bool, kept)), sum(map(len, kept))
+    all_answers = f"{5 * len(kept)} answers of students"
+    assert said[:3] == [f"{problems} of {len(kept)} problems, {answers} of {all_answers}", min(20, problems), "5"]
+
+    ours = [i for i, model in enumerate(data["models"]) if model["method"] == "rl"]
+    kept = [[i for i in ours if p["answers"][i][2] > p["answers"][0][2]] for p in data["problems"]]
+    problems, answers = sum(map(bool, kept)), sum(map(len, kept))
+    assert answers > 0
+    assert said[3] == f"{problems} of {len(kept)} problems, {answers} of {all_answers}"
+    assert said[4] == "#method=rl&differs=only-student"
+    shown = dom.split('id="cards"')[1]
+    assert '<div class="method">rl' in shown
+    assert '<div class="method">traditional' not in shown

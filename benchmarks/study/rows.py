@@ -102,12 +102,13 @@ def append(setting: str, row: Row) -> None:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
-def drop(setting: str, keep: Callable[[Row], bool]) -> None:
-    """Removes the rows that are not to be kept."""
+def drop(setting: str, keep: Callable[[Row], bool]) -> int:
+    """Removes the rows that are not to be kept; returns how many."""
     found = read_all(setting)
     kept = [row for row in found if keep(row)]
     if len(kept) < len(found):
         write_text(FOLDER / f"{setting}.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in kept))
+    return len(found) - len(kept)
 
 
 def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, Any]) -> Row:

@@ -86,7 +86,8 @@ def append_missing(plan: Plan, methods: Sequence[str], seeds: Sequence[int], pro
     """
     with only_one(f"study-{plan.name}"):
         values = plan.expected()
-        drop(plan.name, lambda row: is_of(row, values))
+        if dropped := drop(plan.name, lambda row: is_of(row, values)):
+            say(f"{plan.name}: {dropped} rows of other params are dropped; git has them where they were committed")
         done = {row.cell for row in read_all(plan.name)}
         missing = [f"{method}-{seed}" for seed in seeds for method in methods if f"{method}-{seed}" not in done]
         if not missing:

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.arms.signals import StepSignals
+from pipeline.bandit.curriculum import SelfEvolvingCurriculum
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
+from pipeline.bandit.settings import BanditParams
 from pipeline.bandit.shrinkage import between_groups, shrink
 
 COUNTS = np.array([2, 1, 4])
@@ -134,6 +137,39 @@ def test_noise_of_a_factor_is_not_taken_for_arms():
         found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
         uneven.append(np.ptp(found.mean_A) > 0)
     assert np.mean(uneven) < 0.055
+
+
+class Halves:
+    """Rewards that are the mean of two fixed measurements of each arm, and a little noise of their own."""
+
+    def __init__(self, first_A, second_A):
+        self.first_A, self.second_A, self.rng = first_A, second_A, np.random.default_rng(0)
+
+    def __call__(self, signals):
+        reward_A = (self.first_A + self.second_A) / 2 + self.rng.normal(0, 0.01, len(self.first_A))
+        return dict(enumerate(reward_A.tolist()))
+
+    def half_differences(self, signals):
+        return dict(enumerate(((self.first_A - self.second_A) / 2).tolist()))
+
+
+@pytest.mark.parametrize("scale", ["none", "history"])
+def test_a_curriculum_draws_by_what_the_halves_agree_on_alone(scale):
+    """Two measurements that are opposite are all noise; two that are equal are none."""
+    params = BanditParams(
+        arms="level_subject", alpha=0.05, tau=0.5, epsilon=0, warmup=0, shrink=True, scale=scale, reward="", rewards={}
+    )
+    rng = np.random.default_rng(0)
+    truth, noise = np.repeat([0.0, 0.5, 1.0], 5), rng.normal(0, 0.5, (2, 15))
+    signals = StepSignals(0, np.arange(15), *([np.ones(15)] * 4))
+    drawn = []
+    for halves in ((truth, truth), tuple(noise)):
+        curriculum = SelfEvolvingCurriculum(params, TWO_FACTORS, Halves(*halves))
+        for _ in range(20):
+            curriculum.update(signals)
+        drawn.append(curriculum.probabilities(0.5))
+    assert np.ptp(drawn[0]) > 0.05
+    assert np.ptp(drawn[1]) == 0
 
 
 def test_what_both_halves_agree_on_is_kept():

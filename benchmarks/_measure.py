@@ -72,9 +72,9 @@ class Shape:
         return self.layers * (attention + 3 * self.hidden_size * self.feed_forward_size)
 
 
-def random_model(shape: Shape, models: ModelsParams, dtype: torch.dtype, seed: int) -> PreTrainedModel:
-    """A randomly initialised Qwen2 on the device of `models`, ready for use as a loaded one is."""
-    config = Qwen2Config(
+def qwen2_config(shape: Shape, dtype: torch.dtype) -> Qwen2Config:
+    """The configuration of a model of this size, whose last token ends a text."""
+    return Qwen2Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
@@ -87,9 +87,13 @@ def random_model(shape: Shape, models: ModelsParams, dtype: torch.dtype, seed: i
         eos_token_id=shape.vocabulary - 1,
         dtype=dtype,
     )
+
+
+def random_model(shape: Shape, models: ModelsParams, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+    """A randomly initialised Qwen2 on the device of `models`, ready for use as a loaded one is."""
     torch.manual_seed(derive(seed, "benchmark weights") % 2**63)  # what transformers draws initial weights from
     with torch.device(models.device):
-        model = Qwen2ForCausalLM(config).to(dtype)
+        model = Qwen2ForCausalLM(qwen2_config(shape, dtype)).to(dtype)
     return ready(model, models)
 
 

@@ -4,7 +4,7 @@
     python -m benchmarks.real_weights --report                           the table alone
 
 FOLDER of --math holds train.jsonl or train.jsonl.gz in MATH's schema. The pool is all subjects, the target two of them;
-problems are short ones, so that completions are whole and a run takes a quarter of an hour. So few steps teach nobody
+problems are short ones, so that completions are whole and a run takes ten minutes. So few steps teach nobody
 to solve MATH: what counts is the KL per token from the teacher on held-out problems of the target. It can be stopped at
 any time: each finished run is a row of results/study/real.jsonl and is not run again.
 """
@@ -35,7 +35,7 @@ from pipeline.common.stage import exit_on_error
 
 NAME = "real"
 TARGET = ["Counting & Probability", "Number Theory"]
-LONGEST = 700  # characters of problem and solution together
+LONGEST = 500  # characters of problem and solution together
 METHODS = ["traditional", "rl", "random", "target_only"]
 SEEDS = range(3)
 SCALE = "smollm2"
@@ -44,14 +44,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "source": "path",
         "target": {"subjects": TARGET, "levels": None},
-        "train_size": 1500,
+        "train_size": 900,
         "probe_size": 60,
-        "validation_size": 80,
-        "test_size": 80,
+        "validation_size": 60,
+        "test_size": 40,
     },
     "models": {"max_tokens": 384, "threads": 1},
     "training": {"epochs": 1, "steps_per_epoch": 150, "validations": 6},
-    "generation": {"batch_size": 80, "max_new_tokens": 2},  # answers are beyond a student of so few steps
+    "generation": {"batch_size": 60, "max_new_tokens": 2},  # answers are beyond a student of so few steps
     "grading": {"workers": 1},
 }
 

@@ -94,8 +94,10 @@ def append_missing(plan: Plan, methods: Sequence[str], seeds: Sequence[int], pro
             return
         say(f"{plan.name}: {len(missing)} runs are missing")
         project = working_copy(plan)
-        replays = {cell for cell in missing if cell.rpartition("-")[0] in REPLAYS}
-        for cells in ([c for c in missing if c not in replays], [c for c in missing if c in replays]):
+        replays = [cell for cell in missing if cell.rpartition("-")[0] in REPLAYS]
+        for cells in ([c for c in missing if c not in replays], replays):
+            if cells is replays:
+                make_replayed(project, replays, processes)
             for row in run_cells(project, cells, values, processes):
                 append(plan.name, row)
                 say(f"{plan.name}: {row.cell} {row.accuracy:.1%}, KL {row.validation_kl[-1]:.4f}")
@@ -127,12 +129,16 @@ def working_copy(plan: Plan) -> Path:
     return project
 
 
+def make_replayed(project: Path, replays: Sequence[str], processes: int) -> None:
+    """Trains the runs that these cells replay, each once: a run may be known from its row alone, made long ago."""
+    cells = sorted({f"rl-{cell.rpartition('-')[2]}" for cell in replays})
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(lambda cell: dvc(project, "repro", "--single-item", f"train@{cell}", log=cell), cells))
+
+
 def run_cell(project: Path, cell: str, values: Values) -> Row:
     """Trains and evaluates one cell."""
-    method, _, seed = cell.rpartition("-")
-    replay = "_replay" if method in REPLAYS else ""
-    if replay:  # what it replays may be known from its row alone
-        dvc(project, "repro", "--single-item", f"train@rl-{seed}", log=f"{cell}-rl")
+    replay = "_replay" if cell.rpartition("-")[0] in REPLAYS else ""
     stages = [f"train{replay}@{cell}", f"evaluate{replay}@{cell}"]
     dvc(project, "repro", "--single-item", *stages, log=cell)
     return row_of(project, cell, stages, values)

@@ -20,9 +20,10 @@ from pipeline.capture.settings import TeacherLogitsParams
 from pipeline.common.files import digest_of
 from pipeline.common.paths import CHECKPOINTS
 from pipeline.language_models.batches import pad_examples, predicting_states
+from pipeline.language_models.devices import to_device
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.chunks import CHUNK_ELEMENTS, float32_product
+from pipeline.logit_store.chunks import chunk_rows, float32_product
 from pipeline.logit_store.schemes import RandomDraws, Scheme, TopK
 from pipeline.logit_store.store import CapturedProblem, write_shard
 from pipeline.problems.record import Split
@@ -101,10 +102,10 @@ def capture_batch(
     """One forward pass; logits are made for completion tokens alone, and a chunk of them at a time."""
     padded = pad_examples(batch)
     hidden_NH = predicting_states(teacher, padded)
-    labels_N = padded.labels_N.to(teacher.device)
+    labels_N = to_device(padded.labels_N, teacher.device)
     uniforms_NTD = torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch])
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
-    chunk = min(len(hidden_NH), max(1, CHUNK_ELEMENTS // vocabulary))
+    chunk = chunk_rows(len(hidden_NH), vocabulary, teacher.device)
     logits_CV, spare_CV = torch.empty(2, chunk, vocabulary, device=teacher.device)  # taken once, used for every chunk
     chunks = zip(hidden_NH.split(chunk), labels_N.split(chunk), uniforms_NTD.split(chunk), strict=True)
     rows_N = np.concatenate(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from pipeline.logit_store.chunks import CHUNK_ELEMENTS, add_product_, float32_product, row_slices
+from pipeline.logit_store.chunks import add_product_, chunk_rows, float32_product, row_slices
 from pipeline.logit_store.targets import Outcomes, TeacherTargets
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -220,7 +220,7 @@ def chunk_buffers(hidden_NH: Tensor, vocabulary: int, settings: LossSettings) ->
     It is taken once and used for every chunk. Blocks of this size go back to the system when they are freed, and having
     each page handed out anew for every chunk takes a CPU as long as the chunk's matrix products.
     """
-    chunk = min(len(hidden_NH), max(1, CHUNK_ELEMENTS // vocabulary))
+    chunk = chunk_rows(len(hidden_NH), vocabulary, hidden_NH.device)
     needed = 1 if settings.temperature == 1 else 2
     return torch.empty(needed, chunk, vocabulary, dtype=torch.float32, device=hidden_NH.device)
 

@@ -38,7 +38,7 @@ def observe(
 ) -> Iterator[tuple[EncodedProblem, Observation]]:
     """Each example with what is observed of it, in the order of their lengths."""
     settings = LossSettings(temperature=1.0, distillation_weight=1.0, divergence="forward_kl", jsd_beta=0.5)
-    for group in micro_batches(examples, OBSERVED_TOKENS, model.device.type):
+    for group in micro_batches(examples, OBSERVED_TOKENS, model.device):
         part = [examples[i] for i in group]
         labels_N = torch.from_numpy(np.concatenate([e.completion_ids for e in part]))
         _, seen, targets = forward_loss(model, part, store, settings, len(labels_N))

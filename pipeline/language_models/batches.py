@@ -11,14 +11,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pipeline.language_models.devices import Kind, kind_of, to_device
 from pipeline.language_models.prompts import EncodedProblem
 
-# What starting a forward and backward pass costs, in tokens: measured on a CPU, an estimate for a GPU.
-CALL_TOKENS = {"cpu": 64, "cuda": 1024}
+# What one more forward and backward pass costs, in tokens. Measured on a CPU. On a GPU by count: for Qwen2-0.5B weights
+# are cast and gradients added once more and thousands of kernels launched, about 20 ms of an H100, where a token takes
+# 2.5 us (benchmarks/step_budget.py).
+CALL_TOKENS: dict[Kind, int] = {"cpu": 64, "gpu": 8192}
+
+CPU = torch.device("cpu")
 
 
 def micro_batches(
-    examples: Sequence[EncodedProblem], max_tokens: int | None, device: str = "cpu"
+    examples: Sequence[EncodedProblem], max_tokens: int | None, device: torch.device = CPU
 ) -> Iterator[list[int]]:
     """Cuts a batch into groups of positions, longest examples first, each at most `max_tokens` with its padding.
 
@@ -29,10 +34,11 @@ def micro_batches(
     order = by_length(examples)
     lengths = [examples[i].length for i in order]
     limit = sys.maxsize if max_tokens is None else max_tokens
+    call_tokens = CALL_TOKENS[kind_of(device)]
     best, starts = [0], [0]  # of the first n examples: the least that they cost, and where their last group starts
     for end in range(1, len(order) + 1):
         cost, start = min(
-            (best[start] + (end - start) * lengths[start] + CALL_TOKENS[device], start)
+            (best[start] + (end - start) * lengths[start] + call_tokens, start)
             for start in range(end)
             if (end - start) * lengths[start] <= limit or start == end - 1
         )
@@ -85,7 +91,9 @@ def predicting_states(model: PreTrainedModel, batch: PaddedExamples) -> Tensor:
     They are in the precision that the model computes in. Autocast leaves a float32 model's last norm in float32, and
     `lm_head`, the largest matrix of all, would be multiplied in float32 too: many times slower on a GPU.
     """
-    hidden_BTH = model.base_model(input_ids=batch.input_ids_BT.to(model.device), use_cache=False).last_hidden_state
-    hidden_NH: Tensor = hidden_BTH.flatten(0, 1).index_select(0, batch.predicting_N.to(model.device))
+    hidden_BTH = model.base_model(
+        input_ids=to_device(batch.input_ids_BT, model.device), use_cache=False
+    ).last_hidden_state
+    hidden_NH: Tensor = hidden_BTH.flatten(0, 1).index_select(0, to_device(batch.predicting_N, model.device))
     kind = model.device.type
     return hidden_NH.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else hidden_NH

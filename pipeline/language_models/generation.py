@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from pipeline.common import seeding
 from pipeline.common.errors import ModelError
+from pipeline.language_models.devices import Kind, kind_of
 from pipeline.language_models.end_tokens import end_tokens
 from pipeline.language_models.prompts import completion_text
 from pipeline.language_models.settings import GenerationParams
@@ -23,7 +24,7 @@ from pipeline.language_models.settings import GenerationParams
 ENDED_SHARE = 0.15  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
 ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once
 # Prompt tokens read at once, padding included: measured on a CPU, an estimate for a GPU.
-PROMPT_TOKENS = {"cpu": 1024, "cuda": 2**15}
+PROMPT_TOKENS: dict[Kind, int] = {"cpu": 1024, "gpu": 2**15}
 TokenPicker = Callable[[Tensor], Tensor]
 
 
@@ -161,7 +162,7 @@ def read_prompts(
     They are read in parts of similar length: there is less padding in these, and they stay in a CPU's caches.
     """
     longest, logits, masks, caches = len(prompts[0]), [], [], []
-    for part in prompt_parts(prompts, PROMPT_TOKENS[model.device.type] if all_roomy(cache) else sys.maxsize):
+    for part in prompt_parts(prompts, PROMPT_TOKENS[kind_of(model.device)] if all_roomy(cache) else sys.maxsize):
         input_ids_BT, mask_BT = (tensor.to(model.device) for tensor in pad_left(part, pad_token_id))
         caches.append(growing_cache(model) if len(part) < len(prompts) else cache)
         positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)

@@ -86,6 +86,8 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it to be deterministic
     torch.use_deterministic_algorithms(mode=True)
+    # it would fill every new buffer with NaN, thousands a step, for programs that read what they have not written
+    torch.utils.deterministic.fill_uninitialized_memory = False
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
 
 

@@ -7,10 +7,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Logits held at once: 128 MiB of float32. At a vocabulary of 151,936 a quarter of it made the products with lm_head 1.7
-# times slower, since each chunk reads all of lm_head. Blocks of more than 32 MiB go back to the system when they are
-# freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
+from pipeline.language_models.devices import kind_of, memory_of
+
+# Logits held at once on a CPU: 128 MiB of float32. At a vocabulary of 151,936 a quarter of it made the products with
+# lm_head 1.7 times slower, since each chunk reads all of lm_head. Blocks of more than 32 MiB go back to the system when
+# they are freed; smaller ones may stay in glibc's heap, which was seen to grow to gigabytes.
 CHUNK_ELEMENTS = 2**25
+# On a GPU a share of its memory, since each piece reads and writes all of lm_head's gradient. It is not what happens to
+# be free, so that sums are cut alike in every run.
+CHUNK_SHARE = 1 / 32
+
+
+def chunk_rows(rows: int, vocabulary: int, device: torch.device) -> int:
+    """Rows of float32 logits to hold at once, of so many that there are."""
+    elements = CHUNK_ELEMENTS
+    if kind_of(device) == "gpu":
+        elements = max(elements, int(CHUNK_SHARE * memory_of(device)) // 4)
+    return min(rows, max(1, elements // vocabulary))
 
 
 def row_slices(rows: int, size: int) -> Iterator[slice]:
@@ -23,14 +36,14 @@ def float32_product(left_MK: Tensor, right_KN: Tensor, out: Tensor | None = None
     """The matrix product in float32, whatever the precision of its factors: their own would round its sums."""
     if left_MK.dtype == torch.float32:
         return torch.mm(left_MK, right_KN, out=out)
-    if left_MK.is_cuda:
+    if kind_of(left_MK.device) == "gpu":
         return torch.mm(left_MK, right_KN, out_dtype=torch.float32, out=out)
     return torch.mm(left_MK.float(), right_KN.float(), out=out)
 
 
 def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor, factor: float = 1.0) -> None:
-    """Adds a multiple of a product to a float32 total, without a copy of the total where torch can do without."""
-    if left_MK.is_cuda and left_MK.dtype != torch.float32:
-        total_MN.add_(float32_product(left_MK, right_KN), alpha=factor)
+    """Adds a multiple of a product to a float32 total, in place."""
+    if kind_of(left_MK.device) == "gpu" and left_MK.dtype != torch.float32:
+        torch.addmm(total_MN, left_MK, right_KN, alpha=factor, out_dtype=torch.float32, out=total_MN)
     else:
         total_MN.addmm_(left_MK.float(), right_KN.float(), alpha=factor)

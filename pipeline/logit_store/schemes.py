@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from pipeline.common.seeding import numpy_rng
+from pipeline.language_models.devices import kind_of
 from pipeline.logit_store.chunks import CHUNK_ELEMENTS, row_slices
 from pipeline.logit_store.targets import Outcomes, TeacherTargets
 
@@ -191,7 +192,7 @@ def largest(values_NV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     rows, vocabulary = values_NV.shape
     blocks = vocabulary // BLOCK
-    if values_NV.is_cuda or blocks < 4 * k:
+    if kind_of(values_NV.device) == "gpu" or blocks < 4 * k:
         return values_NV.topk(k, dim=1)
     tops_NB = values_NV[:, : blocks * BLOCK].view(rows, blocks, BLOCK).amax(dim=2)
     first_NK1 = tops_NB.topk(k, dim=1).indices[:, :, None] * BLOCK

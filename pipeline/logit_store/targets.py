@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.language_models.devices import to_device
+
 
 @dataclass(frozen=True)
 class TeacherTargets:
@@ -24,7 +26,7 @@ class TeacherTargets:
 
     def to(self, device: torch.device) -> TeacherTargets:
         """The same targets on another device."""
-        return TeacherTargets(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return TeacherTargets(*(to_device(getattr(self, name), device) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)

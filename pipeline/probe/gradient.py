@@ -25,6 +25,7 @@ from pipeline.distillation.gradients import ExampleSignals
 from pipeline.distillation.loss import LossSettings, lm_head_gradient
 from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import micro_batches, pad_examples, predicting_states
+from pipeline.language_models.devices import to_device
 from pipeline.language_models.processes import Processes
 from pipeline.probe.looks import Look, ProbeSet, Promise, turn
 
@@ -62,13 +63,13 @@ class GradientProbe:
         gain = torch.zeros((), dtype=torch.float64, device=student.device)
         assert watch.lm_head_VH is not None  # it came from here
         with torch.no_grad():
-            for group in micro_batches(share, micro_batch_tokens, student.device.type):
+            for group in micro_batches(share, micro_batch_tokens, student.device):
                 chosen = [share[i] for i in group]
                 batch = pad_examples(chosen)
                 gradient_VH, gain_N = lm_head_gradient(
                     predicting_states(student, batch),
                     lm_head_VH,
-                    batch.labels_N.to(student.device),
+                    to_device(batch.labels_N, student.device),
                     self._problems.store.targets(chosen, self._settings.temperature).to(student.device),
                     self._settings,
                     watch.lm_head_VH,

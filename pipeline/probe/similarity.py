@@ -63,7 +63,7 @@ class SimilarityProbe:
         count_4, sum_4H, products_HH = zeros(4), zeros(4, hidden), zeros(hidden, hidden)
         share = processes.share(list(range(len(chosen))))
         with torch.no_grad():
-            for part in micro_batches([chosen[i] for i in share], micro_batch_tokens, student.device.type):
+            for part in micro_batches([chosen[i] for i in share], micro_batch_tokens, student.device):
                 places = [share[i] for i in part]
                 feature_BH = mean_states(student, [chosen[i] for i in places])
                 groups_B = torch.tensor([group_of[i] for i in places], device=student.device)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from pipeline.language_models.devices import kind_of, memory_of
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 BYTES_PER_PARAMETER = 16
 ROOM_FOR_ACTIVATIONS = 3 * 2**30  # bytes that a step needs besides
@@ -50,11 +52,12 @@ class AdamW:
             second = [self._second[i].to(self.parameters[i].device, non_blocking=True) for i in group]
             adamw(
                 parameters,
-                [_gradient(p) for p in parameters],
+                [gradient_of(p) for p in parameters],
                 first,
                 second,
                 [],
-                [torch.tensor(float(self._steps), device=p.device) for p in parameters],
+                # filled there: a number of the host's for each parameter would be waited for
+                list(torch.full((len(group),), float(self._steps), device=parameters[0].device).unbind()),
                 fused=True,
                 amsgrad=False,
                 beta1=BETA1,
@@ -101,7 +104,7 @@ class AdamW:
         self._steps = int(tensors["steps"])
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None  # a step follows a backward pass
     return parameter.grad
 
@@ -109,7 +112,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 def moments_fit(student: nn.Module) -> bool:
     """Whether student, gradients and moments leave room for a step in the memory of the student's device."""
     device = next(student.parameters()).device
-    if device.type != "cuda":
+    if kind_of(device) == "cpu":
         return True
     needed = BYTES_PER_PARAMETER * sum(p.numel() for p in student.parameters()) + ROOM_FOR_ACTIVATIONS
-    return needed <= torch.cuda.get_device_properties(device).total_memory
+    return needed <= memory_of(device)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from pipeline.language_models.batches import by_length, pad_examples, predicting_states
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.chunks import CHUNK_ELEMENTS, float32_product
+from pipeline.logit_store.chunks import chunk_rows, float32_product
 
 # Padded tokens in a forward pass. No param: another cut rounds sums differently, and so may exchange two problems that
 # are equally hard; the same cut for any number of processes keeps a run's arms when others go on with it.
@@ -64,7 +64,7 @@ def _token_losses(student: PreTrainedModel, examples: Sequence[EncodedProblem]) 
     hidden_NH = predicting_states(student, batch)
     labels_N = batch.labels_N.to(student.device)
     weight_VH = student.get_output_embeddings().weight.to(hidden_NH.dtype)
-    chunk = max(1, CHUNK_ELEMENTS // len(weight_VH))
+    chunk = chunk_rows(len(hidden_NH), len(weight_VH), student.device)
     with torch.autocast(student.device.type, enabled=False):
         losses = [
             torch.nn.functional.cross_entropy(float32_product(hidden_CH, weight_VH.T), labels_C, reduction="none")

@@ -19,7 +19,7 @@ from pipeline.arms.protocols import Curriculum, adaptive, is_systematic, probe_u
 from pipeline.arms.signals import StepSignals
 from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import uninterrupted
-from pipeline.distillation.gradients import ExampleSignals, accumulate_gradients
+from pipeline.distillation.gradients import ExampleSignals, UnreadSignals, accumulate_gradients
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.watch import Watch
 from pipeline.language_models.processes import Processes
@@ -28,7 +28,7 @@ from pipeline.logit_store.store import LogitStore
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
 from pipeline.probe.similarity import SimilarityProbe
-from pipeline.training.adamw import AdamW, moments_fit
+from pipeline.training.adamw import AdamW, gradient_of, moments_fit
 from pipeline.training.batch_sampler import BatchSampler, Draw
 from pipeline.training.run_log import RunLog
 from pipeline.training.schedule import budget_of, learning_rate_factor
@@ -135,7 +135,6 @@ class Run:
         examples = [self.problems.encoded[i] for i in draw.problem_B]
         try:
             seen = self._gradients(examples)
-            self._clip_gradients()
         except TrainingError as error:
             raise TrainingError(f"step {self.steps_done}: {error}") from error
         step = Step(seen.examples.loss, sum(e.length for e in examples), self._learning_rate())
@@ -182,14 +181,18 @@ class Run:
         )
 
     def _gradients(self, examples: Sequence[EncodedProblem]) -> Seen:
-        """The batch's gradients in the student's parameters, and its signals, both summed over all processes."""
+        """The batch's gradients, clipped, in the student's parameters, and its signals; both are of all processes."""
         self.student.zero_grad(set_to_none=True)  # what a step that failed left there
         if self._training.gradient_checkpointing:
             checkpoint_layers(self.student)
-        while (seen := self._try_gradients(examples)) is None:
+        while (found := self._try_gradients(examples)) is None:
             self.student.zero_grad(set_to_none=True)
             self._halve_micro_batches(examples)
-        seen = self._sum_over_processes(seen)
+        unread, look = found
+        self._processes.sum_(gradient_of(p) for p in self._optimizer.parameters)
+        norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
+        signals, [norm_read] = unread.read(norm)  # the one time in a step that the host waits for the device
+        seen = self._sum_over_processes(Seen(signals, look))
         if not np.isfinite(seen.examples.loss):
             faulty = ~np.isfinite(seen.examples.student_log_prob_B + seen.examples.divergence_B)
             names = [e.id for e, bad in zip(examples, faulty, strict=True) if bad or not faulty.any()]
@@ -199,11 +202,13 @@ class Run:
             )
         if seen.look is not None and not seen.look.is_finite():
             raise TrainingError("what the student makes of the probe is not finite; lower training.learning_rate")
+        if not np.isfinite(norm_read):
+            raise TrainingError(f"the gradient's norm is {norm_read}; lower training.learning_rate")
         return seen
 
-    def _try_gradients(self, examples: Sequence[EncodedProblem]) -> Seen | None:
+    def _try_gradients(self, examples: Sequence[EncodedProblem]) -> tuple[UnreadSignals, Look | None] | None:
         """The share of this process; None in all of them where the memory of one does not suffice."""
-        seen = None
+        found = None
         try:
             with self._precision:
                 # examples are held against what was known before this step: a look counts from the next step on
@@ -220,16 +225,16 @@ class Run:
                     self._processes,
                     watch,
                 )
-                seen = Seen(signals, look)
+                found = signals, look
             for p in self._optimizer.parameters:
                 if p.grad is None:  # a process without a share, or a parameter that no loss reaches
                     p.grad = torch.zeros_like(p)
         except (MemoryError, RuntimeError) as error:
-            seen = None
+            found = None
             if not is_out_of_memory(error):
                 raise
             # dealt with by the caller, where the exception no longer keeps its tensors alive
-        return None if self._processes.any(seen is None, self.student.device) else seen
+        return None if self._processes.any(found is None, self.student.device) else found
 
     def _precondition(self, gradient_VH: Tensor) -> Tensor:
         return self._optimizer.preconditioned(self.student.get_output_embeddings().weight, gradient_VH)
@@ -254,7 +259,6 @@ class Run:
     def _sum_over_processes(self, seen: Seen) -> Seen:
         if self._processes.count == 1:
             return seen
-        self._processes.sum_(p.grad for p in self._optimizer.parameters if p.grad is not None)
         arrays = {
             name: value
             for name, value in vars(seen.examples).items()
@@ -266,11 +270,6 @@ class Run:
         summed = {name: part.reshape(arrays[name].shape) for name, part in zip(arrays, parts, strict=True)}
         look = seen.look.summed(self._processes) if seen.look else None
         return Seen(replace(seen.examples, loss=loss, **summed), look)
-
-    def _clip_gradients(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
-        if not torch.isfinite(norm):
-            raise TrainingError(f"the gradient's norm is {norm.item()}; lower training.learning_rate")
 
     def favourite_arm(self) -> str:
         """The name of the arm most likely to be drawn next."""

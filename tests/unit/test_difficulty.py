@@ -6,6 +6,7 @@ import torch
 
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store import chunks
 from pipeline.training import difficulty
 from pipeline.training.difficulty import completion_losses
 
@@ -37,7 +38,7 @@ def test_losses_are_the_mean_cross_entropy_of_a_completion_token_however_they_ar
     tiny_model, monkeypatch, batch_tokens, chunk_elements
 ):
     monkeypatch.setattr(difficulty, "BATCH_TOKENS", batch_tokens)
-    monkeypatch.setattr(difficulty, "CHUNK_ELEMENTS", chunk_elements)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", chunk_elements)
     student = tiny_model().eval()
     found = completion_losses(student, PROBLEMS, PLAIN)
     assert found.loss_P == pytest.approx(expected(student), rel=1e-5)

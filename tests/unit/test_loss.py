@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.distillation import loss as loss_module
 from pipeline.distillation.loss import LossSettings, distillation_loss, divergence_and_slope
+from pipeline.logit_store import chunks
 from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.targets import TeacherTargets
 
@@ -128,7 +129,7 @@ def test_cutting_tokens_into_chunks_changes_nothing_beyond_rounding(divergence, 
     config = LossSettings(1.5, 0.6, divergence, 0.3)
     targets = exact_targets(teacher_logits, labels, 5, 1.5)
     whole = fused(hidden, lm_head, labels, targets, config, 37)
-    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 29 * 4)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 29 * 4)
     cut = fused(hidden, lm_head, labels, targets, config, 37)
     for a, b in zip(whole[:3], cut[:3], strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -208,7 +209,7 @@ def test_large_vocabulary_needs_far_less_memory_than_all_logits(monkeypatch):
         600,
     )
     assert sum(tokens for tokens, _ in seen) == 600
-    assert max(tokens * vocabulary for tokens, vocabulary in seen) <= loss_module.CHUNK_ELEMENTS
+    assert max(tokens * vocabulary for tokens, vocabulary in seen) <= chunks.CHUNK_ELEMENTS
 
 
 def test_an_outcome_that_only_the_teacher_knows_of_and_hardly_does_leaves_jsd_finite():

@@ -18,6 +18,13 @@ from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, ProbeSet, turn
 from pipeline.probe.similarity import RIDGE, SimilarityProbe, discriminants, mean_states
 
+
+def accumulated(*arguments, **named):
+    """Accumulates gradients and reads the signals."""
+    signals, _ = accumulate_gradients(*arguments, **named).read()
+    return signals
+
+
 SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
 TEMPERATURES = [1.0, 2.0]
 
@@ -67,9 +74,7 @@ def head_gradient(student, store, examples):
 def test_gains_are_inner_products_of_gradients(store, tiny_model, micro_batch_tokens):
     student = tiny_model().eval()
     direction_VH = torch.randn(student.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(0))
-    seen = accumulate_gradients(
-        student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=Watch(lm_head_VH=direction_VH)
-    )
+    seen = accumulated(student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=Watch(lm_head_VH=direction_VH))
     for number, e in enumerate(EXAMPLES):
         expected = (head_gradient(student, store, [e]) * direction_VH.double()).sum().item()
         assert seen.gain_B[number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -80,18 +85,18 @@ def test_features_are_means_over_the_completion(store, tiny_model, micro_batch_t
     student = tiny_model().eval()
     hidden_KH = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     watch = Watch(hidden_KH=hidden_KH)
-    seen = accumulate_gradients(student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=watch)
+    seen = accumulated(student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=watch)
     expected = mean_states(student, EXAMPLES).float() @ hidden_KH.T
     assert seen.features_KB == pytest.approx(expected.T.detach().numpy(), rel=1e-4, abs=1e-5)
 
 
 def test_watching_changes_neither_loss_nor_gradients(store, tiny_model):
     student = tiny_model().eval()
-    plain = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None)
+    plain = accumulated(student, EXAMPLES, store, SETTINGS, None)
     gradients = [p.grad.clone() for p in student.parameters()]
     student.zero_grad()
     watch = Watch(torch.ones_like(student.get_output_embeddings().weight).detach(), torch.ones(2, 16))
-    watched = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=watch)
+    watched = accumulated(student, EXAMPLES, store, SETTINGS, None, watch=watch)
     assert watched.loss == plain.loss
     assert all(torch.equal(p.grad, g) for p, g in zip(student.parameters(), gradients, strict=True))
 
@@ -111,7 +116,7 @@ def test_gains_are_told_in_units_of_the_targets_own(store, tiny_model):
     student = tiny_model().eval()
     probe = GradientProbe(ProbeSet(EXAMPLES, store, []), ProbeUse("gradient", 2, 1, 0.5), SETTINGS, 0, student)
     ones_VH = torch.ones_like(probe.mean_VH)
-    seen = accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=Watch(lm_head_VH=ones_VH))
+    seen = accumulated(student, EXAMPLES, store, SETTINGS, None, watch=Watch(lm_head_VH=ones_VH))
     probe.commit(Look({"gradient": 2 * ones_VH, "gain": torch.tensor(0.0)}, 0))
     assert np.isnan(probe.promise(seen).gain_B).all()
     probe.commit(Look({"gradient": 6 * ones_VH, "gain": torch.tensor(8.0)}, 0))
@@ -126,7 +131,7 @@ def test_a_step_against_the_targets_gradient_lowers_its_loss_as_promised(store, 
     lm_head_VH = student.get_output_embeddings().weight
     one, target, size = [EXAMPLES[0]], EXAMPLES[4:], 2e-3
     target_VH, gradient_VH = (head_gradient(student, store, examples) for examples in (target, one))
-    seen = accumulate_gradients(student, one, store, SETTINGS, None, watch=Watch(lm_head_VH=target_VH.float()))
+    seen = accumulated(student, one, store, SETTINGS, None, watch=Watch(lm_head_VH=target_VH.float()))
     with torch.no_grad():
         student.double()
         before = forward_loss(student, target, store, SETTINGS, 1)[0].item()
@@ -166,7 +171,7 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
 
 
 def accumulate_with(student, store, probe):
-    return accumulate_gradients(student, EXAMPLES, store, SETTINGS, None, watch=probe.watch(lambda g: g))
+    return accumulated(student, EXAMPLES, store, SETTINGS, None, watch=probe.watch(lambda g: g))
 
 
 @pytest.mark.parametrize("kind", ["gradient", "similarity"])

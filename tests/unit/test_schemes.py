@@ -137,7 +137,7 @@ def test_draws_depend_on_seed_and_problem_and_not_on_batches_order_or_chunks(tin
     teacher, scheme = tiny_model(seed=1).eval(), RandomDraws(20, 0)
     expected = draws_of(teacher, [PROBLEMS], scheme)
     assert draws_of(teacher, [[p] for p in reversed(PROBLEMS)], scheme) == expected
-    monkeypatch.setattr("pipeline.capture.capture.CHUNK_ELEMENTS", 102 * 5)
+    monkeypatch.setattr("pipeline.logit_store.chunks.CHUNK_ELEMENTS", 102 * 5)
     assert draws_of(teacher, [PROBLEMS[3:], PROBLEMS[:3]], scheme) == expected
     assert draws_of(teacher, [PROBLEMS], RandomDraws(20, 1)) != expected
     renamed = EncodedProblem("other", PROBLEMS[2].prompt_ids, PROBLEMS[2].completion_ids, cut=False)

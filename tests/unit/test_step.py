@@ -21,6 +21,13 @@ from pipeline.logit_store.chunks import float32_product
 from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 
+
+def accumulated(*arguments, **named):
+    """Accumulates gradients and reads the signals."""
+    signals, _ = accumulate_gradients(*arguments, **named).read()
+    return signals
+
+
 SETTINGS = LossSettings(temperature=2.0, distillation_weight=0.5, divergence="forward_kl", jsd_beta=0.5)
 
 
@@ -61,7 +68,7 @@ def store(tmp_path, tiny_model, capture_params):
 
 def gradients(student, examples, store, micro_batch_tokens):
     student.zero_grad()
-    seen = accumulate_gradients(student, examples, store, SETTINGS, micro_batch_tokens)
+    seen = accumulated(student, examples, store, SETTINGS, micro_batch_tokens)
     return seen, torch.cat([p.grad.flatten() for p in student.parameters()])
 
 
@@ -150,7 +157,7 @@ def test_a_shared_batch_gives_the_gradients_and_signals_of_one_process(store, ti
     student = tiny_model()
     whole, whole_gradient = gradients(student, EXAMPLES, store, 40)
     student.zero_grad()
-    parts = [accumulate_gradients(student, EXAMPLES, store, SETTINGS, 40, Processes(rank, 3)) for rank in range(3)]
+    parts = [accumulated(student, EXAMPLES, store, SETTINGS, 40, Processes(rank, 3)) for rank in range(3)]
     gradient = torch.cat([p.grad.flatten() for p in student.parameters()])  # those of all three, added up
     assert (whole_gradient - gradient).norm() / whole_gradient.norm() < 1e-6
     assert sum(p.loss for p in parts) == pytest.approx(whole.loss, rel=1e-6)
@@ -252,7 +259,7 @@ def test_padding_micro_batches_and_processes_leave_the_gradient_that_of_the_defi
     expected.backward()
     student.zero_grad()
     loss = sum(
-        accumulate_gradients(student, chosen, stores[k], config, micro_batch_tokens, Processes(rank, processes)).loss
+        accumulated(student, chosen, stores[k], config, micro_batch_tokens, Processes(rank, processes)).loss
         for rank in range(processes)
     )
     assert loss == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)

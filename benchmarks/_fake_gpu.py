@@ -207,6 +207,23 @@ class Meter(TorchDispatchMode):
         finally:
             self._part.pop()
 
+    def fused(self, function: Callable[..., Any], passes: int) -> Callable[..., Any]:
+        """The same function as a compiler would have it: one kernel, which reads its arguments so many times."""
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            before = dict(self.parts)
+            result = function(*args, **kwargs)
+            self.parts = before
+            inputs, outputs = (
+                [t for t in pytree.tree_leaves(part) if isinstance(t, Tensor)] for part in ((args, kwargs), result)
+            )
+            moved = passes * sum(map(_bytes, inputs)) + sum(map(_bytes, outputs))
+            name = Counter({function.__name__: 1})
+            self._add(self.current, Count(1, moved, seconds=moved / self.device.bandwidth, operators=name))
+            return result
+
+        return called
+
     @property
     def current(self) -> str:
         """The part that an operator belongs to now, unless `part_of` says otherwise."""

@@ -23,30 +23,65 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch.utils.flop_counter import flop_registry
+from transformers import AutoModelForCausalLM, PreTrainedModel, masking_utils
 
+from benchmarks._compiled_layer import CompiledLayer, compiled_layer
 from benchmarks._fake_gpu import DEVICES, NAME, Count, Device, Meter, pinned, register
 from benchmarks._measure import Shape, environment, qwen2_config, say, training_flops
-from benchmarks._runs import ROOT, Lengths, Params, equal_arms, open_store, random_problems, read_params, training_set
+from benchmarks._runs import (
+    ROOT,
+    Lengths,
+    Params,
+    equal_arms,
+    equal_problems,
+    open_store,
+    random_problems,
+    read_params,
+    training_set,
+)
 from pipeline.capture import capture as capture_module
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.common.files import write_json
 from pipeline.common.stage import exit_on_error
 from pipeline.curricula.random import Random
 from pipeline.distillation import gradients as gradients_module
+from pipeline.distillation import loss as loss_module
+from pipeline.language_models.batches import micro_batches
 from pipeline.language_models.generation import Stop, complete_batch
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store import chunks
 from pipeline.logit_store.store import CapturedProblem, LogitStore
 from pipeline.training import adamw
+from pipeline.training import run as run_module
 from pipeline.training.adamw import AdamW
 from pipeline.training.run import Run
 
 aten = torch.ops.aten
 Parts = dict[str, Count]
 FEW_LAYERS = (2, 3)  # what all layers ask for follows from these: each layer more asks for the same again
+PASSES = {"tail_sums": 2}  # over what it reads, of a compiled function: the largest logit, and then the sums
 STEPS_BEFORE = 1  # the first one looks at the probe
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step's batch: so many problems, all of `length` tokens or, where that is None, of MATH's lengths."""
+
+    batch_size: int
+    length: int | None
+
+    def problems(self, pair: Pair) -> list[EncodedProblem]:
+        """What the batch is drawn from."""
+        if self.length is None:
+            return pair.problems(4 * self.batch_size)
+        return equal_problems(4 * self.batch_size, self.length, 3 * self.length // 10, pair.student.vocabulary)
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"step, {self.batch_size} problems of " + (f"{self.length} tokens" if self.length else "MATH's lengths")
 
 
 @dataclass(frozen=True)
@@ -60,7 +95,7 @@ class Pair:
     student: Shape
     scale: str
     lengths: Lengths
-    batch_sizes: tuple[int, ...]
+    steps: tuple[Step, ...]
     answers: int
 
     @property
@@ -74,14 +109,15 @@ class Pair:
 
 
 MATH = Lengths(prompt=80, completion=190, most=1024)
+STEPS = (Step(8, 300), Step(8, None), Step(32, 300), Step(32, None))
 PAIRS = {
-    "qwen2": Pair(
-        Shape(1536, 28, 12, 2, 8960, 151936), Shape(896, 24, 14, 2, 4864, 151936), "qwen2", MATH, (8, 32), 64
-    ),
-    "smollm2": Pair(Shape(576, 30, 9, 3, 1536, 49152), Shape(576, 10, 9, 3, 1536, 49152), "smollm2", MATH, (8, 32), 16),
+    "qwen2": Pair(Shape(1536, 28, 12, 2, 8960, 151936), Shape(896, 24, 14, 2, 4864, 151936), "qwen2", MATH, STEPS, 64),
+    "smollm2": Pair(Shape(576, 30, 9, 3, 1536, 49152), Shape(576, 10, 9, 3, 1536, 49152), "smollm2", MATH, STEPS, 16),
 }
 TINY = {
-    "tiny": Pair(Shape(48, 3, 4, 2, 96, 500), Shape(32, 4, 4, 2, 64, 500), "qwen2", Lengths(8, 12, 40), (4,), 4),
+    "tiny": Pair(
+        Shape(48, 3, 4, 2, 96, 500), Shape(32, 4, 4, 2, 64, 500), "qwen2", Lengths(8, 12, 40), (Step(4, 20),), 4
+    ),
 }
 
 
@@ -124,16 +160,17 @@ def counting(device: Device) -> Iterator[Meter]:
     with (
         Meter(device) as meter,
         patch.object(Tensor, "pin_memory", pinned),
+        patch.object(masking_utils, "is_tracing", lambda _: False),  # which fake tensors pass for
         patch.object(chunks, "memory_of", lambda _: device.memory),
         patch.object(adamw, "memory_of", lambda _: device.memory),
     ):
         yield meter
 
 
-def count_step(pair: Pair, batch_size: int, device: Device) -> tuple[Parts, list[EncodedProblem]]:
+def count_step(pair: Pair, step: Step, device: Device) -> tuple[Parts, list[EncodedProblem]]:
     """One optimiser step with uniform draws, by its parts, and the examples of its batch."""
-    params = replace(pair.params, training=replace(pair.params.training, batch_size=batch_size))
-    problems, drawn = pair.problems(4 * batch_size), []
+    params = replace(pair.params, training=replace(pair.params.training, batch_size=step.batch_size))
+    problems, drawn = step.problems(pair), []
 
     def count(student: Shape) -> Parts:
         with tempfile.TemporaryDirectory() as folder, counting(device) as meter, parts_of_a_step(meter, student):
@@ -183,8 +220,11 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
             return "embedding"
         if func.overloadpacket is aten._to_copy and tuple(inputs[0].shape) in shapes:
             return "casts of weights"
-        in_layers = meter.current == "layers"
-        return "head and loss" if in_layers and any(student.vocabulary in t.shape for t in outputs) else None
+        if meter.current != "layers":
+            return None
+        if func.overloadpacket in flop_registry:
+            return "products of layers"
+        return "head and loss" if any(student.vocabulary in t.shape for t in outputs) else None
 
     with ExitStack() as stack:
         for holder, name, part in (
@@ -194,8 +234,23 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
             (AdamW, "step", "optimiser"),
         ):
             stack.enter_context(patch.object(holder, name, within(meter, part, getattr(holder, name))))
+        # what is compiled is counted as what it becomes: the layers by `compiled_layers`
+        stack.enter_context(patch.object(run_module, "compile_layers", lambda _: None))
+        stack.enter_context(patch.object(loss_module, "compiled", lambda f: meter.fused(f, PASSES.get(f.__name__, 1))))
         meter.part_of = by_what_it_is
         yield
+
+
+def compiled_layers(
+    parts: Parts, layer: CompiledLayer, shape: Shape, drawn: list[EncodedProblem], device: Device
+) -> Parts:
+    """The same with layers whose operators, but for products, are fused as torch's compiler fuses them."""
+    groups = list(micro_batches(drawn, None, torch.device("meta")))
+    tokens = sum(len(group) * max(drawn[i].length for i in group) for group in groups)
+    moved = int(layer.bytes_per_token * tokens * shape.layers)
+    before = parts["layers"]
+    fused = Count(layer.kernels * shape.layers * len(groups), moved, seconds=moved / device.bandwidth)
+    return parts | {"layers": replace(fused, waits=before.waits, copies=before.copies, fills=before.fills)}
 
 
 def within(meter: Meter, part: str, call: Any) -> Any:
@@ -256,9 +311,11 @@ def summary(parts: Parts, tokens: int) -> dict[str, Any]:
     return {"tokens": tokens, "parts": rows, "total": as_json(sum(parts.values(), Count()))}
 
 
-def step_budget(pair: Pair, batch_size: int, device: Device) -> dict[str, Any]:
+def step_budget(pair: Pair, step: Step, device: Device, layer: CompiledLayer | None) -> dict[str, Any]:
     """A step's counts, and the share of the device's peak that its roofline leaves to the model's own operations."""
-    parts, drawn = count_step(pair, batch_size, device)
+    parts, drawn = count_step(pair, step, device)
+    if layer:
+        parts = compiled_layers(parts, layer, pair.student, drawn, device)
     flops, seconds = training_flops(pair.student, drawn), sum(parts.values(), Count()).seconds
     found = summary(parts, sum(e.length for e in drawn))
     return found | {"model_flops": flops, "roofline_mfu": flops / seconds / device.flops[torch.bfloat16]}
@@ -286,8 +343,9 @@ def print_budget(name: str, found: dict[str, Any]) -> None:
 
 def budgets(pair: Pair, device: Device) -> Iterator[tuple[str, dict[str, Any]]]:
     """Everything that is counted of a pair, one thing after the other."""
-    for size in pair.batch_sizes:
-        yield f"step, batch {size}", step_budget(pair, size, device)
+    layer = compiled_layer(pair.student) if pair.params.training.compile else None
+    for step in pair.steps:
+        yield step.name, step_budget(pair, step, device, layer)
     parts, problems = count_capture(pair, device)
     yield "capture", summary(parts, sum(e.length for e in problems))
     yield "token", summary(count_token(pair, device), pair.answers)

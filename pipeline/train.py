@@ -188,6 +188,7 @@ def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, proces
         cell.name,
         processes.count,
         run.micro_batch_tokens,
+        run.gradient_checkpointing,
         seconds=round(run.training_seconds, 3),
         peak_memory_bytes=peak_memory(params.models.device),
         provenance=provenance_of(params.models),

@@ -108,8 +108,8 @@ def accumulate_gradients(
         features = () if signals.features_KN is None else signals.features_KN
         seen.append(torch.stack([targets.log_prob_N, signals.log_prob_N, signals.divergence_N, *gain, *features]))
         order += positions
-    signals = 3 + (watch.lm_head_VH is not None) + (0 if watch.hidden_KH is None else len(watch.hidden_KH))
-    nothing = torch.zeros(signals, 0, device=student.device)
+    directions = 0 if watch.hidden_KH is None else len(watch.hidden_KH)
+    nothing = torch.zeros(3 + (watch.lm_head_VH is not None) + directions, 0, device=student.device)
     return UnreadSignals(
         torch.cat([nothing, *seen], dim=1),
         torch.stack(losses) if losses else nothing[0],

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from pipeline.distillation.compiled_tail import compiled, tail_gradient, tail_sums
 from pipeline.logit_store.chunks import add_product_, chunk_rows, float32_product, row_slices
 from pipeline.logit_store.targets import Outcomes, TeacherTargets
 
@@ -33,12 +34,17 @@ Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Temperature T > 0, weight w of the divergence in 0..1, its kind, and the teacher's share in jsd's mixture."""
+    """Temperature T > 0, weight w of the divergence in 0..1, its kind, and the teacher's share in jsd's mixture.
+
+    compiled: passes over the vocabulary are compiled, where gradients are wanted: the formula is the same, rounded
+    differently.
+    """
 
     temperature: float
     distillation_weight: float
     divergence: Divergence
     jsd_beta: float
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,19 @@ def _chunks(
 
     A chunk's gradient is in the precision of its hidden states, and valid only until the next chunk is asked for.
     """
-    buffers_2CV = chunk_buffers(hidden_NH, len(weight_VH), settings)
+    fused = settings.compiled and wants_gradient and teacher.token_ids_NK.shape[1] < len(weight_VH)
+    buffers_2CV = chunk_buffers(hidden_NH, len(weight_VH), 1 if fused or settings.temperature == 1 else 2)
     for rows in row_slices(len(hidden_NH), buffers_2CV.shape[1]):
         hidden_CH = hidden_NH[rows]
         logits_CV, *spare = (buffer[: len(hidden_CH)] for buffer in buffers_2CV)
         float32_product(hidden_CH, weight_VH.T, out=logits_CV)
+        if fused:
+            yield _Chunk(
+                rows,
+                hidden_CH,
+                *fused_token_losses(logits_CV, labels_N[rows], _rows(teacher, rows), settings, hidden_CH.dtype),
+            )
+            continue
         losses_C, signals, gradient_CV = token_losses(
             logits_CV, labels_N[rows], _rows(teacher, rows), settings, *spare, wants_gradient=wants_gradient
         )
@@ -214,14 +228,13 @@ class _FusedLoss(torch.autograd.Function):
         )
 
 
-def chunk_buffers(hidden_NH: Tensor, vocabulary: int, settings: LossSettings) -> Tensor:
-    """Room for the logits of a chunk of tokens, [1 or 2, C, V] in float32: temperatures other than 1 need two.
+def chunk_buffers(hidden_NH: Tensor, vocabulary: int, needed: int) -> Tensor:
+    """Room for the logits of a chunk of tokens, [needed, C, V] in float32: temperatures other than 1 need two.
 
     It is taken once and used for every chunk. Blocks of this size go back to the system when they are freed, and having
     each page handed out anew for every chunk takes a CPU as long as the chunk's matrix products.
     """
     chunk = chunk_rows(len(hidden_NH), vocabulary, hidden_NH.device)
-    needed = 1 if settings.temperature == 1 else 2
     return torch.empty(needed, chunk, vocabulary, dtype=torch.float32, device=hidden_NH.device)
 
 
@@ -280,6 +293,40 @@ def token_losses(
     if weight < 1:
         logits_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1 - weight
     return losses_C, signals, logits_CV
+
+
+def fused_token_losses(
+    logits_CV: Tensor, labels_C: Tensor, teacher: TeacherTargets, settings: LossSettings, dtype: torch.dtype
+) -> tuple[Tensor, TokenSignals, Tensor]:
+    """What `token_losses` returns, the gradient in `dtype`, with two compiled passes over the vocabulary.
+
+    There must be a tail. `logits_CV` is overwritten.
+    """
+    temperature, weight = settings.temperature, settings.distillation_weight
+    label_C = logits_CV.gather(1, labels_C[:, None])[:, 0]
+    head_CK = logits_CV.gather(1, teacher.token_ids_NK)
+    tail_CV = logits_CV.scatter_(1, teacher.token_ids_NK, -torch.inf)
+    sums = compiled(tail_sums)(tail_CV, temperature)
+    top_C, softened_C, plain_C = sums
+    softened = Outcomes.of_sums(head_CK, top_C, softened_C, temperature)
+    plain = Outcomes.of_sums(head_CK, top_C, plain_C, 1.0)
+    log_p_CO = torch.cat([teacher.log_probs_NK, teacher.log_tail_N[:, None]], dim=1)
+    divergence_C, g_CO = divergence_and_slope(log_p_CO, softened.log_q_CO, settings)
+    log_prob_C = plain.log_prob(label_C)
+    losses_C = -(1 - weight) * log_prob_C + weight * temperature**2 * divergence_C
+    # as in token_losses
+    pull_CO = weight * temperature * (g_CO - softened.log_q_CO.exp() * g_CO.sum(dim=1, keepdim=True))
+    plain_CO = (1 - weight) * plain.log_q_CO.exp()
+    of_tail = sums, pull_CO[:, -1], plain_CO[:, -1], temperature
+    gradient_CV = compiled(tail_gradient)(tail_CV, *of_tail, dtype)
+    is_label_CK = teacher.token_ids_NK == labels_C[:, None]
+    head_CK = (pull_CO + plain_CO)[:, :-1] - (1 - weight) * is_label_CK
+    of_label_C = tail_gradient(label_C[:, None], *of_tail, torch.float32)[:, 0] - (1 - weight)
+    of_label_C = torch.where(is_label_CK.any(dim=1), (head_CK * is_label_CK).sum(dim=1), of_label_C)
+    gradient_CV.scatter_(1, teacher.token_ids_NK, head_CK.to(dtype)).scatter_(
+        1, labels_C[:, None], of_label_C[:, None].to(dtype)
+    )
+    return losses_C, TokenSignals(divergence_C, log_prob_C, (-plain.log_total_C).exp(), None), gradient_CV
 
 
 def divergence_and_slope(log_p_CO: Tensor, log_q_CO: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
+from transformers import masking_utils
 from transformers.utils import logging as transformers_logging
 
 from pipeline.common.errors import ModelError
@@ -87,7 +88,9 @@ def use_threads(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it to be deterministic
     torch.use_deterministic_algorithms(mode=True)
     # it would fill every new buffer with NaN, thousands a step, for programs that read what they have not written
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it has, by a trick
+    # no sequence here is packed with others, and to find that out the host would wait for the GPU in every forward pass
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None  # type: ignore[assignment]
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
 
 

@@ -63,6 +63,22 @@ class Outcomes:
             log_outcomes_CO = relative_CO / temperature
             # the largest share is 1 over the sum of exp((logit - tail_top) / T): no tail is too small for float32
             log_outcomes_CO[:, -1] -= shares_CV.amax(dim=1).log()
+        return Outcomes._normalised(log_outcomes_CO, top_logit_C, shares_CV)
+
+    @staticmethod
+    def of_sums(head_CK: Tensor, tail_top_C: Tensor, log_sum_C: Tensor, temperature: float) -> Outcomes:
+        """From the logits of the k tokens, the largest of the others, and the log of their sum exp((logit - top) / T).
+
+        What the tail is made of is left out.
+        """
+        top_logit_C = torch.maximum(head_CK.amax(dim=1), tail_top_C)
+        relative_CO = torch.cat([head_CK, tail_top_C[:, None]], dim=1) - top_logit_C[:, None]
+        log_outcomes_CO = relative_CO / temperature
+        log_outcomes_CO[:, -1] += log_sum_C
+        return Outcomes._normalised(log_outcomes_CO, top_logit_C, None)
+
+    @staticmethod
+    def _normalised(log_outcomes_CO: Tensor, top_logit_C: Tensor, shares_CV: Tensor | None) -> Outcomes:
         log_total_C = torch.logsumexp(log_outcomes_CO, dim=1)
         return Outcomes(log_outcomes_CO - log_total_C[:, None], top_logit_C, log_total_C, shares_CV)
 

@@ -82,13 +82,15 @@ class CaptureCost:
 class TrainingCost:
     """What a run cost, and what it was made with: data/costs/training/METHOD-SEED.json.
 
-    micro_batch_tokens: the limit at the end of the run; it falls where memory runs out. seconds: of its steps, without
+    micro_batch_tokens: the limit at the end of the run; it falls where memory runs out. gradient_checkpointing: whether
+    activations were made again at the end of the run. seconds: of its steps, without
     validations. peak_memory_bytes: of the main process since it last started.
     """
 
     name: str
     processes: int
     micro_batch_tokens: int | None
+    gradient_checkpointing: bool
     seconds: float
     peak_memory_bytes: int
     provenance: Provenance

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing, nullcontext
 
+import torch
 from tqdm import tqdm
 
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -68,14 +69,16 @@ def _train(
         if processes.any(requested(), run.student.device):
             raise Interrupted
         if run.steps_done in validate_at and not run.log.has_validation(run.steps_done):
-            result = validation.measure(run.student)
+            # answers are made token by token, for which layers are not compiled
+            with torch.compiler.set_stance("force_eager") if training.compile else nullcontext():
+                result = validation.measure(run.student)
             with uninterrupted():
                 run.grading_timeouts += result.timeouts
                 run.log.add_validation(run.steps_done, result.accuracy, result.kl_per_token)
             tracking.validation(run, result)
         if run.steps_done == run.steps:
             return
-        started, cut = time.perf_counter(), run.micro_batch_tokens
+        started, before = time.perf_counter(), run.memory_saved_by
         step = run.step()
         seconds = time.perf_counter() - started
         run.training_seconds += seconds
@@ -85,6 +88,6 @@ def _train(
         shown = {} if favourite is None else {"arm": favourite}
         shown |= {"loss": f"{step.loss:.3f}", "tokens_per_s": f"{step.tokens / seconds:.0f}"}
         bar.set_postfix(shown, refresh=False)
-        due = run.steps_done % training.checkpoint_steps == 0 or run.micro_batch_tokens != cut
+        due = run.steps_done % training.checkpoint_steps == 0 or run.memory_saved_by != before
         if due and processes.is_main:
             checkpoint.save(*run.state())

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import Curriculum, adaptive, is_systematic, probe_use
@@ -30,6 +29,7 @@ from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
 from pipeline.probe.similarity import SimilarityProbe
 from pipeline.training.adamw import AdamW, gradient_of, moments_fit
 from pipeline.training.batch_sampler import BatchSampler, Draw
+from pipeline.training.layers import checkpoint_layers, compile_layers, enable_checkpointing
 from pipeline.training.run_log import RunLog
 from pipeline.training.schedule import budget_of, learning_rate_factor
 from pipeline.training.settings import TrainingParams
@@ -95,17 +95,24 @@ class Run:
         self.training_seconds = 0.0
         self.grading_timeouts = 0
         self.micro_batch_tokens = training.micro_batch_tokens
+        self.gradient_checkpointing = bool(training.gradient_checkpointing)
         self._dealt_A = np.zeros(len(problems.arms), dtype=np.int64)
         self._sampler = BatchSampler(problems.arms, seed)
         self._training, self._processes = training, processes
         self._precision = precision if precision is not None else nullcontext()
         self._loss_settings = LossSettings(
-            training.temperature, training.distillation_weight, training.divergence, training.jsd_beta
+            training.temperature,
+            training.distillation_weight,
+            training.divergence,
+            training.jsd_beta,
+            training.compile,
         )
         self._optimizer = AdamW(student, training.weight_decay, moments_on_cpu=not moments_fit(student))
         self._probe = self._probe_of(curriculum, seed)
-        if training.gradient_checkpointing:
-            student.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        if training.compile:
+            compile_layers(student)
+        if self.gradient_checkpointing:
+            enable_checkpointing(student)
 
     def _probe_of(self, curriculum: Curriculum, seed: int) -> Probe | None:
         use, problems = probe_use(curriculum), self.problems.probe
@@ -183,11 +190,12 @@ class Run:
     def _gradients(self, examples: Sequence[EncodedProblem]) -> Seen:
         """The batch's gradients, clipped, in the student's parameters, and its signals; both are of all processes."""
         self.student.zero_grad(set_to_none=True)  # what a step that failed left there
-        if self._training.gradient_checkpointing:
+        if self.gradient_checkpointing:
             checkpoint_layers(self.student)
         while (found := self._try_gradients(examples)) is None:
             self.student.zero_grad(set_to_none=True)
-            self._halve_micro_batches(examples)
+            torch.cuda.empty_cache()
+            self._save_memory(examples)
         unread, look = found
         self._processes.sum_(gradient_of(p) for p in self._optimizer.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
@@ -239,6 +247,23 @@ class Run:
     def _precondition(self, gradient_VH: Tensor) -> Tensor:
         return self._optimizer.preconditioned(self.student.get_output_embeddings().weight, gradient_VH)
 
+    def _save_memory(self, examples: Sequence[EncodedProblem]) -> None:
+        """Makes steps from now on need less memory: activations are made again, or micro-batches are halved."""
+        may = self._training.gradient_checkpointing is None and self.student.supports_gradient_checkpointing
+        if may and not self.gradient_checkpointing:
+            self._checkpoint_from_now_on()
+            how = "with gradient checkpointing"
+        else:
+            self._halve_micro_batches(examples)
+            how = f"with micro-batches of at most {self.micro_batch_tokens} tokens"
+        if self._processes.is_main:
+            print(f"out of memory at step {self.steps_done}: going on {how}", file=sys.stderr)
+
+    def _checkpoint_from_now_on(self) -> None:
+        self.gradient_checkpointing = True
+        enable_checkpointing(self.student)
+        checkpoint_layers(self.student)
+
     def _halve_micro_batches(self, examples: Sequence[EncodedProblem]) -> None:
         longest = max(e.length for e in examples)
         largest = min(self.micro_batch_tokens or sys.maxsize, longest * len(examples))
@@ -248,13 +273,6 @@ class Run:
                 "set training.gradient_checkpointing to true"
             )
         self.micro_batch_tokens = largest // 2
-        torch.cuda.empty_cache()
-        if self._processes.is_main:
-            print(
-                f"out of memory at step {self.steps_done}: going on with micro-batches of at most "
-                f"{self.micro_batch_tokens} tokens",
-                file=sys.stderr,
-            )
 
     def _sum_over_processes(self, seen: Seen) -> Seen:
         if self._processes.count == 1:
@@ -271,6 +289,11 @@ class Run:
         look = seen.look.summed(self._processes) if seen.look else None
         return Seen(replace(seen.examples, loss=loss, **summed), look)
 
+    @property
+    def memory_saved_by(self) -> tuple[int | None, bool]:
+        """The limit on micro-batches, and whether activations are made again: what changes when memory runs out."""
+        return self.micro_batch_tokens, self.gradient_checkpointing
+
     def favourite_arm(self) -> str:
         """The name of the arm most likely to be drawn next."""
         return self.problems.arms.names[int(self.curriculum.probabilities(self.steps_done / self.steps).argmax())]
@@ -286,6 +309,7 @@ class Run:
             "training_seconds": self.training_seconds,
             "grading_timeouts": self.grading_timeouts,
             "micro_batch_tokens": self.micro_batch_tokens,
+            "gradient_checkpointing": self.gradient_checkpointing,
             "log": log_state,
             "dealt": self._dealt_A.tolist(),
             "curriculum": self.learner.state() if self.learner else None,
@@ -308,18 +332,10 @@ class Run:
         self.steps_done, self.training_seconds = state["steps_done"], state["training_seconds"]
         self.grading_timeouts = state["grading_timeouts"]
         self.micro_batch_tokens = state["micro_batch_tokens"]
+        if state["gradient_checkpointing"] and not self.gradient_checkpointing:
+            self._checkpoint_from_now_on()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or a CPU; outside of torch's own allocator only the message tells."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(m in str(error) for m in OUT_OF_MEMORY)
-
-
-def checkpoint_layers(student: PreTrainedModel) -> None:
-    """Makes layers with gradient checkpointing use it: they do so in training mode alone.
-
-    Only the layers' own flag is set, not that of what is inside, so dropout stays off.
-    """
-    for module in student.modules():
-        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-            module.training = True

@@ -15,7 +15,8 @@ class TrainingParams:
 
     batch_size: Positive
     micro_batch_tokens: Positive | None
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | None
+    compile: bool
     learning_rate: PositiveFloat
     warmup_share: Share
     final_learning_rate_share: Share

@@ -124,7 +124,7 @@ def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) ->
         grading_timeouts=0,
     )
     write_record(RUNS / name / RECORD, record)
-    write_record(TRAINING_COSTS / f"{name}.json", TrainingCost(name, 1, None, 100.0 + seed, 2**29, PROVENANCE))
+    write_record(TRAINING_COSTS / f"{name}.json", TrainingCost(name, 1, None, False, 100.0 + seed, 2**29, PROVENANCE))
     write_csv(RUNS / name / LEARNING_CURVE, CurvePoint, curve_points(skill, seed))
     write_csv(RUNS / name / ARM_LOG, ArmStep, arm_steps(method, seed, arms))
 

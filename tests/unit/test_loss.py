@@ -1,6 +1,7 @@
 """The fused loss against float64 code written from the definition."""
 
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -80,10 +81,14 @@ def relative_error(found, expected):
     top_k=st.integers(1, 23),
     tokens=st.integers(1, 9),
     seed=st.integers(0, 2**20),
+    compiled=st.booleans(),
 )
-def test_value_and_gradients_agree_with_the_float64_oracle(divergence, temperature, weight, beta, top_k, tokens, seed):
+@patch.object(loss_module, "compiled", lambda function: function)  # it takes a C compiler half a minute
+def test_value_and_gradients_agree_with_the_float64_oracle(
+    divergence, temperature, weight, beta, top_k, tokens, seed, compiled
+):
     hidden, lm_head, labels, teacher_logits = make_case(tokens, 23, 5, seed)
-    config = LossSettings(temperature, weight, divergence, beta)
+    config = LossSettings(temperature, weight, divergence, beta, compiled)
     value, gradient_hidden, gradient_weight, _ = fused(
         hidden, lm_head, labels, exact_targets(teacher_logits, labels, top_k, temperature), config, tokens + 3
     )
@@ -218,3 +223,20 @@ def test_an_outcome_that_only_the_teacher_knows_of_and_hardly_does_leaves_jsd_fi
     divergence, slope = divergence_and_slope(log_p, log_q, LossSettings(1.0, 1.0, "jsd", 0.1))
     assert divergence.abs().max() < 1e-6
     assert slope.isfinite().all()
+
+
+def test_compiled_passes_leave_no_more_than_a_bfloat16_rounding():
+    hidden, lm_head, labels, teacher_logits = make_case(12, 300, 16, seed=2, scale=0.5)
+    targets, settings_of = exact_targets(teacher_logits, labels, 30, 3.0), (3.0, 0.5, "forward_kl", 0.5)
+    logits_CV = (hidden @ lm_head.T).float()
+    _, plain, gradient_CV = loss_module.token_losses(
+        logits_CV.clone(), labels, targets, LossSettings(*settings_of), torch.empty_like(logits_CV), wants_gradient=True
+    )
+    with patch.object(loss_module, "compiled", lambda function: torch.compile(function, backend="aot_eager")):
+        _, fused_signals, fused_CV = loss_module.fused_token_losses(
+            logits_CV.clone(), labels, targets, LossSettings(*settings_of, compiled=True), torch.bfloat16
+        )
+    assert fused_CV.dtype == torch.bfloat16
+    assert torch.allclose(fused_CV.float(), gradient_CV, rtol=2**-8, atol=1e-6)
+    for name in ("divergence_N", "log_prob_N", "top_prob_N"):
+        assert torch.allclose(getattr(fused_signals, name), getattr(plain, name), atol=1e-5), name

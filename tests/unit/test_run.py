@@ -28,6 +28,7 @@ TRAINING = {
     "batch_size": 6,
     "micro_batch_tokens": None,
     "gradient_checkpointing": False,
+    "compile": False,
     "learning_rate": 0.01,
     "warmup_share": 0.0,
     "final_learning_rate_share": 0.0,
@@ -134,6 +135,66 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(start, tiny_model, mon
     assert lines[1].startswith("out of memory at step 0: going on with micro-batches of at most")
     assert run.micro_batch_tokens <= 60
     assert run.state()[1]["micro_batch_tokens"] == run.micro_batch_tokens  # a resumed run goes on with the same cut
+
+
+def test_out_of_memory_first_switches_checkpointing_on_where_that_is_left_open(start, tiny_model, monkeypatch, capsys):
+    expected, run = start(tiny_model(layers=2)), start(tiny_model(layers=2), gradient_checkpointing=None)
+    losses = take_steps(expected, 2)
+    failures = iter([torch.OutOfMemoryError("CUDA out of memory")])
+    original = run_module.accumulate_gradients
+
+    def once_out_of_memory(*arguments):
+        found = original(*arguments)
+        if run.steps_done == 1 and (failure := next(failures, None)):
+            raise failure
+        return found
+
+    monkeypatch.setattr(run_module, "accumulate_gradients", once_out_of_memory)
+    assert take_steps(run, 1) == losses[:1]
+    assert not run.gradient_checkpointing
+    assert take_steps(run, 1) == losses[1:]
+    assert run.gradient_checkpointing
+    assert run.micro_batch_tokens is None
+    assert torch.equal(weights(run), weights(expected))
+    assert capsys.readouterr().err == "out of memory at step 1: going on with gradient checkpointing\n"
+
+    resumed = start(tiny_model(layers=2), gradient_checkpointing=None)
+    resumed.load_state(*run.state())
+    assert resumed.gradient_checkpointing
+    take_steps(resumed, 1)
+    assert sum(m.training for m in resumed.student.modules()) == 2
+
+
+def test_out_of_memory_halves_micro_batches_where_there_is_no_checkpointing(start, tiny_model, monkeypatch):
+    monkeypatch.setattr(run_module, "accumulate_gradients", SmallMemory(60))
+    run = start(tiny_model(), gradient_checkpointing=None)
+    monkeypatch.setattr(type(run.student), "supports_gradient_checkpointing", False)
+    take_steps(run, 1)
+    assert not run.gradient_checkpointing
+    assert run.micro_batch_tokens <= 60
+
+
+# torch's compiler asks every tensor for its gradient
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient_checkpointing):
+    compiled = []
+
+    def compile_without_a_c_compiler(layer, *, dynamic):
+        assert dynamic
+        compiled.append(layer)
+        torch.nn.Module.compile(layer, backend="aot_eager", dynamic=True)
+
+    monkeypatch.setattr(GradientCheckpointingLayer, "compile", compile_without_a_c_compiler)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    plain = start(tiny_model(layers=2), gradient_checkpointing=gradient_checkpointing)
+    run = start(tiny_model(layers=2), compile=True, gradient_checkpointing=gradient_checkpointing)
+    assert take_steps(run, 2) == pytest.approx(take_steps(plain, 2), rel=1e-6)
+    assert torch.allclose(weights(run), weights(plain), atol=1e-6)
+    assert len(compiled) == 2
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_an_example_that_does_not_fit_alone_stops_the_run(start, tiny_model, monkeypatch):

@@ -10,9 +10,6 @@ import logging
 from dataclasses import dataclass, replace
 
 import torch
-from torch._inductor import compile_fx, metrics
-from torch._inductor import config as compiler
-from torch._inductor.scheduler import ExternKernelSchedulerNode
 from transformers import Qwen2ForCausalLM
 
 from benchmarks._measure import Shape, qwen2_config
@@ -30,6 +27,11 @@ class CompiledLayer:
 
 def compiled_layer(shape: Shape) -> CompiledLayer:
     """Compiles a layer of this shape and asks what became of it."""
+    # slow to import, and it warns
+    from torch._inductor import compile_fx, metrics  # noqa: PLC0415
+    from torch._inductor import config as compiler  # noqa: PLC0415
+    from torch._inductor.scheduler import ExternKernelSchedulerNode  # noqa: PLC0415
+
     model = Qwen2ForCausalLM(qwen2_config(replace(shape, layers=1, vocabulary=512), torch.float32)).model
     hidden_BTH = torch.randn(BATCH, LENGTH, shape.hidden_size, requires_grad=True)
     positions_1T = torch.arange(LENGTH)[None]

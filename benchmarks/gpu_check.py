@@ -269,13 +269,14 @@ def measure_steps(
     store: LogitStore | None,
     *,
     gradient_checkpointing: bool,
+    compiled: bool = False,
     moments_on_cpu: bool | None = None,
     cap: int | None = None,
 ) -> dict[str, Any]:
     """Speed and memory of whole optimiser steps of the student."""
     if store is None:
         raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
-    training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing)
+    training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing, compile=compiled)
     params = replace(session.params, training=training)
     of_run = training_set(problems, equal_arms(5, len(problems)), store)
     with memory_cap(session.device, cap), recorded_draws(problems) as drawn:
@@ -292,7 +293,7 @@ def measure_steps(
         "seconds_per_step": statistics.median(s for s, _ in measured),
         "tokens_per_s": statistics.median(sum(e.length for e in examples) / s for s, examples in measured),
         "padded_tokens_per_s": statistics.median(
-            padded_tokens(examples, run.micro_batch_tokens) / s for s, examples in measured
+            padded_tokens(examples, run.micro_batch_tokens, student.device) / s for s, examples in measured
         ),
         "completion_tokens_per_s": statistics.median(
             sum(len(e.completion_ids) for e in examples) / s for s, examples in measured
@@ -324,9 +325,9 @@ def recorded_draws(problems: list[EncodedProblem]) -> Iterator[list[list[Encoded
         yield drawn
 
 
-def padded_tokens(examples: list[EncodedProblem], micro_batch_tokens: int | None) -> int:
+def padded_tokens(examples: list[EncodedProblem], micro_batch_tokens: int | None, device: torch.device) -> int:
     """What is computed with the padding."""
-    groups = micro_batches(examples, micro_batch_tokens)
+    groups = micro_batches(examples, micro_batch_tokens, device)
     return sum(len(group) * max(examples[i].length for i in group) for group in groups)
 
 
@@ -397,6 +398,8 @@ def run_all(session: Session, smollm2: Path | None) -> None:
 
     small_gpu = {"gradient_checkpointing": True, "moments_on_cpu": True, "cap": SMALL_GPU_BYTES}
     step_row("student_step", teacher.problems, gradient_checkpointing=False)
+    if session.device == "cuda":
+        step_row("student_step_compiled", teacher.problems, gradient_checkpointing=False, compiled=True)
     step_row("student_step_gradient_checkpointing", teacher.problems, gradient_checkpointing=True)
     step_row("student_step_on_8_gb", teacher.problems, **small_gpu)
     step_row("student_step_on_8_gb_longest_problems", teacher.longest, **small_gpu)
@@ -458,6 +461,7 @@ def main() -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("torch finds no CUDA device; run on a GPU machine, or with --tiny on the CPU")
     params = read_params()
+    params = replace(params, training=replace(params.training, compile=False))  # which one part turns on
     threads = 1 if args.tiny else params.models.threads
     use_threads(threads)
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"

@@ -230,7 +230,7 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
         for holder, name, part in (
             (Run, "_try_gradients", "layers"),
             (gradients_module, "distillation_loss", "head and loss"),
-            (torch.nn.utils, "clip_grad_norm_", "clipping"),
+            (run_module, "clip", "clipping"),
             (AdamW, "step", "optimiser"),
         ):
             stack.enter_context(patch.object(holder, name, within(meter, part, getattr(holder, name))))
@@ -322,10 +322,10 @@ def step_budget(pair: Pair, step: Step, device: Device, layer: CompiledLayer | N
 
 
 def as_json(count: Count) -> dict[str, Any]:
-    """Plain numbers; the operators are those that most kernels come from."""
+    """Plain numbers."""
     found = {name: getattr(count, name) for name in ("kernels", "bytes", "seconds", "fills", "waits", "copies")}
     flops = {str(kind).removeprefix("torch."): n for kind, n in count.flops.items()}
-    return found | {"flops": flops, "operators": dict(count.operators.most_common(12))}
+    return found | {"flops": flops, "operators": dict(count.operators.most_common())}
 
 
 def print_budget(name: str, found: dict[str, Any]) -> None:
@@ -343,7 +343,8 @@ def print_budget(name: str, found: dict[str, Any]) -> None:
 
 def budgets(pair: Pair, device: Device) -> Iterator[tuple[str, dict[str, Any]]]:
     """Everything that is counted of a pair, one thing after the other."""
-    layer = compiled_layer(pair.student) if pair.params.training.compile else None
+    compiles = pair.params.training.compile and pair not in TINY.values()  # it takes a minute
+    layer = compiled_layer(pair.student) if compiles else None
     for step in pair.steps:
         yield step.name, step_budget(pair, step, device, layer)
     parts, problems = count_capture(pair, device)

@@ -46,4 +46,4 @@ def tail_gradient(
 @functools.cache
 def compiled(function: F) -> F:
     """The function compiled for any number of tokens, once in a process."""
-    return torch.compile(function, dynamic=True)
+    return torch.compile(function, dynamic=True)  # type: ignore[return-value]  # it keeps the signature

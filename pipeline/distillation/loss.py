@@ -74,15 +74,23 @@ def distillation_loss(
     settings: LossSettings,
     total_tokens: int,
     direction_VH: Tensor | None = None,
+    *,
+    is_root: bool = False,
 ) -> tuple[Tensor, TokenSignals]:
     """The loss over N tokens of a batch that holds `total_tokens`, and what was seen on the way.
 
     Adding the results of several calls with the same `total_tokens` gives the loss of the whole batch, however it
     was cut. Gradients flow to `hidden_NH` and `lm_head_VH`. Where they are wanted, each token's gradient is held
-    against `direction_VH` too: one product beside the three that loss and gradients take.
+    against `direction_VH` too: one product beside the three that loss and gradients take. `is_root` says that the
+    backward pass begins here: the gradients need not be multiplied by the loss's own, which is 1.
     """
     loss, *signals = _FusedLoss.apply(
-        hidden_NH, lm_head_VH, labels_N, teacher, settings, _Pass(total_tokens, torch.is_grad_enabled(), direction_VH)
+        hidden_NH,
+        lm_head_VH,
+        labels_N,
+        teacher,
+        settings,
+        _Pass(total_tokens, torch.is_grad_enabled(), direction_VH, is_root),
     )
     return loss, TokenSignals(*signals)
 
@@ -164,11 +172,12 @@ def _gain(gradient_CV: Tensor, direction_VH: Tensor, hidden_CH: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the loss is divided by, whether gradients are made, and what each token's is held against."""
+    """What the loss is divided by, whether gradients are made, what each token's is held against, where it begins."""
 
     total_tokens: int
     wants_gradient: bool
     direction_VH: Tensor | None
+    is_root: bool
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -185,7 +194,7 @@ class _FusedLoss(torch.autograd.Function):
         of: _Pass,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         wants_gradient, total_tokens = of.wants_gradient, of.total_tokens
-        gradients = (torch.empty_like(hidden_NH), torch.zeros_like(lm_head_VH)) if wants_gradient else None
+        gradients = (torch.empty_like(hidden_NH), torch.empty_like(lm_head_VH)) if wants_gradient else None
         loss = torch.zeros((), dtype=torch.float64, device=hidden_NH.device)
         collected: list[TokenSignals] = []
         gains: list[Tensor] = []
@@ -198,12 +207,19 @@ class _FusedLoss(torch.autograd.Function):
                 if gradients is not None and chunk.gradient_CV is not None:
                     gradient_hidden_NH, gradient_lm_head_VH = gradients
                     torch.mm(chunk.gradient_CV, weight_VH, out=gradient_hidden_NH[chunk.rows])
-                    add_product_(gradient_lm_head_VH, chunk.gradient_CV.T, chunk.hidden_CH, 1 / total_tokens)
+                    add_product_(
+                        gradient_lm_head_VH,
+                        chunk.gradient_CV.T,
+                        chunk.hidden_CH,
+                        1 / total_tokens,
+                        overwrite=len(collected) == 1,
+                    )
                     if direction_VH is not None:
                         gains.append(_gain(chunk.gradient_CV, direction_VH, chunk.hidden_CH))
         if gradients is not None:
             gradient_hidden_NH, gradient_lm_head_VH = gradients
             ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
+        ctx.is_root = of.is_root  # type: ignore[attr-defined]  # a context takes any attribute
         divergence_N, log_prob_N, top_prob_N = (
             torch.cat([getattr(c, name) for c in collected]) for name in ("divergence_N", "log_prob_N", "top_prob_N")
         )
@@ -216,16 +232,10 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors  # which FunctionCtx, torch's type for it, lacks
-        # in place: at a real vocabulary each copy would be half a gigabyte
-        return (
-            gradient_hidden_NH.mul_(gradient_loss),
-            gradient_lm_head_VH.mul_(gradient_loss),
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        if not ctx.is_root:  # in place: at a real vocabulary each copy would be half a gigabyte
+            gradient_hidden_NH.mul_(gradient_loss)
+            gradient_lm_head_VH.mul_(gradient_loss)
+        return gradient_hidden_NH, gradient_lm_head_VH, None, None, None, None
 
 
 def chunk_buffers(hidden_NH: Tensor, vocabulary: int, needed: int) -> Tensor:

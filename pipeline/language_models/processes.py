@@ -90,8 +90,12 @@ def use_threads(threads: int) -> None:
     # it would fill every new buffer with NaN, thousands a step, for programs that read what they have not written
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it has, by a trick
     # no sequence here is packed with others, and to find that out the host would wait for the GPU in every forward pass
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None  # type: ignore[assignment]
+    masking_utils.find_packed_sequence_indices = _not_packed
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
+
+
+def _not_packed(position_ids: Tensor) -> None:
+    return None
 
 
 def peak_memory(device: str) -> int:

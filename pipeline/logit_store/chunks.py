@@ -41,9 +41,12 @@ def float32_product(left_MK: Tensor, right_KN: Tensor, out: Tensor | None = None
     return torch.mm(left_MK.float(), right_KN.float(), out=out)
 
 
-def add_product_(total_MN: Tensor, left_MK: Tensor, right_KN: Tensor, factor: float = 1.0) -> None:
-    """Adds a multiple of a product to a float32 total, in place."""
+def add_product_(
+    total_MN: Tensor, left_MK: Tensor, right_KN: Tensor, factor: float = 1.0, *, overwrite: bool = False
+) -> None:
+    """Adds a multiple of a product to a float32 total, in place, or puts it there whatever the total was."""
+    beta = 0.0 if overwrite else 1.0
     if kind_of(left_MK.device) == "gpu" and left_MK.dtype != torch.float32:
-        torch.addmm(total_MN, left_MK, right_KN, alpha=factor, out_dtype=torch.float32, out=total_MN)
+        torch.addmm(total_MN, left_MK, right_KN, beta=beta, alpha=factor, out_dtype=torch.float32, out=total_MN)
     else:
-        total_MN.addmm_(left_MK.float(), right_KN.float(), alpha=factor)
+        total_MN.addmm_(left_MK.float(), right_KN.float(), beta=beta, alpha=factor)

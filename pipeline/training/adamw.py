@@ -6,7 +6,7 @@ that, the moments stay on the CPU and visit it parameter by parameter: 8 bytes l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.optim.adamw import adamw
 from pipeline.language_models.devices import kind_of, memory_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+CLIP_EPSILON = 1e-6  # that of torch.nn.utils.clip_grad_norm_
 BYTES_PER_PARAMETER = 16
 ROOM_FOR_ACTIVATIONS = 3 * 2**30  # bytes that a step needs besides
 
@@ -39,8 +40,8 @@ class AdamW:
         return [part.view_as(p) for part, p in zip(block.split(sizes), self.parameters, strict=True)]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Updates every parameter from its gradient, and drops the gradients."""
+    def step(self, learning_rate: float, divisor: Tensor | None = None) -> None:
+        """Updates every parameter from its gradient, divided by a number if one is given, and drops the gradients."""
         groups = (
             [[i] for i in range(len(self.parameters))]
             if self._moments_on_cpu
@@ -66,6 +67,7 @@ class AdamW:
                 weight_decay=self._decay[group[0]],
                 eps=EPSILON,
                 maximize=False,
+                grad_scale=divisor,
             )
             if self._moments_on_cpu:
                 for i, m1, m2 in zip(group, first, second, strict=True):
@@ -102,6 +104,20 @@ class AdamW:
             self._first[i].copy_(tensors[f"first.{i}"])
             self._second[i].copy_(tensors[f"second.{i}"])
         self._steps = int(tensors["steps"])
+
+
+@torch.no_grad()
+def clip(parameters: Sequence[nn.Parameter], largest: float) -> tuple[Tensor, Tensor | None]:
+    """The norm of all gradients, and what they are to be divided by so that it is at most `largest`.
+
+    On a CPU it is done at once, and nothing is left to divide by. On a GPU the optimiser does it as it reads them: one
+    pass less.
+    """
+    norm = torch.nn.utils.get_total_norm([gradient_of(p) for p in parameters])
+    if kind_of(norm.device) == "gpu":
+        return norm, ((norm + CLIP_EPSILON) / largest).clamp(min=1)
+    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return norm, None
 
 
 def gradient_of(parameter: Tensor) -> Tensor:

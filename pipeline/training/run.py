@@ -27,7 +27,7 @@ from pipeline.logit_store.store import LogitStore
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
 from pipeline.probe.similarity import SimilarityProbe
-from pipeline.training.adamw import AdamW, gradient_of, moments_fit
+from pipeline.training.adamw import AdamW, clip, gradient_of, moments_fit
 from pipeline.training.batch_sampler import BatchSampler, Draw
 from pipeline.training.layers import checkpoint_layers, compile_layers, enable_checkpointing
 from pipeline.training.run_log import RunLog
@@ -63,10 +63,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a step found out before it changed anything: its examples, and what a look at the probe showed."""
+    """What a step found out before it changed anything: its examples, and what a look at the probe showed.
+
+    divisor: what the optimiser is to divide the gradients by.
+    """
 
     examples: ExampleSignals
     look: Look | None
+    divisor: Tensor | None
 
 
 class Run:
@@ -154,7 +158,7 @@ class Run:
 
     def _commit(self, probabilities_A: np.ndarray, draw: Draw, seen: Seen, step: Step) -> None:
         """The step's only changes of what a checkpoint holds: student, optimiser, curriculum, log, sampler, count."""
-        self._optimizer.step(step.learning_rate)
+        self._optimizer.step(step.learning_rate, seen.divisor)
         rewards: dict[int, float] = {}
         values_2A = None
         if self.learner is not None:
@@ -188,7 +192,7 @@ class Run:
         )
 
     def _gradients(self, examples: Sequence[EncodedProblem]) -> Seen:
-        """The batch's gradients, clipped, in the student's parameters, and its signals; both are of all processes."""
+        """The batch's gradients in the student's parameters, and its signals; both are of all processes."""
         self.student.zero_grad(set_to_none=True)  # what a step that failed left there
         if self.gradient_checkpointing:
             checkpoint_layers(self.student)
@@ -198,9 +202,9 @@ class Run:
             self._save_memory(examples)
         unread, look = found
         self._processes.sum_(gradient_of(p) for p in self._optimizer.parameters)
-        norm = torch.nn.utils.clip_grad_norm_(self._optimizer.parameters, self._training.gradient_clip)
+        norm, divisor = clip(self._optimizer.parameters, self._training.gradient_clip)
         signals, [norm_read] = unread.read(norm)  # the one time in a step that the host waits for the device
-        seen = self._sum_over_processes(Seen(signals, look))
+        seen = self._sum_over_processes(Seen(signals, look, divisor))
         if not np.isfinite(seen.examples.loss):
             faulty = ~np.isfinite(seen.examples.student_log_prob_B + seen.examples.divergence_B)
             names = [e.id for e, bad in zip(examples, faulty, strict=True) if bad or not faulty.any()]
@@ -287,7 +291,7 @@ class Run:
         parts = np.split(np.array(values), np.cumsum([array.size for array in arrays.values()])[:-1])
         summed = {name: part.reshape(arrays[name].shape) for name, part in zip(arrays, parts, strict=True)}
         look = seen.look.summed(self._processes) if seen.look else None
-        return Seen(replace(seen.examples, loss=loss, **summed), look)
+        return Seen(replace(seen.examples, loss=loss, **summed), look, seen.divisor)
 
     @property
     def memory_saved_by(self) -> tuple[int | None, bool]:

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from pipeline.training.adamw import AdamW
+from pipeline.training import adamw
+from pipeline.training.adamw import AdamW, clip
 
 RATES = [1e-3, 2e-3, 5e-4]
 
@@ -55,3 +56,27 @@ def test_moments_on_the_cpu_change_no_bit_and_move_both_ways(tiny_model):
         with_gradients(model, 9)
         optimizer.step(1e-3)
     assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
+
+
+@pytest.mark.parametrize("largest", [0.5, 1e6])
+def test_gradients_that_are_divided_on_the_way_move_the_student_as_clipped_ones(tiny_model, monkeypatch, largest):
+    models = [tiny_model(), tiny_model()]
+    for model, kind in zip(models, ("cpu", "gpu"), strict=True):
+        with_gradients(model, 0)
+        parameters = list(model.parameters())
+        expected_norm = torch.cat([p.grad.double().flatten() for p in parameters]).norm()
+        monkeypatch.setattr(adamw, "kind_of", lambda _, kind=kind: kind)
+        norm, divisor = clip(parameters, largest)
+        assert norm.item() == pytest.approx(expected_norm.item(), rel=1e-5)
+        assert (divisor is None) == (kind == "cpu")
+        AdamW(model, 0.1, moments_on_cpu=False).step(1e-2, divisor)
+    for a, b in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_clipped_gradients_have_the_largest_norm_that_is_allowed(tiny_model):
+    model = tiny_model()
+    with_gradients(model, 0)
+    clip(list(model.parameters()), 0.5)
+    clipped = torch.cat([p.grad.double().flatten() for p in model.parameters()])
+    assert clipped.norm().item() == pytest.approx(0.5, rel=1e-5)

@@ -1,0 +1,68 @@
+"""What a step asks of a GPU, counted on a fake one: a regression shows without a GPU."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks._measure import Shape
+from tests.conftest import ROOT
+
+STEP, STUDENT = "step, 4 problems of 20 tokens", Shape(32, 4, 4, 2, 64, 500)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """What a run in a process of its own writes: a device that torch knows cannot be taken back."""
+    out = tmp_path_factory.mktemp("step_budget") / "tiny.json"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "benchmarks.step_budget", "--tiny", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(out.read_text())["tiny"]
+
+
+def test_a_step_waits_once_fills_nothing_and_copies_without_waiting(tiny):
+    total = tiny[STEP]["total"]
+    assert total["waits"] == 1
+    assert total["fills"] == 0
+    assert total["copies"] == 7  # tokens, where they predict, labels, and four of the teacher's targets
+
+
+def test_products_are_those_of_three_passes_through_the_layers(tiny):
+    products = tiny[STEP]["parts"]["products of layers"]
+    tokens, matrices = 4 * 20, STUDENT.layers * 7
+    assert products["operators"]["_scaled_dot_product_flash_attention"] == STUDENT.layers
+    assert products["operators"]["_scaled_dot_product_flash_attention_backward"] == STUDENT.layers
+    assert products["kernels"] == 3 * matrices + 2 * STUDENT.layers
+    # attention looks at all of the square: 2 products forward, 5 backward, of 2 x tokens x length x width each
+    attention = 7 * STUDENT.layers * 2 * tokens * 20 * STUDENT.hidden_size
+    assert products["flops"] == {"bfloat16": 6 * STUDENT.body_parameters * tokens + attention}
+
+
+def test_the_head_meets_completion_tokens_alone_and_makes_their_logits_once(tiny):
+    head = tiny[STEP]["parts"]["head and loss"]
+    completion_tokens = 4 * 14
+    assert head["flops"] == {"bfloat16": 3 * 2 * STUDENT.vocabulary * STUDENT.hidden_size * completion_tokens}
+    assert head["operators"]["tail_sums"] == head["operators"]["tail_gradient"] == 1
+
+
+def test_weights_are_cast_once_and_their_gradients_back(tiny):
+    matrices = STUDENT.layers * 7 + 1  # and the embedding, as lm_head, whose gradient is made in float32
+    biases = STUDENT.layers * 3
+    casts = tiny[STEP]["parts"]["casts of weights"]
+    assert casts["kernels"] == 2 * matrices - 1
+    assert biases  # theirs are vectors, among the layers' other kernels
+
+
+def test_the_optimiser_launches_a_handful_of_kernels(tiny):
+    assert tiny[STEP]["parts"]["optimiser"]["kernels"] <= 8
+    parameters = 500 * 32 + STUDENT.body_parameters + STUDENT.layers * (2 * 32 + 32 + 2 * 16) + 32
+    moved = 7 * 4 * parameters  # reads parameter, gradient and moments, writes all but the gradient
+    assert tiny[STEP]["parts"]["optimiser"]["bytes"] == pytest.approx(moved, rel=0.2)

@@ -107,12 +107,16 @@ def test_only_missing_cells_are_run_and_replays_last(monkeypatch, tmp_path):
     monkeypatch.setattr(running, "working_copy", lambda plan: tmp_path)
     monkeypatch.setattr(running, "params_in", lambda commit: PARAMS)
     monkeypatch.setattr(running, "run_cell", run_cell)
-    plan = running.study_plan("broad")
-    running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
-    assert ran == ["random-0", "rl-1", "random-1", "rl_permuted-0", "rl_permuted-1"]
-    running.append_missing(plan, ["rl_permuted", "rl", "random"], range(2), 1)
-    assert len(ran) == 5
-    assert len(read_all("broad")) == 6
+    monkeypatch.setattr(running, "dvc", lambda project, *arguments, log: ran.append(arguments[-1]))
+    plan, methods = running.study_plan("broad"), ["rl_permuted", "static_mixture", "rl", "random"]
+    running.append_missing(plan, methods, range(2), 1)
+    replayed = ["train@rl-0", "train@rl-1"]  # each once, though two methods replay it
+    replays = ["rl_permuted-0", "static_mixture-0", "rl_permuted-1", "static_mixture-1"]
+    assert ran == ["random-0", "rl-1", "random-1", *replayed, *replays]
+    ran.clear()
+    running.append_missing(plan, methods, range(2), 1)
+    assert ran == []
+    assert len(read_all("broad")) == 8
 
 
 def test_a_study_goes_on_with_the_commit_that_is_named():
@@ -280,7 +284,7 @@ def test_a_variant_is_held_against_the_baseline_under_the_same_optimiser():
 
 
 def test_real_weights_take_the_short_problems_of_either_file(tmp_path):
-    lines = [json.dumps({"problem": "p", "solution": "s" * n}) + "\n" for n in (10, 699, 700)]
+    lines = [json.dumps({"problem": "p", "solution": "s" * n}) + "\n" for n in (10, real_weights.LONGEST - 1, real_weights.LONGEST)]
     (tmp_path / "train.jsonl").write_text("".join(lines))
     assert list(real_weights.short_problems(tmp_path)) == lines[:2]
     (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress((tmp_path / "train.jsonl").read_bytes()))

@@ -94,7 +94,7 @@ def test_a_row_that_leaves_the_batch_takes_its_own_state_with_it():
     """As a cache would fail that forgets, or keeps the wrong, rows."""
     model = tiny("lfm2")
     require_readable(model, "it")
-    forward = model.forward
+    forward = model.base_model.forward
 
     def mixed_up(**inputs):
         cache = inputs.get("past_key_values")
@@ -102,7 +102,7 @@ def test_a_row_that_leaves_the_batch_takes_its_own_state_with_it():
             cache.reorder_cache(torch.tensor([1, 0]))
         return forward(**inputs)
 
-    model.forward = mixed_up
+    model.base_model.forward = mixed_up
     with pytest.raises(ModelError, match=STATE):
         require_readable(model, "it")
 

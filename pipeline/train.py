@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -111,9 +111,9 @@ def main() -> None:
         )
         checkpoint = Checkpoint(f"train-{cell.name}", run_identity(cell, params))
         with Grader(params.grading.seconds, params.grading.workers) as grader:
-            validation = Validation(
-                load_validation_set(encoder), encoder, params.generation, precision(params.models), grader, processes
-            )
+            validation_set = load_validation_set(encoder, params.training.validation_problems)
+            generation = validation_generation(params)
+            validation = Validation(validation_set, encoder, generation, grader, processes)
             tracking = untracked()
             if processes.is_main:
                 settings = {"method": cell.method, "seed": cell.seed, **asdict(params)}
@@ -135,6 +135,12 @@ def parse_arguments() -> Cell:
     if args.seed < 0:
         parser.error("--seed must not be negative")
     return Cell(args.method, args.seed, args.replay)
+
+
+def validation_generation(params: Params) -> GenerationParams:
+    """How a student answers while it is trained."""
+    new_tokens = params.training.validation_new_tokens or params.generation.max_new_tokens
+    return replace(params.generation, max_new_tokens=new_tokens)
 
 
 def require_its_stage(cell: Cell) -> None:

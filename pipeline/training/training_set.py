@@ -15,7 +15,7 @@ from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems
 from pipeline.training.difficulty import Losses
 from pipeline.training.run import TrainingSet
-from pipeline.training.validation import ValidationSet
+from pipeline.training.validation import ValidationSet, spread
 
 Untrained = Callable[[Sequence[EncodedProblem]], Losses]  # the losses of the student that a run starts from
 
@@ -41,14 +41,14 @@ def load_training_set(
     return TrainingSet(pool.encoded, groups, store, looked_at, hard.tokens + hard_probe.tokens)
 
 
-def load_validation_set(encoder: Encoder) -> ValidationSet:
-    """The validation problems and the teacher's logits of them; measured at temperature 1.
+def load_validation_set(encoder: Encoder, answered: int | None) -> ValidationSet:
+    """The validation problems, so many of which are answered, and the teacher's logits of all, at temperature 1.
 
     Raises:
-        TeacherLogitsError: the logits are missing, damaged, or of something else.
+        TeacherLogitsError: the logits are missing, damaged, or of something else. ParamsError: see `spread`.
     """
     captured, store = load_captured("validation", encoder, "top_k", temperature=1.0)
-    return ValidationSet(read_problems("validation"), captured.encoded, store)
+    return ValidationSet(spread(read_problems("validation"), answered), captured.encoded, store)
 
 
 def load_captured(

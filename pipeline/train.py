@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ from pipeline.training.settings import TrainingParams
 from pipeline.training.trackers import chosen_trackers
 from pipeline.training.tracking import tracking_of, untracked
 from pipeline.training.training_set import load_training_set, load_validation_set
-from pipeline.training.validation import Validation
+from pipeline.training.validation import Validation, validation_generation
 
 SEEN = ("train", "probe", "validation")  # the splits that a run reads
 
@@ -112,7 +112,7 @@ def main() -> None:
         checkpoint = Checkpoint(f"train-{cell.name}", run_identity(cell, params))
         with Grader(params.grading.seconds, params.grading.workers) as grader:
             validation_set = load_validation_set(encoder, params.training.validation_problems)
-            generation = validation_generation(params)
+            generation = validation_generation(params.generation, params.training.validation_new_tokens)
             validation = Validation(validation_set, encoder, generation, grader, processes)
             tracking = untracked()
             if processes.is_main:
@@ -135,12 +135,6 @@ def parse_arguments() -> Cell:
     if args.seed < 0:
         parser.error("--seed must not be negative")
     return Cell(args.method, args.seed, args.replay)
-
-
-def validation_generation(params: Params) -> GenerationParams:
-    """How a student answers while it is trained."""
-    new_tokens = params.training.validation_new_tokens or params.generation.max_new_tokens
-    return replace(params.generation, max_new_tokens=new_tokens)
 
 
 def require_its_stage(cell: Cell) -> None:
@@ -185,7 +179,13 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
 def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes) -> None:
     """Writes the run's record and logs, what it cost, and the student."""
     record = TrainingRecord(
-        cell.method, cell.seed, run.steps_done, run.log.examples, run.log.tokens, run.grading_timeouts
+        cell.method,
+        cell.seed,
+        run.steps_done,
+        run.log.examples,
+        run.log.tokens,
+        run.grading_timeouts,
+        params.training.validation_problems,
     )
     with replacing_folder(RUNS / cell.name) as folder:
         run.log.write(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
@@ -78,6 +78,11 @@ class Validation:
         ]
         correct, kl, tokens, timeouts = self._processes.sum_values(own, student.device)
         return ValidationResult(correct / self._problems, kl / tokens, int(timeouts))
+
+
+def validation_generation(generation: GenerationParams, new_tokens: int | None) -> GenerationParams:
+    """How a student answers while it is trained: as in the test, but cut after so many tokens; None: there too."""
+    return generation if new_tokens is None else replace(generation, max_new_tokens=new_tokens)
 
 
 def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:

@@ -232,7 +232,7 @@ def test_a_folder_that_is_no_copy_is_refused(project, monkeypatch, capsys):
 
 
 def study_of(*cells, per_cell=None, evaluation=None):
-    return Study("mini", cells, dict.fromkeys(("prepare", "report"), State.DONE), per_cell, evaluation)
+    return Study("mini", None, cells, dict.fromkeys(("prepare", "report"), State.DONE), per_cell, evaluation)
 
 
 TRAINING = Cell("rl", 0, State.TRAINING, Curve([0.1, 0.3], [0.5, 0.4]), 4, 10, 2.5, 900.0, "Algebra/1", 3.0)

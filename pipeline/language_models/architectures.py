@@ -94,7 +94,7 @@ def answered(
     script_PT[0] = end
 
     def follow_script(logits_BV: Tensor) -> Tensor:
-        seen.append(logits_BV)
+        seen.append(logits_BV.clone())  # the next token's may be written over them
         return script_PT[-len(logits_BV) :, len(seen) - 1]
 
     prompts = [e.prompt_ids.tolist() for e in examples]

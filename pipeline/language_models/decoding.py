@@ -12,6 +12,7 @@ from transformers import DynamicCache, PreTrainedModel
 from pipeline.language_models.caches import all_roomy
 
 Head = Callable[[Tensor], Tensor]
+# Takes float32 logits [B, V] to each row's next token [B]; the next token's logits may be written over them.
 TokenPicker = Callable[[Tensor], Tensor]
 
 

@@ -42,14 +42,14 @@ def shrink(model):
 def test_a_family_that_the_docs_accept_is_read_in_all_ways(family, with_fewer_layers, monkeypatch):
     model = tiny(family)
     require_readable(model, "it")
+    recordings = []
     with monkeypatch.context() as on_a_gpu:
-        recordings = []
         on_a_gpu.setattr(generation, "GRAPHS_ON", ("cpu",))
-        on_a_gpu.setattr(graph_decoding, "STRETCH", 1)
+        on_a_gpu.setattr(graph_decoding, "STRETCH", 2)
         on_a_gpu.setattr(graph_decoding, "recorded", record(recordings))
         require_readable(model, "it")
-        assert len(recordings) in (0, 3)
-        assert not any(recording.asked() for recording in recordings)
+    assert len(recordings) in (0, 2)
+    assert not any(recording.asked() for recording in recordings)
     if with_fewer_layers == "no":
         with pytest.raises(ModelError):
             shrink(model)

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from pipeline.common.errors import ModelError, one_line
 from pipeline.language_models.batches import pad_examples, predicting_states
-from pipeline.language_models.generation import Stop, complete_batch
+from pipeline.language_models.decoding import Stop
+from pipeline.language_models.generation import complete_batch
 from pipeline.language_models.prompts import EncodedProblem
 
 PROMPT_LENGTHS, ANSWER_LENGTH = (11, 6, 3), 3  # of what is tried out; the longest prompt comes first

@@ -41,7 +41,7 @@ def float32_head(model: PreTrainedModel) -> Head:
     """
     head = model.get_output_embeddings()
     if model.dtype == torch.float32:
-        return lambda hidden_BTH: head(hidden_BTH[:, -1:])[:, 0]  # type: ignore[no-any-return]
+        return lambda hidden_BTH: head(hidden_BTH[:, -1:])[:, 0]
     if model.device.type == "cuda":
         return lambda hidden_BTH: torch.mm(hidden_BTH[:, -1], head.weight.T, out_dtype=torch.float32)
     weight_HV = head.weight.float().T  # a CPU has no such product, and must not cast the weight for every token

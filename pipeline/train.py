@@ -121,7 +121,7 @@ def main() -> None:
             train(run, validation, checkpoint, params.training, processes, tracking, cell.name)
         if processes.is_main:
             finish_regardless()
-            write_results(run, cell, params, encoder, processes)
+            write_results(run, cell, params, encoder, processes, validation_set.part)
             checkpoint.delete()
 
 
@@ -176,7 +176,9 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
     }
 
 
-def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes) -> None:
+def write_results(
+    run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes, answered: int | None
+) -> None:
     """Writes the run's record and logs, what it cost, and the student."""
     record = TrainingRecord(
         cell.method,
@@ -185,7 +187,7 @@ def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, proces
         run.log.examples,
         run.log.tokens,
         run.grading_timeouts,
-        params.training.validation_problems,
+        validation_problems=answered,
     )
     with replacing_folder(RUNS / cell.name) as folder:
         run.log.write(folder)

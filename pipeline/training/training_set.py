@@ -42,13 +42,15 @@ def load_training_set(
 
 
 def load_validation_set(encoder: Encoder, answered: int | None) -> ValidationSet:
-    """The validation problems, so many of which are answered, and the teacher's logits of all, at temperature 1.
+    """The validation problems, of which at most so many are answered, and the teacher's logits of all at temperature 1.
 
     Raises:
-        TeacherLogitsError: the logits are missing, damaged, or of something else. ParamsError: see `spread`.
+        TeacherLogitsError: the logits are missing, damaged, or of something else.
     """
     captured, store = load_captured("validation", encoder, "top_k", temperature=1.0)
-    return ValidationSet(spread(read_problems("validation"), answered), captured.encoded, store)
+    problems = read_problems("validation")
+    chosen = spread(problems, answered)
+    return ValidationSet(chosen, captured.encoded, store, part=len(chosen) if len(chosen) < len(problems) else None)
 
 
 def load_captured(

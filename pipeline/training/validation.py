@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
-from pipeline.common.errors import ParamsError
 from pipeline.distillation.observation import observe
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import in_precision
@@ -36,12 +35,13 @@ class ValidationSet:
     """What a point of the learning curve is measured on.
 
     problems: those that are answered. solutions: the reference solutions of all validation problems, as far as they
-    fit. store: the teacher's logits of these.
+    fit. store: the teacher's logits of these. part: how many are answered where these are not all, else None.
     """
 
     problems: Sequence[Problem]
     solutions: Sequence[EncodedProblem]
     store: LogitStore
+    part: int | None = None
 
 
 class Validation:
@@ -86,16 +86,7 @@ def validation_generation(generation: GenerationParams, new_tokens: int | None) 
 
 
 def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
-    """So many of the problems, at equal distances, since they may be in order of subject; None: all.
-
-    Raises:
-        ParamsError: there are fewer.
-    """
-    if count is None:
+    """At most so many of the problems, at equal distances, since they may be in order of subject; None: all."""
+    if count is None or count >= len(problems):
         return list(problems)
-    if count > len(problems):
-        raise ParamsError(
-            f"params.yaml: training.validation_problems is {count}, but there are {len(problems)} validation problems; "
-            "lower it, raise data.validation_size, or set it to null for all"
-        )
     return [problems[i * len(problems) // count] for i in range(count)]

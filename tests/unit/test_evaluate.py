@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.analysis.metrics import METRICS, decimals, expected_calibration_error, measure, over_seeds, percent, whole
 from pipeline.capture.capture import capture_batch
-from pipeline.common.errors import ParamsError, ResultsError
+from pipeline.common.errors import ResultsError
 from pipeline.common.paths import PREDICTIONS
 from pipeline.distillation import observation as observation_module
 from pipeline.evaluation.answers import graded
@@ -26,7 +26,9 @@ from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.results.files import write_rows
 from pipeline.results.rows import Prediction
+from pipeline.training import training_set as training_set_module
 from pipeline.training import validation as validation_module
+from pipeline.training.training_set import load_validation_set
 from pipeline.training.validation import Validation, ValidationResult, ValidationSet, spread, validation_generation
 
 ROW = Prediction(
@@ -241,10 +243,16 @@ def test_answered_problems_are_spread_evenly_over_all_subjects():
         assert len({p.id for p in chosen}) == count
     gaps = {int(b.id) - int(a.id) for a, b in itertools.pairwise(spread(problems, 128))}
     assert gaps == {3, 4}
-    with pytest.raises(
-        ParamsError, match=r"training.validation_problems is 501, but there are 500 validation problems"
-    ):
-        spread(problems, 501)
+    assert spread(problems, 501) == problems
+
+
+@pytest.mark.parametrize(("most", "answered", "part"), [(None, 4, None), (9, 4, None), (4, 4, None), (3, 3, 3)])
+def test_a_validation_knows_whether_it_answers_a_part(case, monkeypatch, most, answered, part):
+    _, asked, store = case
+    monkeypatch.setattr(training_set_module, "load_captured", lambda *_, **__: (asked.encode_all(PROBLEMS), store))
+    monkeypatch.setattr(training_set_module, "read_problems", lambda _: PROBLEMS)
+    found = load_validation_set(asked, most)
+    assert (len(found.problems), found.part, len(found.solutions)) == (answered, part, 3)
 
 
 def test_answers_of_a_validation_may_be_cut_sooner():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +23,17 @@ from benchmarks._runs import (
     random_problems,
     start_run,
     training_set,
+    word_tokenizer,
 )
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.distillation.loss import Divergence, LossSettings, distillation_loss
+from pipeline.language_models import generation, graph_decoding
 from pipeline.language_models.batches import pad_examples, predicting_states
+from pipeline.language_models.devices import kind_of
+from pipeline.language_models.loading import in_precision
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.chunks import add_product_, float32_product
 from pipeline.logit_store.schemes import ids_of
 from pipeline.logit_store.store import LogitStore
@@ -36,6 +42,7 @@ from pipeline.training import run as run_module
 from pipeline.training.run import Run, TrainingSet
 
 STEPS = 4
+NEW_TOKENS = 200  # more than a stretch of graph_decoding, so that a second recording is made
 
 
 class CheckError(Exception):
@@ -334,6 +341,36 @@ class SmallMemory:
         return result
 
 
+def answers_by_graphs(setup: Setup) -> Verdict:
+    """A recorded forward pass gives the tokens that the same operations give when they are started one by one."""
+    by_graphs = answers(setup)
+    with patch.object(graph_decoding, "recorded", lambda work, _: work):
+        return different_tokens(by_graphs, answers(setup), "with CUDA graphs and without")
+
+
+def same_answers_twice(setup: Setup) -> Verdict:
+    """The same model, the same answers."""
+    return different_tokens(answers(setup), answers(setup), "between two identical generations")
+
+
+def answers(setup: Setup) -> list[list[int]]:
+    """Of a bfloat16 student to all prompts, with memory that never moves, on a CPU as well."""
+    models = replace(setup.params.models, dtype="bfloat16")
+    student = in_precision(new_student(setup), models)
+    prompts = [e.prompt_ids.tolist() for e in setup.problems]
+    params = GenerationParams(batch_size=len(prompts), max_new_tokens=NEW_TOKENS)
+    with patch.object(generation, "GRAPHS_ON", (kind_of(student.device),)):
+        return generation.generate_completions(student, word_tokenizer(setup.shape.vocabulary), prompts, params)
+
+
+def different_tokens(a: list[list[int]], b: list[list[int]], what: str) -> Verdict:
+    """No token may differ."""
+    pairs = [pair for rows in zip(a, b, strict=True) for pair in itertools.zip_longest(*rows)]
+    if not pairs:
+        raise CheckError("no answer has a token")
+    return Verdict(sum(one != other for one, other in pairs), 0, f"tokens of {len(pairs)} that differ {what}")
+
+
 CHECKS: tuple[Callable[[Setup], Verdict], ...] = (
     float32_products,
     loss_float32,
@@ -345,4 +382,6 @@ CHECKS: tuple[Callable[[Setup], Verdict], ...] = (
     moments_on_cpu,
     resumed_run,
     out_of_memory,
+    answers_by_graphs,
+    same_answers_twice,
 )

@@ -270,6 +270,9 @@ class Meter(TorchDispatchMode):
             return args[0].fill_(1)
         if packet is aten._to_copy:
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        if packet is aten.nonzero and args[0].ndim == 1:
+            with self._fake:
+                return torch.arange(len(args[0]), device=NAME)[:, None]
         raise NotImplementedError(f"{func} reads from the device, and the meter does not know what it would find")
 
     def _add(self, part: str, count: Count) -> None:

@@ -72,9 +72,11 @@ from pipeline.capture.capture import in_groups
 from pipeline.common.errors import ModelError
 from pipeline.common.files import write_json
 from pipeline.common.stage import exit_on_error
+from pipeline.language_models import generation as generating
 from pipeline.language_models.batches import micro_batches, pad_examples
+from pipeline.language_models.devices import kind_of
 from pipeline.language_models.generation import generate_answers
-from pipeline.language_models.loading import load_encoder, load_model, precision, vocabulary_size
+from pipeline.language_models.loading import in_precision, load_encoder, load_model, vocabulary_size
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.language_models.settings import GenerationParams
@@ -331,14 +333,15 @@ def padded_tokens(examples: list[EncodedProblem], micro_batch_tokens: int | None
     return sum(len(group) * max(examples[i].length for i in group) for group in groups)
 
 
-def measure_generation(session: Session, shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
+def measure_generation(session: Session, shape: Shape, dtype: torch.dtype, *, graphs: bool = True) -> dict[str, Any]:
     """Greedy answers to one batch of prompts; a student computes as it does when it is validated."""
     generation = session.scale.generation
     tokenizer = word_tokenizer(shape.vocabulary)
-    model = random_model(shape, session.params.models, dtype, seed=0)
+    in_bfloat16 = replace(session.params.models, dtype="bfloat16")
+    model = in_precision(random_model(shape, session.params.models, dtype, seed=0), in_bfloat16)
     problems = random_problems(generation.batch_size, session.scale.lengths, shape.vocabulary - 2, "prompts")
     prompts = [e.prompt_ids.tolist() for e in problems]
-    with precision(replace(session.params.models, dtype="bfloat16")):
+    with patch.object(generating, "GRAPHS_ON", (kind_of(model.device),) if graphs else ()):
         generate_answers(model, tokenizer, prompts, replace(generation, max_new_tokens=4))  # warm-up
         clear_memory(session.device)
         seconds, answers = seconds_of(lambda: generate_answers(model, tokenizer, prompts, generation), session.device)
@@ -406,6 +409,11 @@ def run_all(session: Session, smollm2: Path | None) -> None:
     session.section("distillation", 60, lambda: distil(session, smollm2))
     session.section("student_generation", 60, lambda: measure_generation(session, scale.student, torch.float32))
     session.section("teacher_generation", 60, lambda: measure_generation(session, scale.teacher, torch.bfloat16))
+    session.section(
+        "student_generation_without_graphs",
+        60,
+        lambda: measure_generation(session, scale.student, torch.float32, graphs=False),
+    )
 
 
 def report(session: Session, machine: dict[str, Any], tiny: bool) -> dict[str, Any]:

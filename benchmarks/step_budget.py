@@ -48,7 +48,8 @@ from pipeline.curricula.random import Random
 from pipeline.distillation import gradients as gradients_module
 from pipeline.distillation import loss as loss_module
 from pipeline.language_models.batches import micro_batches
-from pipeline.language_models.generation import Stop, complete_batch
+from pipeline.language_models.decoding import Stop
+from pipeline.language_models.generation import complete_batch
 from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store import chunks
@@ -292,8 +293,8 @@ def count_token(pair: Pair, device: Device) -> Parts:
     prompts = [[1] * pair.lengths.prompt for _ in range(pair.answers)]
 
     def count(student: Shape) -> Parts:
-        with counting(device) as meter, autocast(pair.params, keep_casts=True):
-            model = fake_model(student, torch.float32)
+        with counting(device) as meter:
+            model = fake_model(student, getattr(torch, pair.params.models.dtype))  # a copy, made for a validation
             meter.scalar = len(prompts)  # a number that is read says that all are still open
             found = []
             for tokens in (3, 4):

@@ -25,7 +25,7 @@ from pipeline.evaluation.answers import answer, graded, load
 from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import require_vllm
-from pipeline.language_models.loading import load_encoder, precision
+from pipeline.language_models.loading import load_encoder
 from pipeline.language_models.processes import join_processes, peak_memory
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
@@ -70,8 +70,7 @@ def main() -> None:
         encoder = load_encoder(params.models)
         store = LogitStore(TEACHER_LOGITS / "test", store_identity(encoder) | {"scheme": "top_k"})
         model = load(name, params.models)
-        with precision(params.models):
-            fidelity = measure_fidelity(model, encoder, problems, store, params.evaluation.calibration_bins)
+        fidelity = measure_fidelity(model, encoder, problems, store, params.evaluation.calibration_bins)
         # last, because vLLM needs the GPU for itself
         outputs = answer(name, model, encoder, problems, params.evaluation, params.generation)
         rows = graded(name, problems, outputs, fidelity, grader)

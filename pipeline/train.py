@@ -39,7 +39,7 @@ from pipeline.training.settings import TrainingParams
 from pipeline.training.trackers import chosen_trackers
 from pipeline.training.tracking import tracking_of, untracked
 from pipeline.training.training_set import load_training_set, load_validation_set
-from pipeline.training.validation import Validation
+from pipeline.training.validation import Validation, validation_generation
 
 SEEN = ("train", "probe", "validation")  # the splits that a run reads
 
@@ -111,9 +111,9 @@ def main() -> None:
         )
         checkpoint = Checkpoint(f"train-{cell.name}", run_identity(cell, params))
         with Grader(params.grading.seconds, params.grading.workers) as grader:
-            validation = Validation(
-                load_validation_set(encoder), encoder, params.generation, precision(params.models), grader, processes
-            )
+            validation_set = load_validation_set(encoder, params.training.validation_problems)
+            generation = validation_generation(params.generation, params.training.validation_new_tokens)
+            validation = Validation(validation_set, encoder, generation, grader, processes)
             tracking = untracked()
             if processes.is_main:
                 settings = {"method": cell.method, "seed": cell.seed, **asdict(params)}
@@ -121,7 +121,7 @@ def main() -> None:
             train(run, validation, checkpoint, params.training, processes, tracking, cell.name)
         if processes.is_main:
             finish_regardless()
-            write_results(run, cell, params, encoder, processes)
+            write_results(run, cell, params, encoder, processes, validation_set.part)
             checkpoint.delete()
 
 
@@ -176,10 +176,18 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
     }
 
 
-def write_results(run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes) -> None:
+def write_results(
+    run: Run, cell: Cell, params: Params, encoder: Encoder, processes: Processes, answered: int | None
+) -> None:
     """Writes the run's record and logs, what it cost, and the student."""
     record = TrainingRecord(
-        cell.method, cell.seed, run.steps_done, run.log.examples, run.log.tokens, run.grading_timeouts
+        cell.method,
+        cell.seed,
+        run.steps_done,
+        run.log.examples,
+        run.log.tokens,
+        run.grading_timeouts,
+        validation_problems=answered,
     )
     with replacing_folder(RUNS / cell.name) as folder:
         run.log.write(folder)

@@ -38,6 +38,11 @@ def warnings(results: Results) -> list[str]:
     if few:
         found.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
     runs = results.all_runs()
+    if (answered := runs[0].record.validation_problems) is not None:
+        found.append(
+            f"Validation accuracy, and what is read off it, is of {answered:,} of the validation problems, always the "
+            "same; KL is of all."
+        )
     for answers, timeouts in (
         ("Answers", {run.name: int(run.evaluation.metrics["grading_timeouts"]) for run in runs}),
         ("Answers to validation problems", {run.name: run.record.grading_timeouts for run in runs}),

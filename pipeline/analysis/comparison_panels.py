@@ -15,7 +15,7 @@ from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import Style
 from pipeline.analysis.summary import Summary
 from pipeline.analysis.verdict import BASELINE, Comparison, Outcome, Ratio
-from pipeline.analysis.wording import ratio_text
+from pipeline.analysis.wording import ratio_text, validation_accuracy_of
 
 RATIO_MARGIN = 1.06  # room for what lies beyond the training
 
@@ -51,7 +51,7 @@ def draw_curves(axes: Axes, results: Results, summary: Summary, styles: dict[str
     axes.set(
         title="How fast they learn",
         xlabel=f"training examples ({band})",
-        ylabel="validation accuracy",
+        ylabel=validation_accuracy_of(runs[0].record.validation_problems),
         xlim=(0, curves.spent_V[-1] * 1.01),
         ylim=(0, None),
     )

@@ -149,7 +149,7 @@ def _require_a_grid(methods: Sequence[str], seeds: Sequence[int]) -> None:
 
 
 def require_equal_budgets(runs: Sequence[TrainedRun]) -> None:
-    """Raises ResultsError unless all runs have the same steps, examples and points on their learning curves."""
+    """Raises ResultsError unless all runs have the same steps, examples, validation problems and validations."""
     first = runs[0]
     for run in runs[1:]:
         for what in ("steps", "examples"):
@@ -159,6 +159,13 @@ def require_equal_budgets(runs: Sequence[TrainedRun]) -> None:
                     f"{getattr(first.record, what)}, and only equal budgets can be compared; "
                     "run `dvc repro` to bring both up to date"
                 )
+        answered = run.record.validation_problems, first.record.validation_problems
+        if len(set(answered)) > 1:
+            ours, theirs = ("all" if n is None else f"{n} of the" for n in answered)
+            raise ResultsError(
+                f"{run.name} answered {ours} validation problems and {first.name} {theirs} validation problems, and "
+                "only curves of the same can be compared; run `dvc repro` to bring both up to date"
+            )
         if run.learning_curve["examples"].tolist() != first.learning_curve["examples"].tolist():
             raise ResultsError(
                 f"{RUNS / run.name} and {RUNS / first.name} were validated after different numbers of "

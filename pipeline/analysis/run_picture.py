@@ -18,35 +18,37 @@ from pipeline.analysis.charts import (
     thousands_axis,
 )
 from pipeline.analysis.reading import TrainedRun
+from pipeline.analysis.wording import validation_accuracy_of
 
 COLUMNS = 100  # time steps of a heat map; more would be narrower than a pixel of a small screen
 
 
 def run_picture(run: TrainedRun) -> bytes:
     """plots/runs/METHOD-SEED.png."""
-    return png(lambda: _figure(run.learning_curve, run.arm_log, run.name))
+    return png(lambda: _figure(run))
 
 
-def _figure(learning_curve: pd.DataFrame, arm_log: pd.DataFrame, title: str) -> Figure:
-    table = probabilities(arm_log)
+def _figure(run: TrainedRun) -> Figure:
+    table = probabilities(run.arm_log)
     below = 1.2 if len(table.columns) == 1 else max(3.2, 0.19 * len(table.columns))
     figure = Figure(figsize=(10, 3.6 + below), layout="constrained")
-    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(run.name, fontsize=15, fontweight="bold", x=0.01, ha="left")
     above_axes, below_axes = figure.subplots(2, 1, height_ratios=[3.0, below])
-    end = int(arm_log["count"].sum())
-    _draw_curve(above_axes, learning_curve, end)
-    _draw_arms(below_axes, table, examples_of(arm_log).to_numpy(), end)
+    end = int(run.arm_log["count"].sum())
+    _draw_curve(above_axes, run, end)
+    _draw_arms(below_axes, table, examples_of(run.arm_log).to_numpy(), end)
     return figure
 
 
-def _draw_curve(axes: Axes, curve: pd.DataFrame, end: int) -> None:
+def _draw_curve(axes: Axes, run: TrainedRun, end: int) -> None:
+    curve = run.learning_curve
     (accuracy,) = axes.plot(
         curve["examples"], curve["validation_accuracy"], color="#0072B2", marker="o", linewidth=2, clip_on=False
     )
     axes.set(
         title="What the student can do",
         xlabel="training examples",
-        ylabel="validation accuracy",
+        ylabel=validation_accuracy_of(run.record.validation_problems),
         xlim=(0, end),
         ylim=(0, None),
     )

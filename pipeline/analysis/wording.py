@@ -20,6 +20,11 @@ EXAMPLES_CLAIMS: Mapping[Verdict, str] = {
 }
 
 
+def validation_accuracy_of(problems: int | None) -> str:
+    """What a learning curve shows; how many problems it is of where these are not all."""
+    return "validation accuracy" if problems is None else f"validation accuracy ({problems:,} problems)"
+
+
 def headline(summary: Summary) -> str:
     """The answer to the project's question in one sentence: who needs fewer examples than the baseline."""
     ratios = {name: found.examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}

@@ -13,7 +13,7 @@ from pipeline.evaluation.fidelity import Fidelity
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.evaluation.vllm_engine import generate_with_vllm
 from pipeline.language_models.generation import generate_answers
-from pipeline.language_models.loading import load_model, load_student, precision
+from pipeline.language_models.loading import in_precision, load_model, load_student
 from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.problems.grading import Grader
@@ -23,10 +23,11 @@ from pipeline.results.rows import Prediction
 
 
 def load(name: str, models: ModelsParams) -> PreTrainedModel:
-    """The teacher, the untrained student, or a trained student by its run's name."""
+    """The teacher, the untrained student, or a trained student by its run's name, in the precision of `models`."""
     if name == TEACHER:
         return load_model(models, "teacher")
-    return load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
+    student = load_model(models, "student") if name == UNTRAINED_STUDENT else load_student(STUDENTS / name, models)
+    return in_precision(student, models)
 
 
 def answer(
@@ -41,8 +42,7 @@ def answer(
     prompts = [encoder.encode_prompt(p.problem) for p in problems]
     if engine.engine == "vllm":
         return generate_with_vllm(model, encoder, prompts, generation, CHECKPOINTS / f"vllm-{name}")
-    with precision(encoder.models):
-        return generate_answers(model, encoder.tokenizer, prompts, generation, progress=name)
+    return generate_answers(model, encoder.tokenizer, prompts, generation, progress=name)
 
 
 def graded(

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from pipeline.common.errors import ModelError, one_line
 from pipeline.language_models.batches import pad_examples, predicting_states
-from pipeline.language_models.generation import Stop, complete_batch
+from pipeline.language_models.decoding import Stop
+from pipeline.language_models.generation import complete_batch
 from pipeline.language_models.prompts import EncodedProblem
 
 PROMPT_LENGTHS, ANSWER_LENGTH = (11, 6, 3), 3  # of what is tried out; the longest prompt comes first
@@ -73,7 +74,7 @@ def fault_of(model: PreTrainedModel) -> str | None:
 
 
 def tried_out(vocabulary: int) -> Iterator[EncodedProblem]:
-    """Prompts and completions of several lengths, of tokens that are spread over the vocabulary."""
+    """Prompts and completions of several lengths, of tokens that are spread over the vocabulary; none is token 0."""
     start = 1
     for length in PROMPT_LENGTHS:
         tokens = np.arange(start, start + length + ANSWER_LENGTH, dtype=np.int64) * STRIDE % vocabulary
@@ -89,18 +90,19 @@ def answered(
     The first example ends at once, so that the others go on without it.
     """
     seen: list[Tensor] = []
-    end = len(model.get_output_embeddings().weight)  # no token: it must not be among those that are tried out
+    end = 0  # a token, since a row that has ended may be read further, and none of those that are tried out
     script_PT = torch.tensor(np.array([e.completion_ids for e in examples]), device=model.device)
     script_PT[0] = end
 
     def follow_script(logits_BV: Tensor) -> Tensor:
-        seen.append(logits_BV)
+        seen.append(logits_BV.clone())  # the next token's may be written over them
         return script_PT[-len(logits_BV) :, len(seen) - 1]
 
     prompts = [e.prompt_ids.tolist() for e in examples]
     complete_batch(model, prompts, 0, Stop([end], ANSWER_LENGTH), follow_script)
     for step, logits_BV in enumerate(seen):
-        yield logits_BV, torch.stack([logits_TV[step] for logits_TV in alone[-len(logits_BV) :]])
+        still_open = len(alone) if step == 0 else len(alone) - 1  # though the row that has ended may still be there
+        yield logits_BV[-still_open:], torch.stack([logits_TV[step] for logits_TV in alone[-still_open:]])
 
 
 def apart(found_NV: Tensor, expected_NV: Tensor) -> float:

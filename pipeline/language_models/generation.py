@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,20 +12,31 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from pipeline.common import seeding
 from pipeline.common.errors import ModelError
+from pipeline.language_models.caches import all_roomy, growing_cache, keys_and_values
+from pipeline.language_models.decoding import (
+    Head,
+    ReadPrompts,
+    Stop,
+    TokenPicker,
+    float32_head,
+    next_logits,
+    ready_mask,
+    takes_ready_masks,
+)
 from pipeline.language_models.devices import Kind, kind_of
 from pipeline.language_models.end_tokens import end_tokens
+from pipeline.language_models.graph_decoding import WAIT, can_be_recorded, decode_by_graphs
 from pipeline.language_models.prompts import completion_text
 from pipeline.language_models.settings import GenerationParams
 
 ENDED_SHARE = 0.15  # of a batch's rows: when so many have ended they leave it together, since leaving copies the cache
-ROOM = 16  # places for tokens to come, of which the key-value cache takes as many at once
+LOOK_EVERY: dict[Kind, int] = {"cpu": 1, "gpu": WAIT}  # tokens between two looks at which rows have ended
+GRAPHS_ON: tuple[Kind, ...] = ("gpu",)  # devices where starting an operation takes longer than carrying it out
 # Prompt tokens read at once, padding included: measured on a CPU, an estimate for a GPU.
 PROMPT_TOKENS: dict[Kind, int] = {"cpu": 1024, "gpu": 2**15}
-TokenPicker = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,14 +45,6 @@ class Sampling:
 
     temperature: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Where a completion stops: at any of the end tokens, at least one, or after so many tokens."""
-
-    ends: Sequence[int]
-    max_new_tokens: int
 
 
 def generate_answers(
@@ -111,53 +114,53 @@ def complete_batch(
     model: PreTrainedModel, prompts: list[list[int]], pad_token_id: int, stop: Stop, pick: TokenPicker
 ) -> list[list[int]]:
     """The tokens that `pick` has follow each prompt, without its end token; the longest prompts come first."""
-    cache = growing_cache(model)
-    logits_BV, mask_BT = read_prompts(model, cache, prompts, pad_token_id)
-    ends_E = torch.tensor(stop.ends, device=model.device)
-    ready_masks = takes_ready_masks(model, cache) and not mask_BT.all()  # without padding a model needs no mask
-    positions_B1 = mask_BT.sum(dim=1, keepdim=True)
-    prompt_B = torch.arange(len(prompts), device=model.device)  # which prompt each row of the batch belongs to
-    open_B = torch.ones_like(prompt_B, dtype=torch.bool)
-    tokens_PT = torch.full((len(prompts), stop.max_new_tokens), stop.ends[0], device=model.device)
-    for step in range(stop.max_new_tokens):
-        tokens_B = pick(logits_BV.float())  # compared in float32 whatever precision the model computes in
-        tokens_PT[prompt_B, step] = tokens_B
-        open_B &= (tokens_B[:, None] != ends_E).all(dim=1)
-        still_open = int(open_B.sum())
-        if still_open == 0 or step + 1 == stop.max_new_tokens:
-            break
-        if len(open_B) - still_open >= ENDED_SHARE * len(open_B):
-            kept_B = open_B.nonzero()[:, 0]
-            # made for beam search, it is the one way to choose rows that every kind of layer knows
-            cache.reorder_cache(kept_B)  # type: ignore[arg-type]  # no tensor is declared a LongTensor
-            prompt_B, open_B, tokens_B = prompt_B[kept_B], open_B[kept_B], tokens_B[kept_B]
-            positions_B1, mask_BT = positions_B1[kept_B], mask_BT[kept_B]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-        mask = ready_mask(mask_BT, model.dtype) if ready_masks else mask_BT
-        logits_BV = next_logits(model, cache, tokens_B[:, None], mask, positions_B1)
-        positions_B1 = positions_B1 + 1
+    head, cache = float32_head(model), growing_cache(model)
+    read = read_prompts(model, head, cache, prompts, pad_token_id)
+    by_graphs = kind_of(model.device) in GRAPHS_ON and can_be_recorded(model, cache)
+    decode = decode_by_graphs if by_graphs else decode_growing
+    tokens_PT = decode(model, head, read, stop, pick)
     return [list(itertools.takewhile(lambda token: token not in stop.ends, tokens)) for tokens in tokens_PT.tolist()]
 
 
-def next_logits(
-    model: PreTrainedModel, cache: DynamicCache, input_ids_BT: Tensor, mask: Tensor, positions_BT: Tensor
-) -> Tensor:
-    """Takes tokens into the cache; returns the logits [B, V] of the token after them."""
-    logits_BV: Tensor = model(
-        input_ids=input_ids_BT,
-        attention_mask=mask,
-        position_ids=positions_BT,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, 0]
-    return logits_BV
+def decode_growing(model: PreTrainedModel, head: Head, prompts: ReadPrompts, stop: Stop, pick: TokenPicker) -> Tensor:
+    """The tokens [P, max_new_tokens] that `pick` has follow each prompt; those behind an end token mean nothing.
+
+    The cache grows with every token, and rows that have ended leave the batch: the fewest operations, as a CPU needs.
+    """
+    cache, logits_BV, mask_BT = prompts.cache, prompts.logits_BV, prompts.mask_BT
+    ends_E = torch.tensor(stop.ends, device=model.device)
+    ready_masks = takes_ready_masks(model, cache) and not mask_BT.all()  # without padding a model needs no mask
+    positions_B1 = mask_BT.sum(dim=1, keepdim=True)
+    prompt_B = torch.arange(len(mask_BT), device=model.device)  # which prompt each row of the batch belongs to
+    open_B = torch.ones_like(prompt_B, dtype=torch.bool)
+    tokens_PT = torch.full((len(mask_BT), stop.max_new_tokens), stop.ends[0], device=model.device)
+    for step in range(stop.max_new_tokens):
+        tokens_B = pick(logits_BV)
+        tokens_PT[prompt_B, step] = tokens_B
+        open_B &= (tokens_B[:, None] != ends_E).all(dim=1)
+        if step + 1 == stop.max_new_tokens:
+            break
+        if (step + 1) % LOOK_EVERY[kind_of(model.device)] == 0:
+            still_open = int(open_B.sum())
+            if still_open == 0:
+                break
+            if len(open_B) - still_open >= ENDED_SHARE * len(open_B):
+                kept_B = open_B.nonzero()[:, 0]
+                # made for beam search, it is the one way to choose rows that every kind of layer knows
+                cache.reorder_cache(kept_B)  # type: ignore[arg-type]  # no tensor is declared a LongTensor
+                prompt_B, open_B, tokens_B = prompt_B[kept_B], open_B[kept_B], tokens_B[kept_B]
+                positions_B1, mask_BT = positions_B1[kept_B], mask_BT[kept_B]
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
+        mask = ready_mask(mask_BT, model.dtype) if ready_masks else mask_BT
+        logits_BV = next_logits(model, head, cache, tokens_B[:, None], mask, positions_B1)
+        positions_B1 = positions_B1 + 1
+    return tokens_PT
 
 
 def read_prompts(
-    model: PreTrainedModel, cache: DynamicCache, prompts: list[list[int]], pad_token_id: int
-) -> tuple[Tensor, Tensor]:
-    """Takes prompts into an empty cache; returns the logits [B, V] of their next tokens and the mask of real tokens.
+    model: PreTrainedModel, head: Head, cache: DynamicCache, prompts: list[list[int]], pad_token_id: int
+) -> ReadPrompts:
+    """Takes prompts into an empty cache.
 
     They are read in parts of similar length: there is less padding in these, and they stay in a CPU's caches.
     """
@@ -166,22 +169,17 @@ def read_prompts(
         input_ids_BT, mask_BT = (tensor.to(model.device) for tensor in pad_left(part, pad_token_id))
         caches.append(growing_cache(model) if len(part) < len(prompts) else cache)
         positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
-        logits.append(next_logits(model, caches[-1], input_ids_BT, mask_BT, positions_BT))
+        logits.append(next_logits(model, head, caches[-1], input_ids_BT, mask_BT, positions_BT))
         masks.append(pad(mask_BT, (longest - len(part[0]), 0)))
     if len(caches) > 1:
         for number in range(len(cache.layers)):
             layers = [c.layers.pop(0) for c in caches]  # so that no more than one layer is held twice
             keys, values = (
                 torch.cat([pad(kept, (0, 0, longest - kept.shape[2], 0)) for kept in side])
-                for side in zip(*map(_keys_and_values, layers), strict=True)
+                for side in zip(*map(keys_and_values, layers), strict=True)
             )
             cache.update(keys, values, number)
-    return torch.cat(logits), torch.cat(masks)
-
-
-def _keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
-    assert isinstance(layer, RoomyLayer)  # prompts are read in parts by such layers alone
-    return layer.keys, layer.values
+    return ReadPrompts(cache, torch.cat(logits), torch.cat(masks))
 
 
 def prompt_parts(prompts: list[list[int]], most_tokens: int) -> Iterator[list[list[int]]]:
@@ -191,68 +189,6 @@ def prompt_parts(prompts: list[list[int]], most_tokens: int) -> Iterator[list[li
         size = max(1, most_tokens // len(prompts[start]))
         yield prompts[start : start + size]
         start += size
-
-
-def all_roomy(cache: DynamicCache) -> bool:
-    """Whether every layer keeps the keys of all tokens."""
-    return all(type(layer) is RoomyLayer for layer in cache.layers)
-
-
-def takes_ready_masks(model: PreTrainedModel, cache: DynamicCache) -> bool:
-    """Whether one `ready_mask` serves all layers; making theirs takes a small model a twentieth of a token's time.
-
-    Models that know no exchangeable attention may read other things from the mask of real tokens, as Bloom does.
-    """
-    known = model._supports_attention_backend and model.config._attn_implementation in ("sdpa", "eager")
-    return known and all_roomy(cache)
-
-
-def ready_mask(mask_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """From the mask of real tokens, what attention adds to the scores of each row's newest token: [B, 1, 1, T]."""
-    return torch.zeros_like(mask_BT, dtype=dtype).masked_fill_(mask_BT == 0, -torch.inf)[:, None, None]
-
-
-def growing_cache(model: PreTrainedModel) -> DynamicCache:
-    """An empty key-value cache; layers that would be copied whole for each new token have room to grow instead."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-class RoomyLayer(DynamicLayer):
-    """Keys and values [B, heads, T, D] are the first T places of larger tensors, into which new ones are written."""
-
-    keys: Tensor
-    values: Tensor
-    _room: list[Tensor]
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Takes in the keys and values of new tokens; returns those of all."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._room = [key_states[:, :, :0], value_states[:, :, :0]]
-            self._show(0)
-        before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if after > self._room[0].shape[2]:
-            self._room = [_moved(old, before, after + ROOM) for old in (self.keys, self.values)]
-        self._room[0][:, :, before:after], self._room[1][:, :, before:after] = key_states, value_states
-        self._show(after)
-        return self.keys, self.values
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keeps these rows of the batch."""
-        length = self.keys.shape[2]
-        self._room = [room[beam_idx] for room in self._room]
-        self._show(length)
-
-    def _show(self, length: int) -> None:
-        self.keys, self.values = (room[:, :, :length] for room in self._room)
-
-
-def _moved(old: Tensor, length: int, room: int) -> Tensor:
-    new = old.new_empty([*old.shape[:2], room, old.shape[3]])
-    new[:, :, :length] = old
-    return new
 
 
 def token_picker(sampling: Sampling | None, batch: int, device: torch.device) -> TokenPicker:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -145,13 +147,31 @@ def load_student(folder: Path, models: ModelsParams) -> PreTrainedModel:
 
 
 def precision(models: ModelsParams, *, keep_casts: bool = True) -> torch.autocast:
-    """The context in which a float32 student computes in the precision of `models`.
+    """The context in which a float32 student computes its gradients in the precision of `models`.
 
-    It keeps weights that it has cast for as long as it lasts: right where they are used again and again, as in
-    generation, but 2 bytes per parameter too many for a training step on a small GPU.
+    It keeps weights that it has cast for as long as it lasts: right where they are used again and again, but 2 bytes
+    per parameter too many for a training step on a small GPU.
     """
     enabled = models.dtype == "bfloat16"
     return torch.autocast(models.device, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep_casts)
+
+
+def in_precision(model: PreTrainedModel, models: ModelsParams) -> PreTrainedModel:
+    """The model that answers: with its weights in the precision of `models`, itself or else a copy, cast once.
+
+    Autocast, in which a student trains, would make it compute in two: keys and hidden states in float32 beside values
+    in bfloat16, with a cast around every product. The copy has no gradients.
+    """
+    dtype = getattr(torch, models.dtype)
+    if model.dtype == dtype:
+        return model
+    in_float32 = model._keep_in_fp32_modules_strict or ()  # as transformers leaves them when it loads a model
+    cast = {
+        id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False)
+        for name, p in model.named_parameters()
+        if p.is_floating_point() and not any(part in name for part in in_float32)
+    }
+    return copy.deepcopy(model, cast)  # what it is to take for the copy of each parameter
 
 
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -57,8 +57,8 @@ cached logits of the teacher `{teacher}`; the curriculum `{method}`, with seed {
 
 ![The learning curve, and what the curriculum drew]({picture})
 
-Accuracy is greedy, on validation problems that were never trained on; loss is the mean since the row before, in nats
-per token of the solution.
+Accuracy is greedy, on {answered}validation problems that were never trained on; loss is the mean since the row before,
+in nats per token of the solution.
 
 {curve}
 
@@ -107,6 +107,7 @@ def model_card(run: FinishedRun, params: RunParams, model: str, licence: str) ->
         examples=record.examples,
         tokens=record.tokens,
         picture=PICTURE,
+        answered="" if (n := record.validation_problems) is None else f"{n:,} ",
         curve=_curve(run.learning_curve),
         data=_data(run, params),
         params_file=PARAMS,

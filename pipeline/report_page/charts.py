@@ -15,6 +15,7 @@ from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import method_styles
 from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import Measured, Outcome
+from pipeline.analysis.wording import validation_accuracy_of
 
 Spec = dict[str, Any]
 Row = dict[str, Any]
@@ -39,11 +40,12 @@ def charts(results: Results, summary: Summary) -> dict[str, Spec]:
 def learning_curves(results: Results, measured: Measured, confidence: float) -> Spec:
     """Each method's mean over its seeds, in a band of its interval where there are several; KL on a log scale."""
     is_kl = measured == "validation_kl"
+    answered = results.all_runs()[0].record.validation_problems
     rows = [row for method in results.runs for row in curve_rows(results, method, measured, confidence)]
     chosen = _choice(f"chosen_{measured}", "method")
     y = alt.Y(
         "mean:Q",
-        title="KL from the teacher, nats per token" if is_kl else "validation accuracy",
+        title="KL from the teacher, nats per token" if is_kl else validation_accuracy_of(answered),
         scale=alt.Scale(type="log", nice=False) if is_kl else alt.Scale(zero=True),
         axis=alt.Axis(format="~g" if is_kl else "%", tickCount=6),
     )

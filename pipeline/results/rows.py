@@ -12,8 +12,9 @@ class CurvePoint:
     examples, tokens: what the student was trained on so far, prompts included and padding not. compute: training
     compute so far in tokens, where one forward and backward counts 1 and one forward alone 1/3 (a backward pass costs
     twice a forward pass; Kaplan et al. 2020, arXiv 2001.08361, section 2.1): `tokens`, and whatever a curriculum
-    computes besides. validation_kl: KL(teacher || student) in nats per token of the validation problems' reference
-    solutions, at temperature 1. loss: mean since the point before, in nats per completion token; None at the first.
+    computes besides. validation_accuracy: of as many problems as the run's record says. validation_kl: KL(teacher ||
+    student) in nats per token of all validation problems' reference solutions, at temperature 1. loss: mean since the
+    point before, in nats per completion token; None at the first.
     """
 
     step: int
@@ -60,7 +61,7 @@ class TrainingRecord:
     """What a run was: data/runs/METHOD-SEED/record.json. The same params give the same on every machine.
 
     tokens: trained on, prompts included and padding not. grading_timeouts: answers to validation problems that took too
-    long to grade.
+    long to grade. validation_problems: how many of them are answered at a point of the learning curve; None: all.
     """
 
     method: str
@@ -69,6 +70,7 @@ class TrainingRecord:
     examples: int
     tokens: int
     grading_timeouts: int
+    validation_problems: int | None
 
 
 @dataclass(frozen=True)

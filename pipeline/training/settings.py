@@ -29,4 +29,6 @@ class TrainingParams:
     divergence: Literal["forward_kl", "reverse_kl", "jsd"]
     jsd_beta: Annotated[float, Field(gt=0, lt=1)]
     validations: Positive
+    validation_problems: Positive | None
+    validation_new_tokens: Positive | None
     checkpoint_steps: Positive

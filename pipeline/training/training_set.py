@@ -15,7 +15,7 @@ from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems
 from pipeline.training.difficulty import Losses
 from pipeline.training.run import TrainingSet
-from pipeline.training.validation import ValidationSet
+from pipeline.training.validation import ValidationSet, spread
 
 Untrained = Callable[[Sequence[EncodedProblem]], Losses]  # the losses of the student that a run starts from
 
@@ -41,14 +41,16 @@ def load_training_set(
     return TrainingSet(pool.encoded, groups, store, looked_at, hard.tokens + hard_probe.tokens)
 
 
-def load_validation_set(encoder: Encoder) -> ValidationSet:
-    """The validation problems and the teacher's logits of them; measured at temperature 1.
+def load_validation_set(encoder: Encoder, answered: int | None) -> ValidationSet:
+    """The validation problems, of which at most so many are answered, and the teacher's logits of all at temperature 1.
 
     Raises:
         TeacherLogitsError: the logits are missing, damaged, or of something else.
     """
     captured, store = load_captured("validation", encoder, "top_k", temperature=1.0)
-    return ValidationSet(read_problems("validation"), captured.encoded, store)
+    problems = read_problems("validation")
+    chosen = spread(problems, answered)
+    return ValidationSet(chosen, captured.encoded, store, part=len(chosen) if len(chosen) < len(problems) else None)
 
 
 def load_captured(

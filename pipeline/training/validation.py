@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
 from pipeline.distillation.observation import observe
 from pipeline.language_models.generation import generate_answers
+from pipeline.language_models.loading import in_precision
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem, Encoder
 from pipeline.language_models.settings import GenerationParams
@@ -21,7 +20,7 @@ from pipeline.problems.record import Problem
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Share of right answers, KL(teacher || student) in nats per token of the reference solutions, at temperature 1.
+    """Share of right answers, KL(teacher || student) in nats per token of all reference solutions, at temperature 1.
 
     timeouts: answers that took too long to grade and count as wrong.
     """
@@ -33,11 +32,16 @@ class ValidationResult:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """The validation problems, those of their reference solutions that fit, and the teacher's logits of these."""
+    """What a point of the learning curve is measured on.
+
+    problems: those that are answered. solutions: the reference solutions of all validation problems, as far as they
+    fit. store: the teacher's logits of these. part: how many are answered where these are not all, else None.
+    """
 
     problems: Sequence[Problem]
     solutions: Sequence[EncodedProblem]
     store: LogitStore
+    part: int | None = None
 
 
 class Validation:
@@ -48,24 +52,23 @@ class Validation:
         problems: ValidationSet,
         encoder: Encoder,
         generation: GenerationParams,
-        precision: AbstractContextManager[Any],
         grader: Grader,
         processes: Processes,
     ) -> None:
-        """Encodes the prompts of this process's share once; students answer inside `precision`."""
+        """Encodes the prompts of this process's share once."""
         share = processes.share(problems.problems)
         self._problems = len(problems.problems)
         self._answers = [p.answer for p in share]
         self._prompts = [encoder.encode_prompt(p.problem) for p in share]
         self._solutions, self._store = processes.share(problems.solutions), problems.store
-        self._tokenizer, self._generation, self._precision = encoder.tokenizer, generation, precision
+        self._tokenizer, self._models, self._generation = encoder.tokenizer, encoder.models, generation
         self._grader, self._processes = grader, processes
 
     def measure(self, student: PreTrainedModel) -> ValidationResult:
         student.eval()
-        with self._precision:
-            outputs = generate_answers(student, self._tokenizer, self._prompts, self._generation)
-            divergences = [seen.divergence_N for _, seen in observe(student, self._solutions, self._store)]
+        model = in_precision(student, self._models)
+        outputs = generate_answers(model, self._tokenizer, self._prompts, self._generation)
+        divergences = [seen.divergence_N for _, seen in observe(model, self._solutions, self._store)]
         grades = self._grader.grade(list(zip(self._answers, outputs, strict=True)))
         own = [
             sum(grade.correct for grade in grades),
@@ -75,3 +78,15 @@ class Validation:
         ]
         correct, kl, tokens, timeouts = self._processes.sum_values(own, student.device)
         return ValidationResult(correct / self._problems, kl / tokens, int(timeouts))
+
+
+def validation_generation(generation: GenerationParams, new_tokens: int | None) -> GenerationParams:
+    """How a student answers while it is trained: as in the test, but cut after so many tokens; None: there too."""
+    return generation if new_tokens is None else replace(generation, max_new_tokens=new_tokens)
+
+
+def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
+    """At most so many of the problems, at equal distances, since they may be in order of subject; None: all."""
+    if count is None or count >= len(problems):
+        return list(problems)
+    return [problems[i * len(problems) // count] for i in range(count)]

@@ -91,9 +91,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """All cells, method by method, the stages that they share, and what a cell took so far, in seconds."""
+    """All cells, method by method, the stages that they share, and what a cell took so far, in seconds.
+
+    validation_problems: how many of them a learning curve's accuracy is of; None: all.
+    """
 
     scale: str
+    validation_problems: int | None
     cells: Sequence[Cell]
     shared: dict[str, State]
     seconds_per_cell: float | None
@@ -145,6 +149,7 @@ def read_study(projects: Sequence[Path]) -> Study:
     names = [cell.name for cell in cells]
     return Study(
         params.scale,
+        params.scale_section("training.validation_problems", int | None),  # type: ignore[arg-type]  # no type[T]
         cells,
         shared,
         _mean(cost for p in projects for cost in _seconds(p / TRAINING_COSTS, names, TrainingCost)),

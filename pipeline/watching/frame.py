@@ -45,7 +45,8 @@ def _shared(study: Study) -> Text:
 
 def _methods(study: Study) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("method", "seeds", "validation accuracy", "", "KL"):
+    answered = "" if study.validation_problems is None else f" ({study.validation_problems} problems)"
+    for heading in ("method", "seeds", f"validation accuracy{answered}", "", "KL"):
         table.add_column(heading, justify="right" if heading in ("", "KL") else "left", no_wrap=True)
     for method in dict.fromkeys(cell.method for cell in study.cells):
         cells = study.of(method)

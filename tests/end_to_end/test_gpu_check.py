@@ -21,6 +21,8 @@ CHECKS = {
     "moments_on_cpu",
     "resumed_run",
     "out_of_memory",
+    "answers_by_graphs",
+    "same_answers_twice",
     "kl_falls",
 }
 STEP_ROWS = (
@@ -29,7 +31,7 @@ STEP_ROWS = (
     "student_step_on_8_gb",
     "student_step_on_8_gb_longest_problems",
 )
-GENERATION_ROWS = ("student_generation", "teacher_generation")
+GENERATION_ROWS = ("student_generation", "student_generation_without_graphs", "teacher_generation")
 NEVER = {"dvc", "datasets", "trl", "math_verify", "pandas", "matplotlib"}
 
 

@@ -122,6 +122,7 @@ def write_training(method: str, seed: int, skill: float, arms: Sequence[str]) ->
         examples=EXAMPLES,
         tokens=90 * EXAMPLES + seed,
         grading_timeouts=0,
+        validation_problems=None,
     )
     write_record(RUNS / name / RECORD, record)
     write_record(TRAINING_COSTS / f"{name}.json", TrainingCost(name, 1, None, False, 100.0 + seed, 2**29, PROVENANCE))

@@ -5,9 +5,11 @@ import re
 import pytest
 import torch
 from families import tiny
+from recording import record
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from pipeline.common.errors import ModelError
+from pipeline.language_models import generation, graph_decoding
 from pipeline.language_models.architectures import require_readable
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.layers import keep_layers
@@ -37,9 +39,17 @@ def shrink(model):
 
 
 @pytest.mark.parametrize(("family", "with_fewer_layers"), ACCEPTED)
-def test_a_family_that_the_docs_accept_is_read_in_all_ways(family, with_fewer_layers):
+def test_a_family_that_the_docs_accept_is_read_in_all_ways(family, with_fewer_layers, monkeypatch):
     model = tiny(family)
     require_readable(model, "it")
+    recordings = []
+    with monkeypatch.context() as on_a_gpu:
+        on_a_gpu.setattr(generation, "GRAPHS_ON", ("cpu",))
+        on_a_gpu.setattr(graph_decoding, "STRETCH", 2)
+        on_a_gpu.setattr(graph_decoding, "recorded", record(recordings))
+        require_readable(model, "it")
+    assert len(recordings) in (0, 2)
+    assert not any(recording.asked() for recording in recordings)
     if with_fewer_layers == "no":
         with pytest.raises(ModelError):
             shrink(model)
@@ -90,11 +100,18 @@ def test_answers_of_models_with_other_states_are_those_of_transformers(family, t
     assert generate_answers(model, tokenizer, prompts, GenerationParams(3, 12)) == expected
 
 
+def test_a_row_that_has_ended_may_stay_for_a_while(monkeypatch):
+    """As rows do where the host seldom looks."""
+    monkeypatch.setitem(generation.LOOK_EVERY, "cpu", 2)
+    for family in ("llama", "qwen2", "lfm2"):
+        require_readable(tiny(family), "it")
+
+
 def test_a_row_that_leaves_the_batch_takes_its_own_state_with_it():
     """As a cache would fail that forgets, or keeps the wrong, rows."""
     model = tiny("lfm2")
     require_readable(model, "it")
-    forward = model.forward
+    forward = model.base_model.forward
 
     def mixed_up(**inputs):
         cache = inputs.get("past_key_values")
@@ -102,7 +119,7 @@ def test_a_row_that_leaves_the_batch_takes_its_own_state_with_it():
             cache.reorder_cache(torch.tensor([1, 0]))
         return forward(**inputs)
 
-    model.forward = mixed_up
+    model.base_model.forward = mixed_up
     with pytest.raises(ModelError, match=STATE):
         require_readable(model, "it")
 

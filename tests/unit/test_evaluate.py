@@ -1,7 +1,8 @@
 """An evaluation: the numbers of each problem and the metrics made of them, against their definitions."""
 
+import itertools
 import math
-from contextlib import nullcontext
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +26,10 @@ from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.results.files import write_rows
 from pipeline.results.rows import Prediction
+from pipeline.training import training_set as training_set_module
 from pipeline.training import validation as validation_module
-from pipeline.training.validation import Validation, ValidationResult, ValidationSet
+from pipeline.training.training_set import load_validation_set
+from pipeline.training.validation import Validation, ValidationResult, ValidationSet, spread, validation_generation
 
 ROW = Prediction(
     id="p",
@@ -204,13 +207,58 @@ def test_a_validation_has_the_accuracy_of_all_problems_and_the_divergence_per_to
     examples = asked.encode_all(PROBLEMS).encoded
     problems = ValidationSet(PROBLEMS, examples, store)
     with Grader(seconds=20.0, workers=1) as grader:
-        validation = Validation(
-            problems, asked, GenerationParams(batch_size=4, max_new_tokens=8), nullcontext(), grader, Processes()
-        )
+        validation = Validation(problems, asked, GenerationParams(batch_size=4, max_new_tokens=8), grader, Processes())
         found = validation.measure(model)
     expected = [by_definition(model, example, store) for example in examples]
     kl = sum(f.kl.expected for f in expected) / sum(f.tokens for f in expected)
     assert found == ValidationResult(0.25, pytest.approx(kl, rel=1e-4), 0)
+
+
+def test_a_validation_may_answer_a_part_of_the_problems(case, monkeypatch):
+    model, asked, store = case
+    prompts = []
+    monkeypatch.setattr(
+        validation_module, "generate_answers", lambda *given: prompts.extend(given[2]) or [OUTPUTS[0], OUTPUTS[3]]
+    )
+    examples = asked.encode_all(PROBLEMS).encoded
+    generation = GenerationParams(batch_size=4, max_new_tokens=8)
+    with Grader(seconds=20.0, workers=1) as grader:
+        whole = [
+            Validation(ValidationSet(answered, examples, store), asked, generation, grader, Processes())
+            for answered in (spread(PROBLEMS, 2), PROBLEMS)
+        ]
+        part = whole[0].measure(model)
+        monkeypatch.setattr(validation_module, "generate_answers", lambda *_: OUTPUTS)
+        assert part == replace(whole[1].measure(model), accuracy=0.5)
+    assert prompts == [asked.encode_prompt(p.problem) for p in (PROBLEMS[0], PROBLEMS[2])]
+
+
+def test_answered_problems_are_spread_evenly_over_all_subjects():
+    problems = [replace(PROBLEMS[0], id=str(i), subject="abcde"[i // 100]) for i in range(500)]
+    assert spread(problems, None) == problems
+    assert spread(problems, 500) == problems
+    for count in (5, 50, 250):
+        chosen = spread(problems, count)
+        assert Counter(p.subject for p in chosen) == dict.fromkeys("abcde", count // 5)
+        assert len({p.id for p in chosen}) == count
+    gaps = {int(b.id) - int(a.id) for a, b in itertools.pairwise(spread(problems, 128))}
+    assert gaps == {3, 4}
+    assert spread(problems, 501) == problems
+
+
+@pytest.mark.parametrize(("most", "answered", "part"), [(None, 4, None), (9, 4, None), (4, 4, None), (3, 3, 3)])
+def test_a_validation_knows_whether_it_answers_a_part(case, monkeypatch, most, answered, part):
+    _, asked, store = case
+    monkeypatch.setattr(training_set_module, "load_captured", lambda *_, **__: (asked.encode_all(PROBLEMS), store))
+    monkeypatch.setattr(training_set_module, "read_problems", lambda _: PROBLEMS)
+    found = load_validation_set(asked, most)
+    assert (len(found.problems), found.part, len(found.solutions)) == (answered, part, 3)
+
+
+def test_answers_of_a_validation_may_be_cut_sooner():
+    generation = GenerationParams(batch_size=4, max_new_tokens=8)
+    assert validation_generation(generation, None) == generation
+    assert validation_generation(generation, 3) == GenerationParams(batch_size=4, max_new_tokens=3)
 
 
 OUTPUTS = ["\\boxed{2}", "\\boxed{9}", "none", "\\boxed{5}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report_inputs import ARMS, REPORT, arm_log, write_inputs
 
@@ -19,6 +21,7 @@ from pipeline.analysis.reading import read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.styles import STYLES, method_styles
 from pipeline.analysis.summary import summarise
+from pipeline.report_page.charts import charts
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,29 @@ def test_a_runs_picture_depends_on_its_curve_its_arms_and_its_name():
         replace(run, arm_log=run.arm_log.assign(probability=0.2)),
     ]
     assert len({run_picture(r) for r in [run, *others]}) == 5
+
+
+def test_an_axis_says_how_many_problems_an_accuracy_is_of(monkeypatch):
+    run = only_run(0, "level")
+    of_some = replace(run, record=replace(run.record, validation_problems=250))
+    labels = []
+    original = Axes.set
+
+    def watched(axes, **settings):
+        labels.append(settings.get("ylabel"))
+        return original(axes, **settings)
+
+    monkeypatch.setattr(Axes, "set", watched)
+    results = read_results(["rl"], [0])
+    specs = []
+    for shown in (run, of_some):
+        run_picture(shown)
+        one = replace(results, runs={"rl": (shown,)})
+        comprehensive_comparison(one, summarise(one, "mini", REPORT))
+        specs.append(json.dumps(charts(one, summarise(one, "mini", REPORT))["curves-accuracy"]))
+    named = [label for label in labels if label and label.startswith("validation accuracy")]
+    assert named == ["validation accuracy"] * 2 + ["validation accuracy (250 problems)"] * 2
+    assert ['"validation accuracy (250 problems)"' in spec for spec in specs] == [False, True]
 
 
 def test_methods_keep_their_colours_and_new_ones_get_others():

@@ -61,13 +61,13 @@ def peer(model, tokenizer, prompts, max_new_tokens):
 @pytest.fixture
 def shapes(student, monkeypatch):
     """The shapes of the token ids that the student is called with."""
-    seen, forward = [], student.forward
+    seen, forward = [], student.base_model.forward
 
     def recording(**inputs):
         seen.append(tuple(inputs["input_ids"].shape))
         return forward(**inputs)
 
-    monkeypatch.setattr(student, "forward", recording)
+    monkeypatch.setattr(student.base_model, "forward", recording)
     return seen
 
 
@@ -157,20 +157,20 @@ def test_a_model_that_reads_the_mask_of_real_tokens_itself_gets_it(tokenizer, pr
         vocab_size=102, hidden_size=32, n_layer=2, n_head=4, eos_token_id=tokenizer.eos_token_id, bos_token_id=None
     )
     model = BloomForCausalLM(config).eval()
-    calls, forward = [], model.forward
+    calls, forward = [], model.base_model.forward
 
     def without_positions(**inputs):  # Bloom has none: it counts tokens from their mask
         calls.append(inputs["attention_mask"].ndim)
         del inputs["position_ids"]
         return forward(**inputs)
 
-    model.forward = without_positions
+    model.base_model.forward = without_positions
     assert len(generate_answers(model, tokenizer, prompts, GenerationParams(35, 4))) == 35
     assert set(calls) == {2}
 
 
 def test_positions_are_counted_from_the_start_of_each_prompt(student, tokenizer, monkeypatch):
-    seen, forward = [], student.forward
+    seen, forward = [], student.base_model.forward
 
     def recording(**inputs):
         positions, mask = inputs["position_ids"], inputs["attention_mask"]
@@ -179,7 +179,7 @@ def test_positions_are_counted_from_the_start_of_each_prompt(student, tokenizer,
         seen.append([row[real].tolist() for row, real in zip(positions, real_BT, strict=True)])
         return forward(**inputs)
 
-    monkeypatch.setattr(student, "forward", recording)
+    monkeypatch.setattr(student.base_model, "forward", recording)
     generate_answers(student, tokenizer, [[5, 6], [5, 6, 7, 8]], GenerationParams(2, 2))
     assert seen == [[[0, 1, 2, 3], [0, 1]], [[4], [2]]]
 
@@ -261,14 +261,14 @@ def test_a_temperature_near_zero_is_greedy(student, tokenizer, prompts):
 
 def limit_memory(model, monkeypatch, rows):
     """From now on the model runs out of memory after the prompts of a batch of more than `rows` rows."""
-    forward = model.forward
+    forward = model.base_model.forward
 
     def limited(**inputs):
         if len(inputs["input_ids"]) > rows and inputs["past_key_values"].get_seq_length() > 0:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(**inputs)
 
-    monkeypatch.setattr(model, "forward", limited)
+    monkeypatch.setattr(model.base_model, "forward", limited)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(student, tokenizer, prompts, monkeypatch, capsys):

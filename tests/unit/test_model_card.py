@@ -148,6 +148,9 @@ def test_the_body_tells_method_data_params_and_learning_curve(rl, params):
     ):
         assert said in card.text, said
     assert "student's commit" not in card.text
+    assert "Accuracy is greedy, on validation problems" in card.text
+    of_some = replace(run, record=replace(run.record, validation_problems=250))
+    assert "Accuracy is greedy, on 250 validation problems" in card_of(of_some, params()).text
     assert block(card, "yaml") == as_yaml(params(HUB_DATA, teacher="HuggingFaceTB/SmolLM2-360M").as_file(4))
 
 

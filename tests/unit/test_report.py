@@ -647,6 +647,28 @@ def test_answers_that_ran_out_of_time_are_told_for_test_and_validation(quick):
     assert all(warning in text for warning in results["warnings"])
 
 
+def test_an_accuracy_of_a_part_of_the_validation_problems_says_so(quick):
+    write_inputs(SKILLS, [0, 1, 2])
+    assert "of the validation problems, always the same" not in run_report()[1]
+    for name in (f"{method}-{seed}" for method in SKILLS for seed in range(3)):
+        change(f"data/runs/{name}/record.json", validation_problems=250)
+    results, text = run_report()
+    assert results["warnings"] == [
+        "Validation accuracy, and what is read off it, is of 250 of the validation problems, always the same; KL is of "
+        "all."
+    ]
+    assert results["warnings"][0] in text
+
+
+def test_curves_of_different_validation_problems_are_refused_by_name(quick, capsys):
+    write_inputs(SKILLS, [0, 1])
+    change("data/runs/random-1/record.json", validation_problems=250)
+    assert failure(capsys) == (
+        "error: random-1 answered 250 of the validation problems and rl-0 all validation problems, and only curves of "
+        "the same can be compared; run `dvc repro` to bring both up to date\n"
+    )
+
+
 def test_every_metric_is_that_of_the_predictions(quick):
     """Against the definitions, over the tokens of all problems and not as a mean of the problems' means."""
     write_inputs({"rl": 0.4, "traditional": 0.4}, [0, 1])

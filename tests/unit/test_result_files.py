@@ -37,7 +37,9 @@ PREDICTION = Prediction(
     top1_matches=6,
     calibration_gaps=[0.1, -0.2],
 )
-RECORD = TrainingRecord(method="rl", seed=0, steps=40, examples=320, tokens=28_800, grading_timeouts=0)
+RECORD = TrainingRecord(
+    method="rl", seed=0, steps=40, examples=320, tokens=28_800, grading_timeouts=0, validation_problems=250
+)
 TRAINED = TrainingCost("rl-0", 1, None, False, seconds=12.5, peak_memory_bytes=2**33, provenance=PROVENANCE)
 EVALUATED = EvaluationCost("rl-0", 420, "transformers", 12.5, 2**33, PROVENANCE)
 

@@ -284,7 +284,10 @@ def test_a_variant_is_held_against_the_baseline_under_the_same_optimiser():
 
 
 def test_real_weights_take_the_short_problems_of_either_file(tmp_path):
-    lines = [json.dumps({"problem": "p", "solution": "s" * n}) + "\n" for n in (10, real_weights.LONGEST - 1, real_weights.LONGEST)]
+    lines = [
+        json.dumps({"problem": "p", "solution": "s" * n}) + "\n"
+        for n in (10, real_weights.LONGEST - 1, real_weights.LONGEST)
+    ]
     (tmp_path / "train.jsonl").write_text("".join(lines))
     assert list(real_weights.short_problems(tmp_path)) == lines[:2]
     (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress((tmp_path / "train.jsonl").read_bytes()))

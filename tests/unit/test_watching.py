@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ def test_a_folder_that_is_no_copy_is_refused(project, monkeypatch, capsys):
 
 
 def study_of(*cells, per_cell=None, evaluation=None):
-    return Study("mini", cells, dict.fromkeys(("prepare", "report"), State.DONE), per_cell, evaluation)
+    return Study("mini", None, cells, dict.fromkeys(("prepare", "report"), State.DONE), per_cell, evaluation)
 
 
 TRAINING = Cell("rl", 0, State.TRAINING, Curve([0.1, 0.3], [0.5, 0.4]), 4, 10, 2.5, 900.0, "Algebra/1", 3.0)
@@ -254,6 +255,12 @@ def drawn(study):
     console = Console(width=100, file=io.StringIO())
     console.print(frame(study))
     return console.file.getvalue()
+
+
+def test_a_frame_says_how_many_problems_an_accuracy_is_of():
+    study = study_of(DONE)
+    assert "validation accuracy  " in drawn(study)
+    assert "validation accuracy (250 problems)  " in drawn(replace(study, validation_problems=250))
 
 
 def test_a_frame_has_a_line_per_method_and_one_for_each_cell_that_is_at_work_or_in_trouble():

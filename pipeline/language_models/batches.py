@@ -15,8 +15,8 @@ from pipeline.language_models.devices import Kind, kind_of, to_device
 from pipeline.language_models.prompts import EncodedProblem
 
 # What one more forward and backward pass costs, in tokens. Measured on a CPU. On a GPU by count: Qwen2-0.5B's weights
-# are cast, gradients added and thousands of kernels launched once more, 10 to 20 ms of an H100, where a token takes 5 us
-# or more (benchmarks/step_budget.py).
+# are cast, gradients added and thousands of kernels launched once more, 10 to 20 ms of an H100, where a token takes
+# 5 us or more (benchmarks/step_budget.py).
 CALL_TOKENS: dict[Kind, int] = {"cpu": 64, "gpu": 2048}
 
 CPU = torch.device("cpu")

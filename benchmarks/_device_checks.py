@@ -29,7 +29,7 @@ from pipeline.distillation.loss import Divergence, LossSettings, distillation_lo
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.chunks import add_product_, float32_product
-from pipeline.logit_store.schemes import ids_of
+from pipeline.logit_store.fields import ids_of
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.training import run as run_module

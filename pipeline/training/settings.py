@@ -27,5 +27,6 @@ class TrainingParams:
     distillation_weight: Share
     divergence: Literal["forward_kl", "reverse_kl", "jsd"]
     jsd_beta: Annotated[float, Field(gt=0, lt=1)]
+    most_tail_mass: Share
     validations: Positive
     checkpoint_steps: Positive

@@ -399,7 +399,7 @@ PARAMS = [
         setting(".teacher_logits.scheme", "best"),
         "teacher_logits",
         "scheme: ",
-        "'top_k' or 'random_draws'",
+        "'top_k', 'random_draws' or 'top_k_tail_draws'",
     ),
     broken("rate as text", setting(".training.learning_rate", "fast"), TRAIN, "learning_rate: ", "(it is 'fast')"),
     broken("rate negative", setting(".training.learning_rate", -0.1), TRAIN, "learning_rate: ", "greater than 0"),

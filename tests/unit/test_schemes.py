@@ -7,18 +7,12 @@ import torch
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.distillation.loss import LossSettings, distillation_loss, token_losses
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import (
-    RandomDraws,
-    TopK,
-    ids_of,
-    inverse_cdf,
-    largest,
-    put_ids,
-    random_draw_rows,
-    top_k_rows,
-)
+from pipeline.logit_store.draws import inverse_cdf
+from pipeline.logit_store.fields import ids_of, put_ids
+from pipeline.logit_store.random_draws import RandomDraws, random_draw_rows
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
+from pipeline.logit_store.top_k import TopK, largest, top_k_rows
 from pipeline.problems.record import SPLITS
 
 VOCABULARY, TEMPERATURES = 23, (1.0, 2.0)
@@ -205,5 +199,5 @@ def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
     scheme, labels = RandomDraws(12, 0), torch.zeros(9, dtype=torch.int64)
     uniforms = scheme.uniforms("a problem", 9, 2)
     whole = scheme.compress(logits, labels, uniforms, [1.0, 2.0])
-    monkeypatch.setattr("pipeline.logit_store.schemes.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    monkeypatch.setattr("pipeline.logit_store.random_draws.QUARTER_ELEMENTS", 2 * VOCABULARY)
     assert scheme.compress(logits, labels, uniforms, [1.0, 2.0]).tobytes() == whole.tobytes()

@@ -57,6 +57,16 @@ def setting(key: str, value: Any) -> Callable[[], None]:
     return arrange
 
 
+def tail_draws(**changes: Any) -> Callable[[], None]:
+    """Has top_k_tail_draws keep the teacher's logits, with these changes to the section."""
+
+    def arrange() -> None:
+        for name, value in {"scheme": "top_k_tail_draws", **changes}.items():
+            setting(f".teacher_logits.{name}", value)()
+
+    return arrange
+
+
 def read_from(path: str) -> None:
     """Has prepare read local files."""
     setting(".data.source", "path")()
@@ -392,6 +402,24 @@ PARAMS = [
         "no temperature", setting(".teacher_logits.temperatures", []), "teacher_logits", "temperatures: ", "at least 1"
     ),
     broken("without 1.0", setting(".teacher_logits.temperatures", [2.0]), "teacher_logits", "must hold 1.0, at which"),
+    broken(
+        "draws at a temperature of no tail",
+        tail_draws(draw_temperatures=[1.0, 1.5]),
+        "teacher_logits",
+        "draw_temperatures holds 1.5, which is not among teacher_logits.temperatures; add it",
+    ),
+    broken(
+        "draws twice at a temperature",
+        tail_draws(draw_temperatures=[2.0, 1.0, 2.0]),
+        "teacher_logits",
+        "draw_temperatures holds 2.0 twice; take one out",
+    ),
+    broken(
+        "more draws than tokens",
+        tail_draws(draws=500),
+        "teacher_logits",
+        "top_k and draws are 516 together, more than the vocabulary of 102; lower them",
+    ),
     broken("temperature 0", setting(".teacher_logits.temperatures", [1.0, 0.0]), "teacher_logits", "temperatures.1: "),
     broken("temperature NaN", setting(".teacher_logits.temperatures", [1.0, float("nan")]), "teacher_logits", "finite"),
     broken(

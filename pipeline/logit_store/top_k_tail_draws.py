@@ -1,8 +1,8 @@
 """The k most likely tokens as `TopK` keeps them, and N draws from the tail at some of the temperatures.
 
     token_ids, offsets, log_tails, log_prob     those of `TopK`
-    drawn_C    uint*   [N]      tokens drawn from the tail at the temperature at position C, in the vocabulary's order;
-                                one drawn twice stands there twice
+    drawn_C_low, drawn_C_high                   tokens drawn from the tail at the temperature at position C, in the
+                                                vocabulary's order, one drawn twice standing there twice (fields.py)
 
 Each draw stands for an N-th of the tail's exact mass. So the targets are exact on the k tokens and right on average on
 each other token, and so is the gradient of the forward KL, q - p at temperature 1: where half of the mass or more lies
@@ -28,7 +28,7 @@ from pipeline.common.errors import ParamsError
 from pipeline.common.seeding import numpy_rng
 from pipeline.logit_store.chunks import row_slices
 from pipeline.logit_store.draws import QUARTER_ELEMENTS, inverse_cdf
-from pipeline.logit_store.fields import id_fields, ids_of, put_ids
+from pipeline.logit_store.fields import put_sorted_ids, sorted_id_fields, sorted_ids_of
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK, top_k_rows
 
@@ -89,7 +89,7 @@ class TopKTailDraws:
         for name in kept_N.dtype.names or ():
             rows_N[name] = kept_N[name]
         for column, drawn_ND in zip(columns, drawn_TND, strict=True):
-            put_ids(rows_N, drawn_ND, field_of(column))
+            put_sorted_ids(rows_N, drawn_ND.numpy(), field_of(column))
         return rows_N
 
     def _draw(self, logits_NV: Tensor, head_NK: Tensor, uniforms_NTD: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class TopKTailDraws:
         head = TopK.restore(rows_N, column, temperature)
         if not has_draws(rows_N, column):
             return head
-        drawn_ND, shares_ND = merged(ids_of(rows_N, field_of(column)), head.token_ids_NK)
+        drawn_ND, shares_ND = merged(sorted_ids_of(rows_N, field_of(column)), head.token_ids_NK)
         return TeacherTargets(
             torch.cat([head.token_ids_NK, drawn_ND], dim=1),
             torch.cat([head.log_probs_NK, shares_ND.log() + head.log_tail_N[:, None]], dim=1),
@@ -128,7 +128,7 @@ class TopKTailDraws:
 
 def tail_draw_rows(k: int, draws: int, columns: Sequence[int], temperatures: int, vocabulary: int) -> np.dtype:
     """What `TopKTailDraws` keeps of one completion token."""
-    fields = [field for column in columns for field in id_fields((draws,), vocabulary, field_of(column))]
+    fields = [field for column in columns for field in sorted_id_fields(draws, vocabulary, field_of(column))]
     return np.dtype([*_fields_of(top_k_rows(k, temperatures, vocabulary)), *fields])
 
 
@@ -137,13 +137,13 @@ def _fields_of(dtype: np.dtype) -> list[tuple[Any, ...]]:
 
 
 def field_of(column: int) -> str:
-    """The field of the draws at the temperature at position `column`."""
+    """What the fields begin with of the draws at the temperature at position `column`."""
     return f"drawn_{column}"
 
 
 def has_draws(rows_N: np.ndarray, column: int) -> bool:
     """Whether rows hold draws at the temperature at position `column`."""
-    return field_of(column) in (rows_N.dtype.names or ())
+    return f"{field_of(column)}_high" in (rows_N.dtype.names or ())
 
 
 def merged(drawn_ND: Tensor, head_NK: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import ParamsError
 from pipeline.distillation.loss import LossSettings, token_losses
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.logit_store.fields import put_sorted_ids, sorted_id_fields, sorted_ids_of
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
-from pipeline.logit_store.top_k import TopK
+from pipeline.logit_store.top_k import TopK, top_k_rows
 from pipeline.logit_store.top_k_tail_draws import TopKTailDraws, merged, tail_draw_rows
 
 VOCABULARY, K, DRAWS, GRID = 23, 4, 5, [1.0, 2.0, 3.0]
@@ -140,7 +141,7 @@ PROBLEMS = [
 
 def draws_of(teacher, batches):
     captured = [c for batch in batches for c in capture_batch(teacher, batch, SCHEME, GRID, 102)]
-    return {c.id: c.rows_N["drawn_0"].tobytes() + c.rows_N["drawn_2"].tobytes() for c in captured}
+    return {c.id: [sorted_ids_of(c.rows_N, f"drawn_{column}").tolist() for column in (0, 2)] for c in captured}
 
 
 def test_draws_do_not_depend_on_batches_order_or_chunks(tiny_model, monkeypatch):
@@ -189,6 +190,21 @@ def test_a_token_drawn_again_leaves_its_place_to_one_without_mass(head, drawn, i
     assert (found_shares * len(drawn)).tolist() == [pytest.approx(shares)]
 
 
-@pytest.mark.parametrize(("k", "draws", "size"), [(16, 53, 200), (8, 32, 118)])
-def test_a_draw_takes_no_more_bits_than_a_token_id(k, draws, size):
+@pytest.mark.parametrize(
+    ("vocabulary", "count"),
+    [(1, 1), (2, 5), (23, 19), (102, 80), (255, 7), (49_152, 64), (151_936, 80), (2**18 + 1, 9)],
+)
+def test_sorted_ids_come_back_from_fewer_bits_than_ids_in_any_order_take(vocabulary, count):
+    ids = np.random.default_rng(0).integers(vocabulary, size=(60, count))
+    ids[0], ids[1] = 0, vocabulary - 1  # all alike
+    ids.sort(axis=1)
+    rows = np.zeros(60, np.dtype(sorted_id_fields(count, vocabulary, "drawn")))
+    put_sorted_ids(rows, ids, "drawn")
+    assert sorted_ids_of(rows, "drawn").tolist() == ids.tolist()
+    assert rows.itemsize <= count * (np.log2(vocabulary / count).clip(0) + 3) / 8 + 12
+
+
+@pytest.mark.parametrize(("k", "draws", "size"), [(8, 96, 197), (12, 80, 193), (16, 72, 198)])
+def test_the_bytes_of_a_row_are_those_of_topk_and_less_than_14_bits_a_draw(k, draws, size):
     assert tail_draw_rows(k, draws, [1], 2, 151_936).itemsize == size
+    assert size - top_k_rows(k, 2, 151_936).itemsize < draws * 13.5 / 8

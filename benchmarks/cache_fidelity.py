@@ -110,12 +110,12 @@ FULL = Scale(
 TINY = Scale((4, 12), (4,), ((4, 8),), (1.0, 3.0), (4,), 1, 90, 40, 150, 30, 1, 1, 4, 3, 1)
 
 
-def caches(scale: Scale, temperature: float) -> list[Cache]:
-    """What is measured at a temperature."""
+def caches(scale: Scale, temperature: float, vocabulary: int) -> list[Cache]:
+    """What is measured at a temperature, of what the vocabulary is large enough for."""
     kinds = [kind for kind in KINDS if kind != "top_k_tail_draws" and (temperature == 1 or kind not in READINGS)]
     sizes = scale.sizes if temperature == 1 else scale.large_sizes
     single = [cache_of(kind, size) for kind in kinds for size in sizes]
-    return single + [cache_of("top_k_tail_draws", pair) for pair in scale.pairs]
+    return single + [cache_of("top_k_tail_draws", pair) for pair in scale.pairs if sum(pair) <= vocabulary]
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,9 @@ def pair(params: Params, scale: Scale, *, near: bool, wide: bool) -> Seen:
 
 def fidelity(seen: Seen, params: TeacherLogitsParams, scale: Scale) -> dict[str, Any]:
     """Every cache at every temperature."""
+    vocabulary = seen.teacher_NV.shape[1]
     found: dict[str, Any] = {
-        "vocabulary": seen.teacher_NV.shape[1],
+        "vocabulary": vocabulary,
         "problems": len(seen.problems),
         "tokens": len(seen.labels_N),
         "temperatures": {},
@@ -208,11 +209,15 @@ def fidelity(seen: Seen, params: TeacherLogitsParams, scale: Scale) -> dict[str,
     for temperature in scale.temperatures:
         dense = Dense(seen, temperature)
         p_NV = (seen.teacher_NV / temperature).softmax(1)
+        rows = {cache.label: measure(dense, cache, params) for cache in caches(scale, temperature, vocabulary)}
         found["temperatures"][str(temperature)] = {
             "dense_kl": dense.kl_N.mean().item(),
             "dense_angle_of_a_quarter": dense.angle_of_a_quarter(),
             "teacher_entropy": -torch.xlogy(p_NV, p_NV).sum(1).mean().item(),
-            "rows": {cache.label: measure(dense, cache, params) for cache in caches(scale, temperature)},
+            "rows": {
+                cache.label: measure(dense, cache, params)
+                for cache in caches(scale, temperature, seen.teacher_NV.shape[1])
+            },
         }
     return found
 
@@ -254,9 +259,8 @@ def train_all(params: Params, scale: Scale, folder: Path, temperature: float) ->
     caches |= {cache.label: cache for cache in trained_caches(scale, temperature)}
     for label, cache in caches.items():
         rows[label] = training.outcomes(cache)
-        say(
-            f"trained at {temperature} on {label}: validation KL {rows[label]['validation_kl']:.4f}, ECE {rows[label]['ece']:.4f}"
-        )
+        found = f"validation KL {rows[label]['validation_kl']:.4f}, ECE {rows[label]['ece']:.4f}"
+        say(f"trained at {temperature} on {label}: {found}")
     return {"steps": scale.steps, "batch_size": scale.batch_size, "seeds": scale.seeds, "rows": rows}
 
 

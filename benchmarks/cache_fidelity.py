@@ -214,10 +214,7 @@ def fidelity(seen: Seen, params: TeacherLogitsParams, scale: Scale) -> dict[str,
             "dense_kl": dense.kl_N.mean().item(),
             "dense_angle_of_a_quarter": dense.angle_of_a_quarter(),
             "teacher_entropy": -torch.xlogy(p_NV, p_NV).sum(1).mean().item(),
-            "rows": {
-                cache.label: measure(dense, cache, params)
-                for cache in caches(scale, temperature, seen.teacher_NV.shape[1])
-            },
+            "rows": rows,
         }
     return found
 

@@ -436,6 +436,7 @@ PARAMS = [
     broken("batch 8.0", setting(".training.batch_size", 8.0), TRAIN, "training.batch_size: ", "valid integer"),
     broken("batch null", setting(".training.batch_size", None), TRAIN, "training.batch_size: ", "(it is None)"),
     broken("weight 1.5", setting(".training.distillation_weight", 1.5), TRAIN, "distillation_weight: ", "less than or"),
+    broken("tail mass 2", setting(".training.most_tail_mass", 2.0), TRAIN, "most_tail_mass: ", "less than or equal"),
     broken("jsd_beta 1", setting(".training.jsd_beta", 1.0), TRAIN, "training.jsd_beta: ", "less than 1"),
     broken("unknown divergence", setting(".training.divergence", "chi2"), TRAIN, "'forward_kl', 'reverse_kl' or 'jsd'"),
     broken("no epochs", setting(".training.epochs", 0), TRAIN, "training.epochs: ", "greater than 0"),

@@ -39,6 +39,7 @@ TRAINING = {
     "distillation_weight": 0.5,
     "divergence": "forward_kl",
     "jsd_beta": 0.5,
+    "most_tail_mass": 0.1,
     "validations": 1,
     "checkpoint_steps": 2,
 }

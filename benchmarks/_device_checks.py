@@ -35,7 +35,7 @@ from pipeline.language_models.loading import in_precision
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.chunks import add_product_, float32_product
-from pipeline.logit_store.schemes import ids_of
+from pipeline.logit_store.fields import ids_of, tensor
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.training import run as run_module
@@ -199,8 +199,8 @@ def captured_rows(setup: Setup) -> Verdict:
         padded = pad_examples(batch)
         hidden_NH = predicting_states(teacher, padded).double().cpu()
         logits_NV = hidden_NH @ teacher.get_output_embeddings().weight.double().cpu().T
-    log_prob_N = torch.cat([torch.from_numpy(r["log_prob"]) for r in rows])
-    log_tails_NT = torch.cat([torch.from_numpy(r["log_tails"]) for r in rows])
+    log_prob_N = torch.cat([tensor(r["log_prob"]) for r in rows])
+    log_tails_NT = torch.cat([tensor(r["log_tails"]) for r in rows])
     token_ids_NK = torch.cat([ids_of(r) for r in rows])
     errors = [log_prob_N - torch.log_softmax(logits_NV, dim=1).gather(1, padded.labels_N[:, None])[:, 0]]
     for column, temperature in enumerate(params.temperatures):

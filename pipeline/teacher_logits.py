@@ -1,13 +1,15 @@
 """Stage `teacher_logits`: one pass of the teacher over all problems; keeps its logits of each completion token.
 
-Where `targets` is teacher, it first samples solutions of its own to the training problems. Where `scheme` is
-random_draws, draws are kept of the training problems and of the probe, which is looked at through the training loss,
-and top-k logits of the others: what is measured there must be exact.
+Where `targets` is teacher, it first samples solutions of its own to the training problems. Where `scheme` keeps draws,
+they are kept of the training problems and of the probe, which is looked at through the training loss, and top-k logits
+of the others: what is measured there must be exact. The probe comes first, for it is small and kept as the training
+problems are: what too little is kept of is said early.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,10 +28,12 @@ from pipeline.language_models.processes import join_processes
 from pipeline.language_models.prompts import EncodedSplit, Encoder, longest_first
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import ModelsParams
-from pipeline.logit_store.store import finish_store, store_identity
+from pipeline.logit_store.store import LogitStore, finish_store, store_identity, told_apart_by
 from pipeline.problems.record import SPLITS, Problem, Split, read_problems
 from pipeline.results.files import write_record
 from pipeline.results.rows import CaptureCost
+
+MOST_TAIL_MASS = 0.1  # with less, nine tenths of the dense gradient were kept: benchmarks/README.md, cache_fidelity
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,7 @@ def main() -> None:
     """Captures the teacher's logits for every split."""
     params = read_params(ParamsFile())
     kept = params.teacher_logits
-    if 1.0 not in kept.temperatures:
-        raise ParamsError("params.yaml: teacher_logits.temperatures must hold 1.0, at which students are evaluated")
+    require_grid(kept)
     processes = join_processes(params.models)
     encoder = load_encoder(params.models)
     identity = store_identity(encoder) | {
@@ -71,14 +74,16 @@ def main() -> None:
             problems["train"] = solutions.problems
             metrics |= solutions.summary()
         encoded = {split: encoder.encode_all(problems[split]) for split in SPLITS}
-        for split in SPLITS:
+        tail_masses: dict[Split, dict[str, float]] = {}
+        for split in sorted(SPLITS, key=lambda split: split != "probe"):
             made_from = identity | scheme_of(split, kept).identity()
             made_from |= {"problems": file_digest(PREPARED / f"{split}.jsonl")}
             shards = capture.shards(split, longest_first(encoded[split].encoded), made_from)
             if processes.is_main:
                 finish_store(TEACHER_LOGITS / split, shards, made_from, split, problems[split])
+                tail_masses[split] = tail_masses_of(split, warns=split == "probe")
         if processes.is_main:
-            write_json(TEACHER_LOGITS_METRICS, metrics | summary(encoded))
+            write_json(TEACHER_LOGITS_METRICS, metrics | summary(encoded, tail_masses))
             write_record(TEACHER_LOGITS_COST, CaptureCost(provenance))
             for folder in CHECKPOINTS.glob("teacher_logits-*/"):  # only now: a kill before this loses nothing finished
                 remove_folder(folder)
@@ -92,8 +97,40 @@ def solve(problems: list[Problem], capture: Capture, encoder: Encoder, identity:
     return sample_solutions(problems, capture.load_teacher, encoder, wanted, folder, capture.processes)
 
 
-def summary(splits: dict[Split, EncodedSplit]) -> dict[str, Any]:
-    """What was captured: problems and tokens per split, what the length limit cost, and the size on disk."""
+def require_grid(kept: TeacherLogitsParams) -> None:
+    """Checks that the temperatures fit each other.
+
+    Raises:
+        ParamsError: 1.0 is not among them, or draws are to be kept at one that is not, or at one twice.
+    """
+    if 1.0 not in kept.temperatures:
+        raise ParamsError("params.yaml: teacher_logits.temperatures must hold 1.0, at which students are evaluated")
+    drawn_at = kept.draw_temperatures if kept.scheme == "top_k_tail_draws" else []
+    if others := set(drawn_at) - set(kept.temperatures):
+        raise ParamsError(
+            f"params.yaml: teacher_logits.draw_temperatures holds {min(others)}, which is not among "
+            "teacher_logits.temperatures; add it there or take it out"
+        )
+    if twice := {temperature for temperature in drawn_at if drawn_at.count(temperature) > 1}:
+        raise ParamsError(f"params.yaml: teacher_logits.draw_temperatures holds {min(twice)} twice; take one out")
+
+
+def tail_masses_of(split: Split, *, warns: bool) -> dict[str, float]:
+    """The teacher's mass in tails whose tokens are not told apart, by temperature."""
+    store = LogitStore(TEACHER_LOGITS / split, {})
+    masses = {temperature: store.tail_mass(temperature) for temperature in store.temperatures}
+    for temperature, mass in masses.items():
+        if warns and mass > MOST_TAIL_MASS:
+            remedy = f"before students are trained at it, {told_apart_by(temperature)}"
+            print(f"{store.in_tails(temperature)}; {remedy}", file=sys.stderr)
+    return {str(temperature): round(mass, 6) for temperature, mass in masses.items()}
+
+
+def summary(splits: dict[Split, EncodedSplit], tail_masses: dict[Split, dict[str, float]]) -> dict[str, Any]:
+    """What was captured: problems and tokens per split, what the length limit cost, and the size on disk.
+
+    tail_mass: the mean share of the teacher's mass on tokens that are not told apart, by temperature.
+    """
     files = (f for split in splits for f in (TEACHER_LOGITS / split).glob("**/*") if f.is_file())
     size = sum(f.stat().st_size for f in files)
     tokens = sum(len(e.completion_ids) for s in splits.values() for e in s.encoded)
@@ -104,6 +141,7 @@ def summary(splits: dict[Split, EncodedSplit]) -> dict[str, Any]:
                 "completion_tokens": sum(len(e.completion_ids) for e in s.encoded),
                 "left_out_prompt_too_long": s.too_long,
                 "completions_cut": s.cut,
+                "tail_mass": tail_masses[name],
             }
             for name, s in splits.items()
         },

@@ -28,6 +28,7 @@ from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.logit_store.schemes import SchemeName
+from pipeline.logit_store.store import LogitStore
 from pipeline.problems.grading import Grader
 from pipeline.problems.settings import GradingParams
 from pipeline.results.files import write_record
@@ -100,6 +101,7 @@ def main() -> None:
         problems = load_training_set(
             encoder, params.scheme, params.training.temperature, params.curriculum.arms, untrained
         )
+        require_enough_kept(params.training, problems.store)
         run = Run(
             student,
             build_curriculum(cell.method, params.curriculum, problems.arms, cell.seed),
@@ -154,11 +156,21 @@ def require_unbiased(params: Params) -> None:
     Raises:
         ParamsError: draws of the teacher are to be learnt by another divergence than forward KL.
     """
-    if params.scheme == "random_draws" and params.training.divergence != "forward_kl":
+    if params.scheme != "top_k" and params.training.divergence != "forward_kl":
         raise ParamsError(
             f"params.yaml: training.divergence is {params.training.divergence}, whose gradient is biased on random "
             "draws of the teacher; set it to forward_kl, or teacher_logits.scheme to top_k"
         )
+
+
+def require_enough_kept(training: TrainingParams, store: LogitStore) -> None:
+    """Checks that the divergence, where it is learnt from, keeps most of the dense one's gradient.
+
+    Raises:
+        TeacherLogitsError: too much of the teacher's mass lies in tails of which a student learns the mass alone.
+    """
+    if training.distillation_weight > 0:
+        store.require_told_apart(training.temperature, training.most_tail_mass)
 
 
 def run_identity(cell: Cell, params: Params) -> dict[str, Any]:

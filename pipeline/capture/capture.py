@@ -24,10 +24,14 @@ from pipeline.language_models.devices import to_device
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.chunks import chunk_rows, float32_product
-from pipeline.logit_store.schemes import RandomDraws, Scheme, TopK
+from pipeline.logit_store.random_draws import RandomDraws
+from pipeline.logit_store.schemes import Scheme
 from pipeline.logit_store.store import CapturedProblem, write_shard
+from pipeline.logit_store.top_k import TopK
+from pipeline.logit_store.top_k_tail_draws import TopKTailDraws
 from pipeline.problems.record import Split
 
+DRAWN: tuple[Split, ...] = ("train", "probe")  # what draws are kept of; what is measured elsewhere must be exact
 FINGERPRINT = 20  # hexadecimal digits that name a folder of shards
 
 
@@ -81,8 +85,11 @@ class Capture:
 
 def scheme_of(split: Split, params: TeacherLogitsParams) -> Scheme:
     """What is kept of a split. The probe is looked at through the training loss, so it is kept as train is."""
-    if params.scheme == "random_draws" and split in ("train", "probe"):
-        return RandomDraws(params.draws, params.solutions.seed)
+    seed = params.solutions.seed
+    if params.scheme == "random_draws" and split in DRAWN:
+        return RandomDraws(params.draws, seed)
+    if params.scheme == "top_k_tail_draws" and split in DRAWN:
+        return TopKTailDraws(params.top_k, params.draws, tuple(params.draw_temperatures), seed)
     return TopK(params.top_k)
 
 

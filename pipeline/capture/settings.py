@@ -30,6 +30,7 @@ class TeacherLogitsParams:
     scheme: SchemeName
     top_k: Positive
     draws: Annotated[int, Field(gt=0, lt=2**16)]
+    draw_temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
     temperatures: Annotated[list[PositiveFloat], Field(min_length=1)]
     batch_size: Positive
     shard_size: Positive

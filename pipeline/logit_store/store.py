@@ -96,6 +96,14 @@ def finish_store(
         write_json(temporary / MANIFEST, {"format": FORMAT, "identity": identity, "files": digests})
 
 
+def told_apart_by(temperature: float) -> str:
+    """What keeps the tokens of a tail apart, as a request."""
+    return (
+        f"set teacher_logits.scheme to top_k_tail_draws with {temperature} among draw_temperatures, or raise "
+        "teacher_logits.top_k"
+    )
+
+
 class LogitStore:
     """Read access to a finished store."""
 
@@ -163,6 +171,36 @@ class LogitStore:
                 "add it to teacher_logits.temperatures in params.yaml or change training.temperature"
             )
         return self.temperatures.index(temperature)
+
+    def tail_mass(self, temperature: float) -> float:
+        """The teacher's mass on tokens that are not told apart, as a mean over all tokens of the store."""
+        column = self.require_temperature(temperature)
+        total = tokens = 0.0
+        for file in sorted({place.file for place in self._places.values()}):
+            masses_N = self._scheme.tail_masses(np.load(file, mmap_mode="r", allow_pickle=False), column)
+            total += float(masses_N.sum(dtype=np.float64))
+            tokens += len(masses_N)
+        return total / tokens
+
+    def require_told_apart(self, temperature: float, most_tail_mass: float) -> None:
+        """Checks that the tokens are told apart that make up most of the teacher's mass.
+
+        Raises:
+            TeacherLogitsError: more than `most_tail_mass` is in tails of which a student learns the mass alone.
+        """
+        if self.tail_mass(temperature) > most_tail_mass:
+            raise TeacherLogitsError(
+                f"{self.in_tails(temperature)}, more than training.most_tail_mass {most_tail_mass}, so students would "
+                f"learn little of it; {told_apart_by(temperature)}, or lower training.temperature, or raise "
+                "most_tail_mass to go on with what is kept"
+            )
+
+    def in_tails(self, temperature: float) -> str:
+        """How much of the teacher's mass is in tails, in words."""
+        return (
+            f"{self.folder}: at temperature {temperature}, {self.tail_mass(temperature):.0%} of the teacher's mass "
+            "lies in tails whose tokens are not told apart"
+        )
 
     def require(self, problems: Iterable[EncodedProblem]) -> None:
         """Checks that every problem is in the store with the very tokens it has now.

@@ -28,6 +28,7 @@ class TrainingParams:
     distillation_weight: Share
     divergence: Literal["forward_kl", "reverse_kl", "jsd"]
     jsd_beta: Annotated[float, Field(gt=0, lt=1)]
+    most_tail_mass: Share
     validations: Positive
     validation_problems: Positive | None
     validation_new_tokens: Positive | None

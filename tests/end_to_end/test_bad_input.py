@@ -181,9 +181,27 @@ def test_logits_of_another_scheme_are_refused(small_project, stage, capsys):
     )
 
 
+def test_a_cache_that_keeps_little_of_the_teacher_is_refused_unless_all_is_allowed_or_it_is_not_learnt_from(
+    small_project, stage, capsys
+):
+    train = "train", "--method", "traditional", "--seed", "0"
+    change_params(setting(*MINI, "training", "temperature", value=2.0))
+    change_params(setting(*MINI, "training", "most_tail_mass", value=0.001))
+    sentence = refused(stage, capsys, *train)
+    assert "data/teacher_logits/train: at temperature 2.0, 1% of the teacher's mass lies in tails" in sentence
+    assert "more than training.most_tail_mass 0.001" in sentence
+    assert "set teacher_logits.scheme to top_k_tail_draws with 2.0 among draw_temperatures, or raise" in sentence
+    change_params(setting(*MINI, "training", "distillation_weight", value=0.0))
+    stage(*train)
+    change_params(setting(*MINI, "training", "distillation_weight", value=0.5))
+    change_params(setting(*MINI, "training", "most_tail_mass", value=1.0))
+    stage(*train)
+
+
+@pytest.mark.parametrize("scheme", ["random_draws", "top_k_tail_draws"])
 @pytest.mark.parametrize("divergence", ["reverse_kl", "jsd"])
-def test_random_draws_are_refused_for_a_divergence_whose_gradient_they_would_bias(project, stage, capsys, divergence):
-    change_params(setting(*MINI, "teacher_logits", "scheme", value="random_draws"))
+def test_draws_are_refused_for_a_divergence_whose_gradient_they_would_bias(project, stage, capsys, divergence, scheme):
+    change_params(setting(*MINI, "teacher_logits", "scheme", value=scheme))
     change_params(setting(*MINI, "training", "divergence", value=divergence))
     assert (
         f"training.divergence is {divergence}, whose gradient is biased on random draws of the teacher; set it"

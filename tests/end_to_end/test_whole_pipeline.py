@@ -137,3 +137,24 @@ def test_a_student_learns_from_random_draws_and_is_measured_on_exact_ones(small_
         for name in ("rl-0", "untrained_student")
     )
     assert 0 < trained < 2 * untrained
+
+
+def test_too_small_a_cache_is_said_at_capture_and_draws_from_its_tail_make_it_do(small_project, stage, capsys):
+    def keep(**changes):
+        change_params(lambda values: values["scales"]["mini"]["teacher_logits"].update(changes))
+        stage("teacher_logits")
+        metrics = json.loads((small_project / "metrics/teacher_logits.json").read_text())
+        said = [line for line in capsys.readouterr().err.splitlines() if "not told apart" in line]
+        return metrics["splits"]["train"]["tail_mass"], metrics["splits"]["test"]["tail_mass"], said
+
+    train, test, said = keep(top_k=2, temperatures=[1.0, 3.0])
+    assert train["1.0"] < 0.1 < train["3.0"] < 1
+    assert test == pytest.approx(train, rel=0.5)
+    assert len(said) == 1
+    assert said[0].startswith("data/teacher_logits/probe: at temperature 3.0, ")
+    assert "before students are trained at it, set teacher_logits.scheme to top_k_tail_draws with 3.0 among" in said[0]
+    drawn, exact, said = keep(scheme="top_k_tail_draws", draws=12, draw_temperatures=[3.0])
+    assert (drawn, exact, said) == ({"1.0": train["1.0"], "3.0": 0.0}, test, [])
+    change_params(lambda values: values["scales"]["mini"]["training"].update(temperature=3.0))
+    stage("train", "--method", "rl", "--seed", 0)
+    assert (small_project / "models/students/rl-0/model.safetensors").exists()

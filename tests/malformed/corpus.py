@@ -57,6 +57,16 @@ def setting(key: str, value: Any) -> Callable[[], None]:
     return arrange
 
 
+def tail_draws(**changes: Any) -> Callable[[], None]:
+    """Has top_k_tail_draws keep the teacher's logits, with these changes to the section."""
+
+    def arrange() -> None:
+        for name, value in {"scheme": "top_k_tail_draws", **changes}.items():
+            setting(f".teacher_logits.{name}", value)()
+
+    return arrange
+
+
 def read_from(path: str) -> None:
     """Has prepare read local files."""
     setting(".data.source", "path")()
@@ -392,6 +402,24 @@ PARAMS = [
         "no temperature", setting(".teacher_logits.temperatures", []), "teacher_logits", "temperatures: ", "at least 1"
     ),
     broken("without 1.0", setting(".teacher_logits.temperatures", [2.0]), "teacher_logits", "must hold 1.0, at which"),
+    broken(
+        "draws at a temperature of no tail",
+        tail_draws(draw_temperatures=[1.0, 1.5]),
+        "teacher_logits",
+        "draw_temperatures holds 1.5, which is not among teacher_logits.temperatures; add it",
+    ),
+    broken(
+        "draws twice at a temperature",
+        tail_draws(draw_temperatures=[2.0, 1.0, 2.0]),
+        "teacher_logits",
+        "draw_temperatures holds 2.0 twice; take one out",
+    ),
+    broken(
+        "more draws than tokens",
+        tail_draws(draws=500),
+        "teacher_logits",
+        "top_k and draws are 516 together, more than the vocabulary of 102; lower them",
+    ),
     broken("temperature 0", setting(".teacher_logits.temperatures", [1.0, 0.0]), "teacher_logits", "temperatures.1: "),
     broken("temperature NaN", setting(".teacher_logits.temperatures", [1.0, float("nan")]), "teacher_logits", "finite"),
     broken(
@@ -399,7 +427,7 @@ PARAMS = [
         setting(".teacher_logits.scheme", "best"),
         "teacher_logits",
         "scheme: ",
-        "'top_k' or 'random_draws'",
+        "'top_k', 'random_draws' or 'top_k_tail_draws'",
     ),
     broken("rate as text", setting(".training.learning_rate", "fast"), TRAIN, "learning_rate: ", "(it is 'fast')"),
     broken("rate negative", setting(".training.learning_rate", -0.1), TRAIN, "learning_rate: ", "greater than 0"),
@@ -408,6 +436,7 @@ PARAMS = [
     broken("batch 8.0", setting(".training.batch_size", 8.0), TRAIN, "training.batch_size: ", "valid integer"),
     broken("batch null", setting(".training.batch_size", None), TRAIN, "training.batch_size: ", "(it is None)"),
     broken("weight 1.5", setting(".training.distillation_weight", 1.5), TRAIN, "distillation_weight: ", "less than or"),
+    broken("tail mass 2", setting(".training.most_tail_mass", 2.0), TRAIN, "most_tail_mass: ", "less than or equal"),
     broken("jsd_beta 1", setting(".training.jsd_beta", 1.0), TRAIN, "training.jsd_beta: ", "less than 1"),
     broken("unknown divergence", setting(".training.divergence", "chi2"), TRAIN, "'forward_kl', 'reverse_kl' or 'jsd'"),
     broken("no epochs", setting(".training.epochs", 0), TRAIN, "training.epochs: ", "greater than 0"),

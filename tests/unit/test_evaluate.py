@@ -20,8 +20,8 @@ from pipeline.evaluation.answers import graded
 from pipeline.evaluation.fidelity import Fidelity, calibration_gaps, measure_fidelity
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.settings import GenerationParams
-from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.logit_store.top_k import TopK
 from pipeline.problems.grading import Grader
 from pipeline.problems.record import Problem
 from pipeline.results.files import write_rows

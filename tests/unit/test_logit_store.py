@@ -9,8 +9,8 @@ import torch
 
 from pipeline.common.errors import TeacherLogitsError
 from pipeline.language_models.prompts import EncodedProblem, Encoder
-from pipeline.logit_store.schemes import top_k_rows
 from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, store_identity, write_shard
+from pipeline.logit_store.top_k import top_k_rows
 from pipeline.mini.models import build_tokenizer
 from tests.conftest import ROOT
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.distillation import loss as loss_module
 from pipeline.distillation.loss import LossSettings, distillation_loss, divergence_and_slope
 from pipeline.logit_store import chunks
-from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.targets import TeacherTargets
+from pipeline.logit_store.top_k import TopK
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 

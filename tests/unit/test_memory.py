@@ -15,7 +15,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from pipeline.distillation.loss import LossSettings, distillation_loss
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import TopK, put_ids, top_k_rows
+from pipeline.logit_store.fields import put_ids
+from pipeline.logit_store.top_k import TopK, top_k_rows
 torch.set_num_threads(2)
 torch.manual_seed(0)
 V, T, B, K = 151_936, 512, 8, 32
@@ -73,7 +74,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import top_k_rows
+from pipeline.logit_store.top_k import top_k_rows
 from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, write_shard
 problems = [EncodedProblem(f"p{i}", np.array([1], np.int32), np.full(2000, i, np.int32), cut=False) for i in range(240)]
 rows = np.zeros(2000, top_k_rows(32, 1, 151_936))

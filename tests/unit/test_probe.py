@@ -12,8 +12,8 @@ from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.logit_store.top_k import TopK
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, ProbeSet, turn
 from pipeline.probe.similarity import RIDGE, SimilarityProbe, discriminants, mean_states

@@ -17,8 +17,8 @@ from pipeline.common.interrupts import Interrupted, interruptible
 from pipeline.common.params import checked
 from pipeline.curricula import random, rl
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.logit_store.top_k import TopK
 from pipeline.probe.looks import ProbeSet
 from pipeline.training import run as run_module
 from pipeline.training.run import Run, Step, TrainingSet
@@ -40,6 +40,7 @@ TRAINING = {
     "distillation_weight": 0.5,
     "divergence": "forward_kl",
     "jsd_beta": 0.5,
+    "most_tail_mass": 0.1,
     "validations": 1,
     "checkpoint_steps": 2,
 }

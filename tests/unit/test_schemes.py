@@ -7,18 +7,13 @@ import torch
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.distillation.loss import LossSettings, distillation_loss, token_losses
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.schemes import (
-    RandomDraws,
-    TopK,
-    ids_of,
-    inverse_cdf,
-    largest,
-    put_ids,
-    random_draw_rows,
-    top_k_rows,
-)
+from pipeline.logit_store.draws import inverse_cdf
+from pipeline.logit_store.fields import ids_of, put_ids
+from pipeline.logit_store.random_draws import RandomDraws, random_draw_rows
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
+from pipeline.logit_store.top_k import TopK, largest, top_k_rows
+from pipeline.logit_store.top_k_tail_draws import TopKTailDraws
 from pipeline.problems.record import SPLITS
 
 VOCABULARY, TEMPERATURES = 23, (1.0, 2.0)
@@ -160,6 +155,9 @@ def test_draws_are_kept_of_what_the_training_loss_sees_because_measuring_needs_e
     params = capture_params(scheme="random_draws", draws=9, top_k=5)
     kept = {split: scheme_of(split, params) for split in SPLITS}
     assert kept == {split: RandomDraws(9, 0) if split in ("train", "probe") else TopK(5) for split in SPLITS}
+    params = capture_params(scheme="top_k_tail_draws", draws=9, top_k=5, draw_temperatures=[3.0])
+    kept = {split: scheme_of(split, params) for split in SPLITS}
+    assert kept == {s: TopKTailDraws(5, 9, (3.0,), 0) if s in ("train", "probe") else TopK(5) for s in SPLITS}
     assert {scheme_of(split, capture_params(top_k=5)) for split in SPLITS} == {TopK(5)}
 
 
@@ -200,10 +198,18 @@ def test_the_largest_are_found_wherever_they_are(vocabulary, k):
     assert torch.equal(places, expected.indices)
 
 
+def test_no_token_of_draws_is_in_a_tail_and_those_outside_the_top_k_are():
+    logits = logits_of(30, seed=2)
+    assert not RandomDraws.tail_masses(drawn_rows(logits, 4), 1).any()
+    rows = TopK(4).compress(logits.float(), torch.zeros(30, dtype=torch.long), torch.empty(30, 2, 0), TEMPERATURES)
+    expected = 1 - torch.softmax(logits / 2, 1).topk(4, 1).values.sum(1)
+    assert TopK.tail_masses(rows, 1) == pytest.approx(expected.numpy(), rel=1e-4)
+
+
 def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
     logits = logits_of(9, seed=3).float()
     scheme, labels = RandomDraws(12, 0), torch.zeros(9, dtype=torch.int64)
     uniforms = scheme.uniforms("a problem", 9, 2)
     whole = scheme.compress(logits, labels, uniforms, [1.0, 2.0])
-    monkeypatch.setattr("pipeline.logit_store.schemes.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    monkeypatch.setattr("pipeline.logit_store.random_draws.QUARTER_ELEMENTS", 2 * VOCABULARY)
     assert scheme.compress(logits, labels, uniforms, [1.0, 2.0]).tobytes() == whole.tobytes()

@@ -18,8 +18,8 @@ from pipeline.language_models.batches import CALL_TOKENS, micro_batches, pad_exa
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.chunks import float32_product
-from pipeline.logit_store.schemes import TopK
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
+from pipeline.logit_store.top_k import TopK
 
 
 def accumulated(*arguments, **named):

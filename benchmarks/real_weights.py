@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks._measure import say
 from benchmarks.study.report import Studied, studied
-from benchmarks.study.running import CLONES, Plan, append_missing
+from benchmarks.study.running import CLONES, Plan, append_missing, known_commit
 from pipeline.analysis.comparison_tables import ratio_cell
 from pipeline.analysis.markdown import NONE, table
 from pipeline.analysis.statistics import LEAST_SEEDS
@@ -88,14 +88,19 @@ def changed(values: dict[str, Any], smollm2: str, problems: str) -> dict[str, An
     return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(SEEDS)}
 
 
-def plan(smollm2: Path, math: Path) -> Plan:
-    """What is run; rows are known by values that name no folder of this machine."""
+def plan(smollm2: Path, math: Path, commit: str | None = None) -> Plan:
+    """What is run; rows are known by values that name no folder of this machine.
+
+    Raises:
+        ResultsError: there is no such commit.
+    """
     problems = CLONES / "real-problems.jsonl"
     write_text(problems, "".join(short_problems(math)))
     return Plan(
         NAME,
         lambda values: changed(values, str(smollm2.resolve()), str(problems)),
         lambda values: changed(values, "SmolLM2-135M-Instruct", "MATH"),
+        known_commit(commit),
     )
 
 
@@ -122,12 +127,13 @@ def main() -> None:
     parser.add_argument("--math", type=Path, help="folder of MATH's training problems")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--commit", help="the version that it was begun with; default: the newest")
     parser.add_argument("--report", action="store_true", help="the table alone")
     args = parser.parse_args()
     if not args.report:
         if args.smollm2 is None or args.math is None:
             parser.error("give --smollm2 and --math, or --report")
-        append_missing(plan(args.smollm2, args.math), args.methods, SEEDS, args.processes)
+        append_missing(plan(args.smollm2, args.math, args.commit), args.methods, SEEDS, args.processes)
     tell(studied(NAME))
 
 

@@ -64,11 +64,19 @@ def study_plan(setting: str, commit: str | None = None) -> Plan:
     Raises:
         ResultsError: there is no such commit.
     """
+    return Plan(setting, lambda values: params_of(values, setting), commit=known_commit(commit))
+
+
+def known_commit(commit: str | None) -> str:
+    """A commit's full name; None is the newest.
+
+    Raises:
+        ResultsError: there is no such commit.
+    """
     try:
-        known = git("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{commit}}").strip()
+        return git("rev-parse", "--verify", "--quiet", f"{commit or 'HEAD'}^{{commit}}").strip()
     except subprocess.CalledProcessError as error:
         raise ResultsError(f"there is no commit {commit}; give one of `git log`") from error
-    return Plan(setting, lambda values: params_of(values, setting), commit=known)
 
 
 @functools.cache

@@ -216,16 +216,12 @@ class FullMemory:
 def test_no_room_for_the_optimiser_stops_the_run_before_it_changes_anything(start, tiny_model, monkeypatch, moments):
     run = start(tiny_model(), moments=moments)
     take_steps(run, 1)
-    before = copy.deepcopy(run.state())
+    before = snapshot(run)
     memory = FullMemory(2)
     monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))
     with pytest.raises(TrainingError, match=r"^step 1: the memory does not suffice for the optimiser, which needs"):
         run.step()
-    after = run.state()
-    assert after[0].keys() == before[0].keys()
-    assert all(torch.equal(t, after[0][name]) for name, t in before[0].items())
-    assert after[1] == before[1]
-
+    assert_same_state(snapshot(run), before)
     expected = start(tiny_model(), moments=moments)
     losses = take_steps(expected)
     assert take_steps(run, 3) == losses[1:]

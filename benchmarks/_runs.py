@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from tokenizers import Tokenizer, pre_tokenizers
@@ -27,7 +25,6 @@ from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store
 from pipeline.mini.problems import LEVELS, TASKS, generate_distinct
 from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import Problem
-from pipeline.training import run as run_module
 from pipeline.training.run import Run, TrainingSet
 from pipeline.training.settings import TrainingParams
 
@@ -179,15 +176,13 @@ def start_run(
 ) -> Run:
     """A run of so many steps, with the adaptive curriculum if no other is given.
 
-    Where `moments_on_cpu` is None, the run decides where the moments are kept.
+    Where `moments_on_cpu` is None, the params say where the moments are kept.
     """
     training = replace(params.training, epochs=1, steps_per_epoch=steps)
-    curriculum = curriculum or rl.build(params.curriculum, problems.arms, 0)
-    forced: AbstractContextManager[object] = nullcontext()
     if moments_on_cpu is not None:
-        forced = patch.object(run_module, "moments_fit", lambda _: not moments_on_cpu)
-    with forced:
-        return Run(student, curriculum, problems, training, 0, precision=precision(params.models, keep_casts=False))
+        training = replace(training, moments="cpu" if moments_on_cpu else "device")
+    curriculum = curriculum or rl.build(params.curriculum, problems.arms, 0)
+    return Run(student, curriculum, problems, training, 0, precision=precision(params.models, keep_casts=False))
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

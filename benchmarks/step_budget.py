@@ -54,7 +54,7 @@ from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store import chunks
 from pipeline.logit_store.store import CapturedProblem, LogitStore
-from pipeline.training import adamw
+from pipeline.training import moments
 from pipeline.training import run as run_module
 from pipeline.training.adamw import AdamW
 from pipeline.training.run import Run
@@ -163,7 +163,7 @@ def counting(device: Device) -> Iterator[Meter]:
         patch.object(Tensor, "pin_memory", pinned),
         patch.object(masking_utils, "is_tracing", lambda _: False),  # which fake tensors pass for
         patch.object(chunks, "memory_of", lambda _: device.memory),
-        patch.object(adamw, "memory_of", lambda _: device.memory),
+        patch.object(moments, "memory_of", lambda _: device.memory),
     ):
         yield meter
 

@@ -27,9 +27,10 @@ from pipeline.logit_store.store import LogitStore
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
 from pipeline.probe.similarity import SimilarityProbe
-from pipeline.training.adamw import AdamW, clip, gradient_of, moments_fit
+from pipeline.training.adamw import AdamW, clip, gradient_of
 from pipeline.training.batch_sampler import BatchSampler, Draw
 from pipeline.training.layers import checkpoint_layers, compile_layers, enable_checkpointing
+from pipeline.training.moments import place_for
 from pipeline.training.run_log import RunLog
 from pipeline.training.schedule import budget_of, learning_rate_factor
 from pipeline.training.settings import TrainingParams
@@ -111,7 +112,7 @@ class Run:
             training.jsd_beta,
             training.compile,
         )
-        self._optimizer = AdamW(student, training.weight_decay, moments_on_cpu=not moments_fit(student))
+        self._optimizer = AdamW(student, training.weight_decay, training.moments or place_for(student))
         self._probe = self._probe_of(curriculum, seed)
         if training.compile:
             compile_layers(student)
@@ -132,8 +133,8 @@ class Run:
         """One step, which happens whole or not at all: nothing that decides the result changes before `_commit`.
 
         Raises:
-            TrainingError: loss or gradient is not finite, or not even one example fits into memory; the message names
-                step and problems.
+            TrainingError: loss or gradient is not finite, or not even one example or the optimiser fits into memory; the
+                message names step and problems.
         """
         probabilities_A = self.curriculum.probabilities(self.steps_done / self.steps)
         draw = self._sampler.draw(
@@ -146,6 +147,7 @@ class Run:
         examples = [self.problems.encoded[i] for i in draw.problem_B]
         try:
             seen = self._gradients(examples)
+            self._reserve()
         except TrainingError as error:
             raise TrainingError(f"step {self.steps_done}: {error}") from error
         step = Step(seen.examples.loss, sum(e.length for e in examples), self._learning_rate())
@@ -170,6 +172,26 @@ class Run:
         self.log.add_step(probabilities_A, values_2A, rewards, draw.arm_B, step.tokens, step.loss)
         self._dealt_A = draw.dealt_A
         self.steps_done += 1
+
+    def _reserve(self) -> None:
+        """Makes sure that the optimiser will not run out of memory when half of the student has changed."""
+        if self._processes.any(not self._optimizer_has_room(), self.student.device):
+            needed = sum(self._optimizer.step_bytes()) / 2**20
+            raise TrainingError(
+                f"the memory does not suffice for the optimiser, which needs {needed:.0f} MiB beside weights, gradients "
+                "and moments; end what else uses the GPU, or take one with more memory"
+            )
+
+    def _optimizer_has_room(self) -> bool:
+        for _ in range(2):
+            try:
+                self._optimizer.reserve()
+                return True
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            torch.cuda.empty_cache()  # memory in pieces, of sizes that a batch had use for
+        return False
 
     def _learning_rate(self) -> float:
         training = self._training

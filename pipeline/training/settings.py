@@ -17,6 +17,7 @@ class TrainingParams:
     micro_batch_tokens: Positive | None
     gradient_checkpointing: bool | None
     compile: bool
+    moments: Literal["device", "cpu", "8bit"] | None
     learning_rate: PositiveFloat
     warmup_share: Share
     final_learning_rate_share: Share

@@ -29,7 +29,7 @@ def torch_adamw(model, weight_decay):
 def test_it_does_what_torchs_adamw_does(tiny_model, weight_decay):
     theirs, ours = tiny_model(), tiny_model()
     reference = torch_adamw(theirs, weight_decay)
-    optimizer = AdamW(ours, weight_decay, moments_on_cpu=False)
+    optimizer = AdamW(ours, weight_decay, "device")
     for step, rate in enumerate(RATES):
         with_gradients(theirs, step), with_gradients(ours, step)
         for group in reference.param_groups:
@@ -43,7 +43,7 @@ def test_it_does_what_torchs_adamw_does(tiny_model, weight_decay):
 
 def test_moments_on_the_cpu_change_no_bit_and_move_both_ways(tiny_model):
     models = [tiny_model(), tiny_model()]
-    optimizers = [AdamW(m, 0.1, moments_on_cpu=where) for m, where in zip(models, (False, True), strict=True)]
+    optimizers = [AdamW(m, 0.1, place) for m, place in zip(models, ("device", "cpu"), strict=True)]
     for step, rate in enumerate(RATES):
         for model, optimizer in zip(models, optimizers, strict=True):
             with_gradients(model, step)
@@ -69,7 +69,7 @@ def test_gradients_that_are_divided_on_the_way_move_the_student_as_clipped_ones(
         norm, divisor = clip(parameters, largest)
         assert norm.item() == pytest.approx(expected_norm.item(), rel=1e-5)
         assert (divisor is None) == (kind == "cpu")
-        AdamW(model, 0.1, moments_on_cpu=False).step(1e-2, divisor)
+        AdamW(model, 0.1, "device").step(1e-2, divisor)
     for a, b in zip(*(m.parameters() for m in models), strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 

@@ -21,6 +21,7 @@ from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
 from pipeline.probe.looks import ProbeSet
 from pipeline.training import run as run_module
+from pipeline.training.adamw import AdamW
 from pipeline.training.run import Run, Step, TrainingSet
 from pipeline.training.settings import TrainingParams
 
@@ -29,6 +30,7 @@ TRAINING = {
     "micro_batch_tokens": None,
     "gradient_checkpointing": False,
     "compile": False,
+    "moments": None,
     "learning_rate": 0.01,
     "warmup_share": 0.0,
     "final_learning_rate_share": 0.0,
@@ -196,6 +198,45 @@ def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient
     assert len(compiled) == 2
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+class FullMemory:
+    """Stands in for AdamW.reserve on a GPU that lacks the room so many times."""
+
+    def __init__(self, failures):
+        self.failures, self.original = failures, AdamW.reserve
+
+    def __call__(self, optimizer):
+        if self.failures:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.original(optimizer)
+
+
+@pytest.mark.parametrize("moments", ["device", "cpu", "8bit"])
+def test_no_room_for_the_optimiser_stops_the_run_before_it_changes_anything(start, tiny_model, monkeypatch, moments):
+    run = start(tiny_model(), moments=moments)
+    take_steps(run, 1)
+    before = snapshot(run)
+    memory = FullMemory(2)
+    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))
+    with pytest.raises(TrainingError, match=r"^step 1: the memory does not suffice for the optimiser, which needs"):
+        run.step()
+    assert_same_state(snapshot(run), before)
+    expected = start(tiny_model(), moments=moments)
+    losses = take_steps(expected)
+    assert take_steps(run, 3) == losses[1:]
+    assert torch.equal(weights(run), weights(expected))
+
+
+def test_the_optimiser_has_room_once_the_cache_is_empty(start, tiny_model, monkeypatch):
+    emptied, memory = [], FullMemory(1)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(memory.failures))
+    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))
+    run = start(tiny_model())
+    take_steps(run, 1)
+    assert run.steps_done == 1
+    assert emptied == [0]
 
 
 def test_an_example_that_does_not_fit_alone_stops_the_run(start, tiny_model, monkeypatch):

@@ -81,8 +81,8 @@ from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.store import LogitStore
-from pipeline.training.moments import moments_fit
 from pipeline.training.batch_sampler import BatchSampler
+from pipeline.training.moments import moments_fit
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
 

@@ -201,7 +201,8 @@ def code_map(device: torch.device, *, signed: bool) -> Tensor:
     """The 256 values of dynamic quantisation, ascending, on a device."""
     from bitsandbytes.functional import create_dynamic_map  # noqa: PLC0415 - takes 2 s, and few runs need it
 
-    return create_dynamic_map(signed=signed).to(device)
+    values: Tensor = create_dynamic_map(signed=signed)
+    return values.to(device)
 
 
 def encoded(values: Tensor, *, signed: bool) -> Codes:

@@ -133,8 +133,8 @@ class Run:
         """One step, which happens whole or not at all: nothing that decides the result changes before `_commit`.
 
         Raises:
-            TrainingError: loss or gradient is not finite, or not even one example or the optimiser fits into memory; the
-                message names step and problems.
+            TrainingError: loss or gradient is not finite, or memory does not suffice for one example or the optimiser;
+                the message names step and problems.
         """
         probabilities_A = self.curriculum.probabilities(self.steps_done / self.steps)
         draw = self._sampler.draw(
@@ -178,8 +178,8 @@ class Run:
         if self._processes.any(not self._optimizer_has_room(), self.student.device):
             needed = sum(self._optimizer.step_bytes()) / 2**20
             raise TrainingError(
-                f"the memory does not suffice for the optimiser, which needs {needed:.0f} MiB beside weights, gradients "
-                "and moments; end what else uses the GPU, or take one with more memory"
+                f"the memory does not suffice for the optimiser, which needs {needed:.0f} MiB beside weights, "
+                "gradients and moments; end what else uses the GPU, or take one with more memory"
             )
 
     def _optimizer_has_room(self) -> bool:

@@ -65,7 +65,9 @@ def test_the_first_step_is_float32s_and_the_next_ones_stay_near():
     def apart(steps):
         (exact, _), (rounded, _) = trained("device", steps), trained("8bit", steps)
         assert torch.equal(exact.bias, rounded.bias)
-        return (exact.matrix - rounded.matrix).abs().mean().item(), (exact.matrix - Student().matrix).abs().mean().item()
+        return (exact.matrix - rounded.matrix).abs().mean().item(), (
+            exact.matrix - Student().matrix
+        ).abs().mean().item()
 
     assert apart(1)[0] == 0.0  # moments of zero have no error
     difference, way = apart(20)

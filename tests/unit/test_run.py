@@ -219,7 +219,7 @@ def test_no_room_for_the_optimiser_stops_the_run_before_it_changes_anything(star
     take_steps(run, 1)
     before = snapshot(run)
     memory = FullMemory(2)
-    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))
+    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))  # noqa: PLW0108 - it becomes a method
     with pytest.raises(TrainingError, match=r"^step 1: the memory does not suffice for the optimiser, which needs"):
         run.step()
     assert_same_state(snapshot(run), before)
@@ -232,7 +232,7 @@ def test_no_room_for_the_optimiser_stops_the_run_before_it_changes_anything(star
 def test_the_optimiser_has_room_once_the_cache_is_empty(start, tiny_model, monkeypatch):
     emptied, memory = [], FullMemory(1)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(memory.failures))
-    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))
+    monkeypatch.setattr(AdamW, "reserve", lambda optimizer: memory(optimizer))  # noqa: PLW0108 - it becomes a method
     run = start(tiny_model())
     take_steps(run, 1)
     assert run.steps_done == 1

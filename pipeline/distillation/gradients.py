@@ -141,7 +141,6 @@ def forward_loss(
         settings,
         total_tokens,
         watch.lm_head_VH,
-        is_root=True,
     )
     if watch.hidden_KH is not None:
         features_KN = watch.hidden_KH @ hidden_NH.detach().float().T

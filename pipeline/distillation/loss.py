@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from pipeline.distillation.compiled_tail import compiled, tail_gradient, tail_sums
+from pipeline.language_models.devices import kind_of
 from pipeline.logit_store.chunks import add_product_, chunk_rows, float32_product, row_slices
 from pipeline.logit_store.targets import Outcomes, TeacherTargets
 
@@ -74,15 +75,13 @@ def distillation_loss(
     settings: LossSettings,
     total_tokens: int,
     direction_VH: Tensor | None = None,
-    *,
-    is_root: bool = False,
 ) -> tuple[Tensor, TokenSignals]:
     """The loss over N tokens of a batch that holds `total_tokens`, and what was seen on the way.
 
     Adding the results of several calls with the same `total_tokens` gives the loss of the whole batch, however it
     was cut. Gradients flow to `hidden_NH` and `lm_head_VH`. Where they are wanted, each token's gradient is held
-    against `direction_VH` too: one product beside the three that loss and gradients take. `is_root` says that the
-    backward pass begins here: the gradients need not be multiplied by the loss's own, which is 1.
+    against `direction_VH` too: one product beside the three that loss and gradients take. The backward pass must begin
+    here: the gradients are not multiplied by the loss's own, which is 1.
     """
     loss, *signals = _FusedLoss.apply(
         hidden_NH,
@@ -90,7 +89,7 @@ def distillation_loss(
         labels_N,
         teacher,
         settings,
-        _Pass(total_tokens, torch.is_grad_enabled(), direction_VH, is_root),
+        _Pass(total_tokens, torch.is_grad_enabled(), direction_VH),
     )
     return loss, TokenSignals(*signals)
 
@@ -172,12 +171,11 @@ def _gain(gradient_CV: Tensor, direction_VH: Tensor, hidden_CH: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the loss is divided by, whether gradients are made, what each token's is held against, where it begins."""
+    """What the loss is divided by, whether gradients are made, and what each token's is held against."""
 
     total_tokens: int
     wants_gradient: bool
     direction_VH: Tensor | None
-    is_root: bool
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -219,7 +217,6 @@ class _FusedLoss(torch.autograd.Function):
         if gradients is not None:
             gradient_hidden_NH, gradient_lm_head_VH = gradients
             ctx.save_for_backward(gradient_hidden_NH.div_(total_tokens), gradient_lm_head_VH)
-        ctx.is_root = of.is_root  # type: ignore[attr-defined]  # a context takes any attribute
         divergence_N, log_prob_N, top_prob_N = (
             torch.cat([getattr(c, name) for c in collected]) for name in ("divergence_N", "log_prob_N", "top_prob_N")
         )
@@ -232,9 +229,9 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         gradient_hidden_NH, gradient_lm_head_VH = ctx.saved_tensors  # which FunctionCtx, torch's type for it, lacks
-        if not ctx.is_root:  # in place: at a real vocabulary each copy would be half a gigabyte
-            gradient_hidden_NH.mul_(gradient_loss)
-            gradient_lm_head_VH.mul_(gradient_loss)
+        # at a real vocabulary a product is a pass over half a gigabyte, and to look would make the host wait for a GPU
+        if kind_of(gradient_loss.device) == "cpu" and gradient_loss.item() != 1:
+            raise RuntimeError("a backward pass must begin at distillation_loss: call backward on the loss itself")
         return gradient_hidden_NH, gradient_lm_head_VH, None, None, None, None
 
 

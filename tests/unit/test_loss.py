@@ -240,3 +240,12 @@ def test_compiled_passes_leave_no_more_than_a_bfloat16_rounding():
     assert torch.allclose(fused_CV.float(), gradient_CV, rtol=2**-8, atol=1e-6)
     for name in ("divergence_N", "log_prob_N", "top_prob_N"):
         assert torch.allclose(getattr(fused_signals, name), getattr(plain, name), atol=1e-5), name
+
+
+def test_a_backward_pass_must_begin_at_the_loss():
+    hidden, lm_head, labels, teacher_logits = make_case(3, 23, 5, seed=0)
+    hidden, lm_head = (x.float().requires_grad_() for x in (hidden, lm_head))
+    targets = exact_targets(teacher_logits, labels, 5, 1.0)
+    value, _ = distillation_loss(hidden, lm_head, labels, targets, LossSettings(1.0, 0.5, "forward_kl", 0.5), 3)
+    with pytest.raises(RuntimeError, match="must begin at distillation_loss"):
+        (2 * value).backward()

@@ -225,6 +225,7 @@ def test_an_outcome_that_only_the_teacher_knows_of_and_hardly_does_leaves_jsd_fi
     assert slope.isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch itself
 def test_compiled_passes_leave_no_more_than_a_bfloat16_rounding():
     hidden, lm_head, labels, teacher_logits = make_case(12, 300, 16, seed=2, scale=0.5)
     targets, settings_of = exact_targets(teacher_logits, labels, 30, 3.0), (3.0, 0.5, "forward_kl", 0.5)

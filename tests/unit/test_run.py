@@ -16,6 +16,7 @@ from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import Interrupted, interruptible
 from pipeline.common.params import checked
 from pipeline.curricula import random, rl
+from pipeline.distillation import loss as loss_module
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
@@ -192,6 +193,8 @@ def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient
         torch.nn.Module.compile(layer, backend="aot_eager", dynamic=True)
 
     monkeypatch.setattr(GradientCheckpointingLayer, "compile", compile_without_a_c_compiler)
+    passes = []
+    monkeypatch.setattr(loss_module, "compiled", lambda function: passes.append(function.__name__) or function)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain = start(tiny_model(layers=2), gradient_checkpointing=gradient_checkpointing)
@@ -199,6 +202,7 @@ def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient
     assert take_steps(run, 2) == pytest.approx(take_steps(plain, 2), rel=1e-6)
     assert torch.allclose(weights(run), weights(plain), atol=1e-6)
     assert len(compiled) == 2
+    assert passes == 2 * ["tail_sums", "tail_gradient"]
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     assert not torch._dynamo.utils.counters["graph_break"]
 

@@ -67,7 +67,8 @@ def test_every_row_has_its_figures(tiny):
     capture = sections["teacher_capture"]
     assert capture["capture_tokens_per_s"] > 0
     assert capture["forward_tokens_per_s"] > 0
-    assert capture["bytes_per_completion_token"] == 32 * (2 + 2) + 2 * 4 + 4  # k = 32, two temperatures
+    top_k, drawn = 12 * (2 + 2) + 2 * 4 + 4, 2 * 80 // 8 + 26  # two temperatures; 80 draws of 500 tokens at one of them
+    assert capture["bytes_per_completion_token"] == top_k + drawn
     for row in STEP_ROWS:
         assert 0 < sections[row]["tokens_per_s"] <= sections[row]["padded_tokens_per_s"]
         assert sections[row]["mfu"] is None  # a CPU's peak is not known, and no default stands in for it

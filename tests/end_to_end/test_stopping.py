@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_checkpoint(
     def spoil(*arguments):
         seen = original(*arguments)
         calls.append(1)
-        return seen if len(calls) != 6 else run_module.replace(seen, loss=float(bad))
+        return seen if len(calls) != 6 else run_module.replace(seen, losses_M=seen.losses_M * float(bad))
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "accumulate_gradients", spoil)

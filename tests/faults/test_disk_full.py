@@ -45,9 +45,9 @@ def test_a_capture_keeps_its_finished_shards_and_the_old_store(zygote, reference
         old = contents(project / "data/teacher_logits")
         with small_disk(project / "checkpoints", "72k") as enlarge:
             sentence = refused(zygote, project, CAPTURE)
-            assert "checkpoints/teacher_logits-train-" in sentence
+            assert "checkpoints/teacher_logits-" in sentence
             assert "/shard-0000" in sentence
-            finished = sorted((project / "checkpoints").glob("teacher_logits-train-*/shard-*"))
+            finished = sorted((project / "checkpoints").glob("teacher_logits-*/shard-*"))
             assert finished
             assert contents(project / "data/teacher_logits") == old
             enlarge()

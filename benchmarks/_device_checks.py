@@ -39,6 +39,7 @@ from pipeline.logit_store.fields import ids_of, tensor
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.training import run as run_module
+from pipeline.training.moments import Place
 from pipeline.training.run import Run, TrainingSet
 
 STEPS = 4
@@ -224,17 +225,18 @@ def new_student(setup: Setup) -> PreTrainedModel:
 
 
 def train(
-    setup: Setup, *, dtype: str = "bfloat16", moments_on_cpu: bool = False, cap: int | None = None, **changes: bool
+    setup: Setup, *, dtype: str = "bfloat16", moments: Place = "device", cap: int | None = None, **changes: bool
 ) -> Trained:
     """A few steps of a run; `changes` are of `training` in params.yaml, `cap` is in bytes of GPU memory."""
-    params = replace(
-        setup.params,
-        models=replace(setup.params.models, dtype=dtype),
-        training=replace(setup.params.training, **changes),
-    )
-    with memory_cap(params.models.device, cap):
-        run = start_run(new_student(setup), setup.training_set, params, STEPS, moments_on_cpu=moments_on_cpu)
-        return finished(run)
+    models = replace(setup.params.models, dtype=dtype)
+    with memory_cap(models.device, cap):
+        return finished(new_run(replace(setup, params=replace(setup.params, models=models)), moments, **changes))
+
+
+def new_run(setup: Setup, moments: Place, **changes: bool) -> Run:
+    """A run before its first step."""
+    training = replace(setup.params.training, moments=moments, **changes)
+    return start_run(new_student(setup), setup.training_set, replace(setup.params, training=training), STEPS)
 
 
 def finished(run: Run, steps: int = STEPS) -> Trained:
@@ -283,23 +285,34 @@ def gradient_checkpointing(setup: Setup) -> Verdict:
 
 def moments_on_cpu(setup: Setup) -> Verdict:
     """AdamW's moments may wait in CPU memory: the same numbers."""
-    return different_bits(train(setup), train(setup, moments_on_cpu=True), "with moments on the CPU")
+    return different_bits(train(setup), train(setup, moments="cpu"), "with moments on the CPU")
+
+
+def moments_in_8_bits(setup: Setup) -> Verdict:
+    """In 8 bits they round, and no more than that."""
+    return update_difference(setup, train(setup), train(setup, moments="8bit"), 0.1, "with moments in 8 bits")
 
 
 def resumed_run(setup: Setup) -> Verdict:
     """A run that is saved half-way, its moments on the CPU, and taken up by another ends with the same bits."""
-    expected = train(setup, moments_on_cpu=True)
+    return different_bits(train(setup, moments="cpu"), resumed(setup, "cpu", "device"), "after a resume")
+
+
+def resumed_run_in_8_bits(setup: Setup) -> Verdict:
+    """The same with moments in 8 bits."""
+    return different_bits(train(setup, moments="8bit"), resumed(setup, "8bit", "8bit"), "after a resume, in 8 bits")
+
+
+def resumed(setup: Setup, before: Place, after: Place) -> Trained:
+    """A run that is saved half-way with its moments in one place, and taken up by another with them in another."""
     checkpoint = Checkpoint("gpu-check", {}, setup.folder)
-    first, second = (
-        start_run(new_student(setup), setup.training_set, setup.params, STEPS, moments_on_cpu=kept)
-        for kept in (True, False)
-    )
+    first, second = new_run(setup, before), new_run(setup, after)
     finished(first, steps=STEPS // 2)
     checkpoint.save(*first.state())
     if (saved := checkpoint.load()) is None:
         raise CheckError("the checkpoint cannot be read")
     second.load_state(*saved)
-    return different_bits(expected, finished(second), "after a resume")
+    return finished(second)
 
 
 def out_of_memory(setup: Setup) -> Verdict:
@@ -380,7 +393,9 @@ CHECKS: tuple[Callable[[Setup], Verdict], ...] = (
     same_run_twice_with_checkpointing,
     gradient_checkpointing,
     moments_on_cpu,
+    moments_in_8_bits,
     resumed_run,
+    resumed_run_in_8_bits,
     out_of_memory,
     answers_by_graphs,
     same_answers_twice,

@@ -3,9 +3,10 @@
     register()                      once in a process: torch then knows a device called `gpu`
     with Meter() as meter: ...      counts what happens to tensors on it; their contents do not exist
 
-Tensors on `gpu` have a shape and a type and no memory, so models have their true sizes. What is on the CPU is real and
-is computed. Reading from the device gives ones. Autocast and attention choose as on CUDA (PyTorch 2.13): products in
-bfloat16, flash attention, and its memory-efficient form where there is a mask.
+Tensors on `gpu` have a shape and a type and no memory, so models have their true sizes; what memory they would take at
+once is counted. What is on the CPU is real and is computed. Reading from the device gives ones. Autocast and attention
+choose as on CUDA (PyTorch 2.13): products in bfloat16, flash attention, and its memory-efficient form where there is a
+mask.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -182,7 +184,8 @@ class Meter(TorchDispatchMode):
     def __init__(self, device: Device) -> None:
         super().__init__()
         self.parts: dict[str, Count] = {}
-        self.allocated = self.peak = 0
+        self.allocated = self.peak = 0  # bytes of all tensors that somebody holds
+        self._held: set[int] = set()
         self.device, self._part = device, ["other"]
         self.scalar = 1.0  # what a number that is read from the device is said to be
         self.part_of: Callable[[Any, list[Tensor], list[Tensor]], str | None] = lambda *_: None
@@ -257,9 +260,23 @@ class Meter(TorchDispatchMode):
         with self._fake:
             result = func(*args, **kwargs)
         outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, Tensor)]
+        self._hold(outputs)
         part = self.part_of(func, inputs, outputs) or self.current
         self._add(part, self._count(func, args, kwargs, inputs, outputs))
         return result
+
+    def _hold(self, tensors: list[Tensor]) -> None:
+        """Counts the memory that is new among theirs, until it is freed."""
+        for storage in (t.untyped_storage() for t in tensors if _on_gpu(t)):
+            if id(storage) not in self._held:
+                self._held.add(id(storage))
+                self.allocated += storage.nbytes()
+                self.peak = max(self.peak, self.allocated)
+                weakref.finalize(storage, self._free, id(storage), storage.nbytes())
+
+    def _free(self, held: int, size: int) -> None:
+        self._held.remove(held)
+        self.allocated -= size
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Ones, in the shape and type of what would be read."""

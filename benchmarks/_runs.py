@@ -172,15 +172,9 @@ def start_run(
     steps: int,
     *,
     curriculum: Curriculum | None = None,
-    moments_on_cpu: bool | None = None,
 ) -> Run:
-    """A run of so many steps, with the adaptive curriculum if no other is given.
-
-    Where `moments_on_cpu` is None, the params say where the moments are kept.
-    """
+    """A run of so many steps, with the adaptive curriculum if no other is given."""
     training = replace(params.training, epochs=1, steps_per_epoch=steps)
-    if moments_on_cpu is not None:
-        training = replace(training, moments="cpu" if moments_on_cpu else "device")
     curriculum = curriculum or rl.build(params.curriculum, problems.arms, 0)
     return Run(student, curriculum, problems, training, 0, precision=precision(params.models, keep_casts=False))
 

@@ -8,8 +8,8 @@ Models are randomly initialised at Qwen2's true shapes, since neither time nor m
 are random tokens of the lengths that MATH has. What is timed is the project's own code: `Run.step` over a logit store
 on disk, `capture_batch`, `generate_answers`. README.md beside this file says how each figure is taken.
 
-A machine needs torch, transformers, accelerate, numpy, scipy, pydantic, PyYAML and tqdm, in the versions of
-requirements.txt; neither dvc nor datasets, nor the network.
+A machine needs torch, transformers, accelerate, bitsandbytes, numpy, scipy, pydantic, PyYAML and tqdm, in the versions
+of requirements.txt, and a C compiler; neither dvc nor datasets, nor the network.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ from pipeline.language_models.prompts import EncodedProblem, longest_first
 from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.store import LogitStore
 from pipeline.training.batch_sampler import BatchSampler
-from pipeline.training.moments import moments_fit
+from pipeline.training.moments import Place, place_for
 
 SMALL_GPU_BYTES = 15 * GIB // 2  # what a GPU of 8 GiB has left beside the CUDA context and a screen
 
@@ -272,20 +272,21 @@ def measure_steps(
     *,
     gradient_checkpointing: bool,
     compiled: bool = False,
-    moments_on_cpu: bool | None = None,
+    moments: Place | None = None,
     cap: int | None = None,
 ) -> dict[str, Any]:
     """Speed and memory of whole optimiser steps of the student."""
     if store is None:
         raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
-    training = replace(session.params.training, gradient_checkpointing=gradient_checkpointing, compile=compiled)
+    training = replace(
+        session.params.training, gradient_checkpointing=gradient_checkpointing, compile=compiled, moments=moments
+    )
     params = replace(session.params, training=training)
     of_run = training_set(problems, equal_arms(5, len(problems)), store)
     with memory_cap(session.device, cap), recorded_draws(problems) as drawn:
         student = random_model(session.scale.student, params.models, torch.float32, seed=0)
         warm_up, steps = session.scale.warm_up_steps, session.scale.steps
-        fits = moments_fit(student)
-        run = start_run(student, of_run, params, warm_up + steps, moments_on_cpu=moments_on_cpu)
+        run = start_run(student, of_run, params, warm_up + steps)
         seconds = [seconds_of(run.step, session.device)[0] for _ in range(warm_up + steps)]
         memory = peak_memory(session.device)
     measured = list(zip(seconds, drawn, strict=True))[warm_up:]
@@ -306,7 +307,7 @@ def measure_steps(
         if session.peak is None
         else statistics.median(utilisation(f, s, session.peak) for f, (s, _) in zip(flops, measured, strict=True)),
         "micro_batch_tokens": run.micro_batch_tokens,
-        "moments_on_cpu": not fits if moments_on_cpu is None else moments_on_cpu,
+        "moments": moments or place_for(student),
         "memory_cap_bytes": cap if session.device == "cuda" else None,
         **memory,
     }
@@ -399,13 +400,14 @@ def run_all(session: Session, smollm2: Path | None) -> None:
     def step_row(name: str, problems: list[EncodedProblem], **settings: Any) -> None:
         session.section(name, 45, lambda: measure_steps(session, problems, teacher.store, **settings))
 
-    small_gpu = {"gradient_checkpointing": True, "moments_on_cpu": True, "cap": SMALL_GPU_BYTES}
+    small_gpu = {"gradient_checkpointing": True, "cap": SMALL_GPU_BYTES}
     step_row("student_step", teacher.problems, gradient_checkpointing=False)
     if session.device == "cuda":
         step_row("student_step_compiled", teacher.problems, gradient_checkpointing=False, compiled=True)
     step_row("student_step_gradient_checkpointing", teacher.problems, gradient_checkpointing=True)
-    step_row("student_step_on_8_gb", teacher.problems, **small_gpu)
-    step_row("student_step_on_8_gb_longest_problems", teacher.longest, **small_gpu)
+    step_row("student_step_on_8_gb", teacher.problems, moments="cpu", **small_gpu)
+    step_row("student_step_on_8_gb_longest_problems", teacher.longest, moments="cpu", **small_gpu)
+    step_row("student_step_on_8_gb_in_8_bits", teacher.problems, moments="8bit", **small_gpu)
     session.section("distillation", 60, lambda: distil(session, smollm2))
     session.section("student_generation", 60, lambda: measure_generation(session, scale.student, torch.float32))
     session.section("teacher_generation", 60, lambda: measure_generation(session, scale.teacher, torch.bfloat16))

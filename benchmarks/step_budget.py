@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForCausalLM, PreTrainedModel, masking_utils
 
@@ -155,12 +156,18 @@ def autocast(params: Params, *, keep_casts: bool) -> torch.autocast:
     return torch.autocast(NAME, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep_casts)
 
 
+def as_list(tensor: Tensor) -> Any:
+    """What stands for `FakeTensor.tolist`, which reads number by number; a real tensor is copied first, all at once."""
+    return torch._C.TensorBase.tolist(tensor.cpu())
+
+
 @contextmanager
 def counting(device: Device) -> Iterator[Meter]:
     """A meter that is entered, and memory that is pinned in name."""
     with (
         Meter(device) as meter,
         patch.object(Tensor, "pin_memory", pinned),
+        patch.object(FakeTensor, "tolist", as_list),
         patch.object(masking_utils, "is_tracing", lambda _: False),  # which fake tensors pass for
         patch.object(chunks, "memory_of", lambda _: device.memory),
         patch.object(moments, "memory_of", lambda _: device.memory),

@@ -110,7 +110,9 @@ def capture_batch(
     padded = pad_examples(batch)
     hidden_NH = predicting_states(teacher, padded)
     labels_N = to_device(padded.labels_N, teacher.device)
-    uniforms_NTD = torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch])
+    uniforms_NTD = to_device(
+        torch.cat([scheme.uniforms(e.id, len(e.completion_ids), len(temperatures)) for e in batch]), teacher.device
+    )
     weight_VH = teacher.get_output_embeddings().weight[:vocabulary]
     chunk = chunk_rows(len(hidden_NH), vocabulary, teacher.device)
     logits_CV, spare_CV = torch.empty(2, chunk, vocabulary, device=teacher.device)  # taken once, used for every chunk

@@ -61,7 +61,7 @@ class RandomDraws:
         ids = []
         for column, temperature in enumerate(temperatures):
             p_NV = torch.softmax(logits_NV.double() / temperature, dim=1)
-            drawn_ND = inverse_cdf(p_NV, uniforms_NTD[:, column].to(p_NV.device))
+            drawn_ND = inverse_cdf(p_NV, uniforms_NTD[:, column])
             counts_NV = torch.zeros_like(p_NV).scatter_add_(1, drawn_ND, torch.ones_like(drawn_ND, dtype=p_NV.dtype))
             token_ids_NK = (counts_NV + p_NV).topk(slots, dim=1).indices  # whatever was drawn comes first
             ids.append(token_ids_NK)

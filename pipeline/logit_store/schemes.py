@@ -45,7 +45,7 @@ class Scheme(Protocol):
     ) -> np.ndarray:
         """The rows for N tokens, from the teacher's logits in float32, which are overwritten, as is `spare_NV`.
 
-        Temperature 1 is among the temperatures.
+        All tensors are on the teacher's device. Temperature 1 is among the temperatures.
         """
         ...
 

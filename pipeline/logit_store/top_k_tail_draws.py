@@ -82,7 +82,7 @@ class TopKTailDraws:
             )
         head = TopK(self.k)
         found = head.find(logits_NV)
-        drawn_TND = self._draw(logits_NV, found[1][:, : self.k], uniforms_NTD)
+        drawn_TND = self._draw(logits_NV, found[1][:, : self.k], uniforms_NTD).cpu()
         kept_N = head.rows_of(found, logits_NV, labels_N, temperatures, spare_NV)
         columns = [temperatures.index(temperature) for temperature in self.draw_temperatures]
         rows_N = np.empty(len(kept_N), tail_draw_rows(self.k, self.draws, columns, len(temperatures), vocabulary))
@@ -94,14 +94,14 @@ class TopKTailDraws:
 
     def _draw(self, logits_NV: Tensor, head_NK: Tensor, uniforms_NTD: Tensor) -> Tensor:
         """Tokens outside the head [T, N, D], a part of the rows at a time: float64 takes much memory."""
-        drawn_TND = torch.empty(uniforms_NTD.transpose(0, 1).shape, dtype=torch.int64)
+        drawn_TND = torch.empty_like(uniforms_NTD.transpose(0, 1), dtype=torch.int64)
         for rows in row_slices(len(logits_NV), max(1, QUARTER_ELEMENTS // logits_NV.shape[1])):
             tail_CV = logits_NV[rows].double().scatter_(1, head_NK[rows], -torch.inf)
             for drawn_ND, temperature, uniforms_ND in zip(
                 drawn_TND, self.draw_temperatures, uniforms_NTD.unbind(1), strict=True
             ):
                 shares_CV = torch.softmax(tail_CV / temperature, dim=1)
-                drawn_ND[rows] = inverse_cdf(shares_CV, uniforms_ND[rows].to(tail_CV.device)).cpu()
+                drawn_ND[rows] = inverse_cdf(shares_CV, uniforms_ND[rows])
         return drawn_TND
 
     @staticmethod

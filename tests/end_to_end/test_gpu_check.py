@@ -19,7 +19,9 @@ CHECKS = {
     "same_run_twice_with_checkpointing",
     "gradient_checkpointing",
     "moments_on_cpu",
+    "moments_in_8_bits",
     "resumed_run",
+    "resumed_run_in_8_bits",
     "out_of_memory",
     "answers_by_graphs",
     "same_answers_twice",
@@ -30,6 +32,7 @@ STEP_ROWS = (
     "student_step_gradient_checkpointing",
     "student_step_on_8_gb",
     "student_step_on_8_gb_longest_problems",
+    "student_step_on_8_gb_in_8_bits",
 )
 GENERATION_ROWS = ("student_generation", "student_generation_without_graphs", "teacher_generation")
 NEVER = {"dvc", "datasets", "trl", "math_verify", "pandas", "matplotlib"}
@@ -72,7 +75,7 @@ def test_every_row_has_its_figures(tiny):
     for row in STEP_ROWS:
         assert 0 < sections[row]["tokens_per_s"] <= sections[row]["padded_tokens_per_s"]
         assert sections[row]["mfu"] is None  # a CPU's peak is not known, and no default stands in for it
-        assert sections[row]["moments_on_cpu"] == ("8_gb" in row)
+        assert sections[row]["moments"] == ("8bit" if "8_bits" in row else "cpu" if "8_gb" in row else "device")
     for row in GENERATION_ROWS:
         assert 0 < sections[row]["new_tokens"] <= sections[row]["prompts"] * sections[row]["max_new_tokens"]
 

@@ -66,3 +66,13 @@ def test_the_optimiser_launches_a_handful_of_kernels(tiny):
     parameters = 500 * 32 + STUDENT.body_parameters + STUDENT.layers * (2 * 32 + 32 + 2 * 16) + 32
     moved = 7 * 4 * parameters  # reads parameter, gradient and moments, writes all but the gradient
     assert tiny[STEP]["parts"]["optimiser"]["bytes"] == pytest.approx(moved, rel=0.2)
+
+
+def test_a_captured_batch_is_read_once_for_each_field_of_its_rows(tiny):
+    total = tiny["capture"]["total"]
+    assert total["waits"] == 5  # token ids, offsets, log tails, log-probabilities, draws
+    assert total["copies"] == 4  # tokens, where they predict, labels, the numbers that draws are made from
+
+
+def test_nobody_waits_for_a_single_token(tiny):
+    assert tiny["token"]["total"]["waits"] == 0

@@ -95,7 +95,7 @@ def _attention(
         flash = aten._scaled_dot_product_flash_attention
         return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
     if key.shape[1] != query.shape[1]:
-        key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
+        raise NotImplementedError("heads in groups, with a mask or in float32: CUDA would write the scores to memory")
     keep_sums, efficient = query.requires_grad, aten._scaled_dot_product_efficient_attention
     return efficient(query, key, value, attn_mask, keep_sums, dropout_p, is_causal, scale=scale)[0]
 

@@ -143,6 +143,7 @@ def forward_loss(
         watch.lm_head_VH,
     )
     if watch.hidden_KH is not None:
-        features_KN = watch.hidden_KH @ hidden_NH.detach().float().T
+        with torch.autocast(device.type, enabled=False):  # which would round the directions
+            features_KN = watch.hidden_KH @ hidden_NH.detach().float().T
         signals = replace(signals, features_KN=features_KN)
     return loss, signals, targets

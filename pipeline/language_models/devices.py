@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 Kind = Literal["cpu", "gpu"]
+# what the system, CUDA, cuBLAS and Triton say where memory runs out outside of torch's own allocator
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "[CUDA]: out of memory")
 
 
 def kind_of(device: torch.device) -> Kind:
@@ -16,8 +18,14 @@ def kind_of(device: torch.device) -> Kind:
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes of a GPU's memory, whether they are free or not."""
-    return torch.cuda.get_device_properties(device).total_memory
+    """Bytes of a GPU's memory that this process may take, whether they are free or not."""
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return int(share * torch.cuda.get_device_properties(device).total_memory)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or a CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(m in str(error) for m in OUT_OF_MEMORY)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

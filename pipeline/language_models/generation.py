@@ -26,7 +26,7 @@ from pipeline.language_models.decoding import (
     ready_mask,
     takes_ready_masks,
 )
-from pipeline.language_models.devices import Kind, kind_of
+from pipeline.language_models.devices import Kind, is_out_of_memory, kind_of
 from pipeline.language_models.end_tokens import end_tokens
 from pipeline.language_models.graph_decoding import WAIT, can_be_recorded, decode_by_graphs
 from pipeline.language_models.prompts import completion_text
@@ -75,7 +75,7 @@ def generate_completions(
     The end token, any of `end_tokens`, is left out: a completion of `max_new_tokens` tokens is one that did not end.
 
     Batches are cut from the prompts in order of length, the longest first, so the same call always computes the same
-    thing. A batch that does not fit into the GPU's memory is halved, and so are those after it.
+    thing. A batch that does not fit into memory is halved, and so are those after it.
     `progress` is the label of a progress bar, None for no bar.
 
     Raises:
@@ -93,14 +93,16 @@ def generate_completions(
                 batch_completions = complete_batch(
                     model, [prompts[i] for i in chosen], tokenizer.pad_token_id, stop, pick
                 )
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(chosen) == 1:
                     raise ModelError(
-                        f"the GPU's memory is too small for one prompt of {len(prompts[chosen[0]])} tokens and "
-                        f"{params.max_new_tokens} new ones; lower generation.max_new_tokens or use a larger GPU"
+                        f"the memory is too small for one prompt of {len(prompts[chosen[0]])} tokens and "
+                        f"{params.max_new_tokens} new ones; lower generation.max_new_tokens or use a larger machine"
                     ) from error
                 size = len(chosen) // 2
-                print(f"the GPU's memory is too small for {len(chosen)} prompts at once; now {size}", file=sys.stderr)
+                print(f"the memory is too small for {len(chosen)} prompts at once; now {size}", file=sys.stderr)
                 continue
             for i, completion in zip(chosen, batch_completions, strict=True):
                 completions[i] = completion

@@ -133,14 +133,17 @@ def recorded(work: Callable[[], Tensor], device: torch.device) -> Callable[[], T
     """`work` on fixed tensors as one CUDA graph, whose every repetition writes the same output; on a CPU as it is."""
     if device.type != "cuda":
         return work
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        work()  # libraries set themselves up in their first call, which cannot be recorded
-    torch.cuda.current_stream(device).wait_stream(side)
+    current, side = torch.cuda.current_stream(device), recording_stream(device)
+    side.wait_stream(current)
+    try:
+        with torch.cuda.stream(side):
+            work()  # libraries set themselves up in their first call, which cannot be recorded
+    finally:
+        current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    # other threads, as NCCL's, may talk to the GPU meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # The outer one leads back to this stream also where a recording breaks off. Other threads, as NCCL's, may talk to
+    # the GPU meanwhile.
+    with torch.cuda.stream(current), torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         output = work()
 
     def repeat() -> Tensor:
@@ -148,3 +151,9 @@ def recorded(work: Callable[[], Tensor], device: torch.device) -> Callable[[], T
         return output
 
     return repeat
+
+
+@functools.cache
+def recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all recordings: cuBLAS keeps memory for good for each stream that it has computed on."""
+    return torch.cuda.Stream(device)

@@ -18,14 +18,17 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
 from transformers import masking_utils
+from transformers.integrations import sdpa_attention
 from transformers.utils import logging as transformers_logging
 
 from pipeline.common.errors import ModelError
+from pipeline.language_models.devices import kind_of
 from pipeline.language_models.settings import ModelsParams
 
 T = TypeVar("T")
 # processes wait for each other after hours of work of their own; NCCL gives up after 10 minutes
 PATIENCE = timedelta(days=1)
+_transformers_groups_are_known = sdpa_attention.use_gqa_in_sdpa
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,23 @@ def use_threads(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it has, by a trick
     # no sequence here is packed with others, and to find that out the host would wait for the GPU in every forward pass
     masking_utils.find_packed_sequence_indices = _not_packed
+    sdpa_attention.use_gqa_in_sdpa = _groups_are_known
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
 
 
 def _not_packed(position_ids: Tensor) -> None:
     return None
+
+
+def _groups_are_known(attention_mask: Tensor | None, key: Tensor, value: Tensor) -> bool:
+    """Whether attention is told that several heads share a key, instead of getting one for each.
+
+    On a GPU only flash attention knows it, which computes no float32: torch would take a way that writes the scores of
+    all pairs of tokens to memory.
+    """
+    if kind_of(key.device) == "gpu" and key.dtype == torch.float32:
+        return False
+    return _transformers_groups_are_known(attention_mask, key, value)
 
 
 def peak_memory(device: str) -> int:

@@ -20,10 +20,18 @@ CHUNK_SHARE = 1 / 32
 
 def chunk_rows(rows: int, vocabulary: int, device: torch.device) -> int:
     """Rows of float32 logits to hold at once, of so many that there are."""
-    elements = CHUNK_ELEMENTS
-    if kind_of(device) == "gpu":
-        elements = max(elements, int(CHUNK_SHARE * memory_of(device)) // 4)
-    return min(rows, max(1, elements // vocabulary))
+    return min(rows, max(1, _chunk_elements(device) // vocabulary))
+
+
+def float64_rows(vocabulary: int, device: torch.device) -> int:
+    """Rows that what takes several float64 numbers for each logit is done for at once."""
+    return max(1, _chunk_elements(device) // 4 // vocabulary)
+
+
+def _chunk_elements(device: torch.device) -> int:
+    if kind_of(device) == "cpu":
+        return CHUNK_ELEMENTS
+    return max(CHUNK_ELEMENTS, int(CHUNK_SHARE * memory_of(device)) // 4)
 
 
 def row_slices(rows: int, size: int) -> Iterator[slice]:

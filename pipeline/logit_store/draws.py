@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.logit_store.chunks import CHUNK_ELEMENTS
-
-QUARTER_ELEMENTS = CHUNK_ELEMENTS // 4  # logits that draws are made from at once
-
 
 def inverse_cdf(p_NV: Tensor, uniforms_ND: Tensor) -> Tensor:
     """The outcomes that uniform numbers in 0..1 stand for: the first whose cumulative probability exceeds the number.

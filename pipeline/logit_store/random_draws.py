@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from pipeline.common.seeding import numpy_rng
-from pipeline.logit_store.chunks import row_slices
-from pipeline.logit_store.draws import QUARTER_ELEMENTS, inverse_cdf
+from pipeline.logit_store.chunks import float64_rows, row_slices
+from pipeline.logit_store.draws import inverse_cdf
 from pipeline.logit_store.fields import id_fields, ids_of, put_ids, tensor
 from pipeline.logit_store.targets import TeacherTargets
 
@@ -50,10 +50,10 @@ class RandomDraws:
         spare_NV: Tensor | None = None,
     ) -> np.ndarray:
         """The rows for N tokens, made in parts: float64 sums over the vocabulary take many times the logits' memory."""
-        if len(logits_NV) > (quarter := max(1, QUARTER_ELEMENTS // logits_NV.shape[1])):
+        if len(logits_NV) > (most := float64_rows(logits_NV.shape[1], logits_NV.device)):
             parts = (
                 self.compress(logits_NV[rows], labels_N[rows], uniforms_NTD[rows], temperatures)
-                for rows in row_slices(len(logits_NV), quarter)
+                for rows in row_slices(len(logits_NV), most)
             )
             return np.concatenate(list(parts))
         slots = min(self.draws, logits_NV.shape[1])

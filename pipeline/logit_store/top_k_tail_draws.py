@@ -26,8 +26,8 @@ from torch import Tensor
 
 from pipeline.common.errors import ParamsError
 from pipeline.common.seeding import numpy_rng
-from pipeline.logit_store.chunks import row_slices
-from pipeline.logit_store.draws import QUARTER_ELEMENTS, inverse_cdf
+from pipeline.logit_store.chunks import float64_rows, row_slices
+from pipeline.logit_store.draws import inverse_cdf
 from pipeline.logit_store.fields import put_sorted_ids, sorted_id_fields, sorted_ids_of
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK, top_k_rows
@@ -95,7 +95,7 @@ class TopKTailDraws:
     def _draw(self, logits_NV: Tensor, head_NK: Tensor, uniforms_NTD: Tensor) -> Tensor:
         """Tokens outside the head [T, N, D], a part of the rows at a time: float64 takes much memory."""
         drawn_TND = torch.empty_like(uniforms_NTD.transpose(0, 1), dtype=torch.int64)
-        for rows in row_slices(len(logits_NV), max(1, QUARTER_ELEMENTS // logits_NV.shape[1])):
+        for rows in row_slices(len(logits_NV), float64_rows(logits_NV.shape[1], logits_NV.device)):
             tail_CV = logits_NV[rows].double().scatter_(1, head_NK[rows], -torch.inf)
             for drawn_ND, temperature, uniforms_ND in zip(
                 drawn_TND, self.draw_temperatures, uniforms_NTD.unbind(1), strict=True

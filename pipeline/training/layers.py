@@ -1,4 +1,4 @@
-"""How a student's layers compute while it is trained: compiled or not, their activations kept or made again."""
+"""How a student's layers compute while it is trained: their activations kept or made again."""
 
 from __future__ import annotations
 
@@ -28,9 +28,3 @@ def checkpoint_layers(student: PreTrainedModel) -> None:
     for layer in layers_of(student):
         if layer.gradient_checkpointing:
             layer.training = True
-
-
-def compile_layers(student: PreTrainedModel) -> None:
-    """Compiles each layer, for sequences of any length: what is compiled must not depend on the lengths seen before."""
-    for layer in layers_of(student):
-        layer.compile(dynamic=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import closing, nullcontext
 
-import torch
 from tqdm import tqdm
 
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import Interrupted, finish_regardless, requested, uninterrupted
 from pipeline.language_models.processes import Processes
+from pipeline.training.compilation import uncompiled
 from pipeline.training.run import Run
 from pipeline.training.schedule import validation_steps
 from pipeline.training.settings import TrainingParams
@@ -70,7 +70,7 @@ def _train(
             raise Interrupted
         if run.steps_done in validate_at and not run.log.has_validation(run.steps_done):
             # answers are made token by token, for which layers are not compiled
-            with torch.compiler.set_stance("force_eager") if training.compile else nullcontext():
+            with uncompiled(compiled=training.compile):
                 result = validation.measure(run.student)
             with uninterrupted():
                 run.grading_timeouts += result.timeouts

@@ -21,6 +21,7 @@ from pipeline.common.interrupts import uninterrupted
 from pipeline.distillation.gradients import ExampleSignals, UnreadSignals, accumulate_gradients
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.watch import Watch
+from pipeline.language_models.devices import is_out_of_memory
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
@@ -29,13 +30,12 @@ from pipeline.probe.looks import Look, Probe, ProbeSet, Promise
 from pipeline.probe.similarity import SimilarityProbe
 from pipeline.training.adamw import AdamW, clip, gradient_of
 from pipeline.training.batch_sampler import BatchSampler, Draw
-from pipeline.training.layers import checkpoint_layers, compile_layers, enable_checkpointing
+from pipeline.training.compilation import compile_ahead, compile_layers, uncompiled
+from pipeline.training.layers import checkpoint_layers, enable_checkpointing
 from pipeline.training.moments import place_for
 from pipeline.training.run_log import RunLog
 from pipeline.training.schedule import budget_of, learning_rate_factor
 from pipeline.training.settings import TrainingParams
-
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # the last is cuBLAS's
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ class Run:
             compile_layers(student)
         if self.gradient_checkpointing:
             enable_checkpointing(student)
+        self._compile_ahead()
 
     def _probe_of(self, curriculum: Curriculum, seed: int) -> Probe | None:
         use, problems = probe_use(curriculum), self.problems.probe
@@ -126,7 +127,7 @@ class Run:
         if problems is None:
             raise TrainingError("the curriculum looks at the probe, but the run has none; give TrainingSet one")
         if use.sees == "gradient":
-            return GradientProbe(problems, use, self._loss_settings, seed, self.student)
+            return GradientProbe(problems, use, replace(self._loss_settings, compiled=False), seed, self.student)
         return SimilarityProbe(problems, use, seed, self.student)
 
     def step(self) -> Step:
@@ -249,7 +250,8 @@ class Run:
                 watch = self._probe.watch(self._precondition) if self._probe else Watch()
                 look = None
                 if self._probe and self._probe.due(self.steps_done):
-                    look = self._probe.look(self.student, watch, self.micro_batch_tokens, self._processes)
+                    with uncompiled(compiled=self._training.compile):
+                        look = self._probe.look(self.student, watch, self.micro_batch_tokens, self._processes)
                 signals = accumulate_gradients(
                     self.student,
                     examples,
@@ -289,6 +291,12 @@ class Run:
         self.gradient_checkpointing = True
         enable_checkpointing(self.student)
         checkpoint_layers(self.student)
+        self._compile_ahead()
+
+    def _compile_ahead(self) -> None:
+        if self._training.compile:
+            with self._precision:
+                compile_ahead(self.student, self._loss_settings)
 
     def _halve_micro_batches(self, examples: Sequence[EncodedProblem]) -> None:
         longest = max(e.length for e in examples)
@@ -360,8 +368,3 @@ class Run:
         self.micro_batch_tokens = state["micro_batch_tokens"]
         if state["gradient_checkpointing"] and not self.gradient_checkpointing:
             self._checkpoint_from_now_on()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or a CPU; outside of torch's own allocator only the message tells."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(m in str(error) for m in OUT_OF_MEMORY)

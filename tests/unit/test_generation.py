@@ -278,8 +278,8 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(student, tokenizer, pro
     limit_memory(student, monkeypatch, rows=10)
     assert generate_answers(student, tokenizer, prompts, GenerationParams(35, 96)) == expected
     assert capsys.readouterr().err.splitlines() == [
-        "the GPU's memory is too small for 35 prompts at once; now 17",
-        "the GPU's memory is too small for 17 prompts at once; now 8",
+        "the memory is too small for 35 prompts at once; now 17",
+        "the memory is too small for 17 prompts at once; now 8",
     ]
     drawn = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96), sampling=sampling)
     assert drawn == in_eights  # what was drawn for a batch that failed leaves no trace

@@ -1,6 +1,7 @@
 """A run's step: what happens when memory or numbers give out, and that saving memory changes nothing."""
 
 import copy
+import functools
 import os
 import signal
 from dataclasses import replace
@@ -8,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.arms.grouping import ArmSet
@@ -180,31 +183,93 @@ def test_out_of_memory_halves_micro_batches_where_there_is_no_checkpointing(star
     assert run.micro_batch_tokens <= 60
 
 
-# torch's compiler asks every tensor for its gradient
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch itself
+def compiles(test):
+    """What torch's compiler warns of: it asks every tensor for its gradient, and calls what is deprecated."""
+    for warning in (
+        "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+        "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
+
+
+def without_inductor(monkeypatch):
+    """From now on code is only traced and not made, which needs no C compiler.
+
+    Returns the layers that are compiled, the names of the loss's passes as they are asked for, and what is traced.
+    """
+    layers, passes, traced = [], [], []
+
+    def backend(module, inputs):
+        traced.append(module)
+        return aot_autograd(fw_compiler=lambda graph, _: make_boxed_func(graph.forward))(module, inputs)
+
+    @functools.cache
+    def compiled_pass(function):
+        return torch.compile(function, backend=backend, dynamic=True)
+
+    def compile_layer(layer, *, dynamic):
+        assert dynamic
+        layers.append(layer)
+        torch.nn.Module.compile(layer, backend=backend, dynamic=True)
+
+    monkeypatch.setattr(GradientCheckpointingLayer, "compile", compile_layer)
+    monkeypatch.setattr(
+        loss_module, "compiled", lambda function: passes.append(function.__name__) or compiled_pass(function)
+    )
+    monkeypatch.setenv("CC", "true")
+    torch._dynamo.reset()
+    return layers, passes, traced
+
+
+@compiles
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient_checkpointing):
-    compiled = []
-
-    def compile_without_a_c_compiler(layer, *, dynamic):
-        assert dynamic
-        compiled.append(layer)
-        torch.nn.Module.compile(layer, backend="aot_eager", dynamic=True)
-
-    monkeypatch.setattr(GradientCheckpointingLayer, "compile", compile_without_a_c_compiler)
-    passes = []
-    monkeypatch.setattr(loss_module, "compiled", lambda function: passes.append(function.__name__) or function)
-    torch._dynamo.reset()
+    compiled, passes, _ = without_inductor(monkeypatch)
     torch._dynamo.utils.counters.clear()
     plain = start(tiny_model(layers=2), gradient_checkpointing=gradient_checkpointing)
     run = start(tiny_model(layers=2), compile=True, gradient_checkpointing=gradient_checkpointing)
+    assert len(compiled) == 2
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    passes.clear()
     assert take_steps(run, 2) == pytest.approx(take_steps(plain, 2), rel=1e-6)
     assert torch.allclose(weights(run), weights(plain), atol=1e-6)
-    assert len(compiled) == 2
     assert passes == 2 * ["tail_sums", "tail_gradient"]
-    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@compiles
+@pytest.mark.parametrize("micro_batch_tokens", [None, 40])  # batches of several examples, and of one
+def test_nothing_is_compiled_once_a_run_has_started(start, tiny_model, monkeypatch, micro_batch_tokens):
+    _, _, traced = without_inductor(monkeypatch)
+    settings = {"compile": True, "gradient_checkpointing": None, "micro_batch_tokens": micro_batch_tokens}
+    run = start(tiny_model(layers=2), **settings)
+    at_start = len(traced)
+    assert at_start >= 4  # a layer for several examples and for one, and the two passes of the loss
+    take_steps(run, 2)
+    assert len(traced) == at_start
+    run._checkpoint_from_now_on()
+    with_checkpointing = len(traced)
+    assert with_checkpointing > at_start
+    take_steps(run, 1)
+    assert len(traced) == with_checkpointing
+
+
+@compiles
+def test_looks_at_the_probe_are_not_compiled(start_learning, tiny_model, monkeypatch):
+    _, _, traced = without_inductor(monkeypatch)
+    run = start_learning(tiny_model(layers=2), compile=True)
+    at_start = len(traced)
+    take_steps(run, 2)
+    assert run.log.forward_tokens > 0  # it has looked
+    assert len(traced) == at_start
+
+
+def test_compiling_without_a_c_compiler_is_refused(start, tiny_model, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(TrainingError, match="needs a C compiler, and cc nor gcc nor clang is not found"):
+        start(tiny_model(), compile=True)
 
 
 class FullMemory:
@@ -336,9 +401,9 @@ def start_learning(store, request):
         rewards=rewards,
     )
 
-    def started(student):
+    def started(student, **training):
         curriculum = rl.build(params, ARMS, 0)
-        settings = checked(TRAINING, TrainingParams, "training")
+        settings = checked(TRAINING | training, TrainingParams, "training")
         probe = ProbeSet(ENCODED[:5], store, ENCODED)
         return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store, probe), settings, 0)
 

@@ -211,5 +211,5 @@ def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
     scheme, labels = RandomDraws(12, 0), torch.zeros(9, dtype=torch.int64)
     uniforms = scheme.uniforms("a problem", 9, 2)
     whole = scheme.compress(logits, labels, uniforms, [1.0, 2.0])
-    monkeypatch.setattr("pipeline.logit_store.random_draws.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    monkeypatch.setattr("pipeline.logit_store.random_draws.float64_rows", lambda *_: 2)
     assert scheme.compress(logits, labels, uniforms, [1.0, 2.0]).tobytes() == whole.tobytes()

@@ -129,7 +129,7 @@ def test_what_topk_keeps_is_kept_and_is_all_there_is_where_nothing_was_drawn():
 
 def test_draws_made_in_parts_are_those_made_at_once(monkeypatch):
     whole = rows_of(logits_of(9, seed=3))
-    monkeypatch.setattr("pipeline.logit_store.top_k_tail_draws.QUARTER_ELEMENTS", 2 * VOCABULARY)
+    monkeypatch.setattr("pipeline.logit_store.top_k_tail_draws.float64_rows", lambda *_: 2)
     assert rows_of(logits_of(9, seed=3)).tobytes() == whole.tobytes()
 
 

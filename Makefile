@@ -64,7 +64,7 @@ test: install
 	python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
 
 test-all: install
-	python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	python -m pytest -n auto --maxprocesses 8 --dist loadfile --durations 30
 
 lint: install
 	ruff check .

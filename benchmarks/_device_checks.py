@@ -303,12 +303,21 @@ def resumed_run_in_8_bits(setup: Setup) -> Verdict:
     return different_bits(train(setup, moments="8bit"), resumed(setup, "8bit", "8bit"), "after a resume, in 8 bits")
 
 
-def resumed(setup: Setup, before: Place, after: Place) -> Trained:
+def resumed_compiled_run(setup: Setup) -> Verdict:
+    """The same with compiled layers, by a process that has compiled nothing yet."""
+    torch._dynamo.reset()
+    expected = train(setup, compile=True)
+    return different_bits(expected, resumed(setup, "device", "device", compile=True), "after a resume, compiled")
+
+
+def resumed(setup: Setup, before: Place, after: Place, **changes: bool) -> Trained:
     """A run that is saved half-way with its moments in one place, and taken up by another with them in another."""
     checkpoint = Checkpoint("gpu-check", {}, setup.folder)
-    first, second = new_run(setup, before), new_run(setup, after)
+    first = new_run(setup, before, **changes)
     finished(first, steps=STEPS // 2)
     checkpoint.save(*first.state())
+    torch._dynamo.reset()  # as in a process of its own
+    second = new_run(setup, after, **changes)
     if (saved := checkpoint.load()) is None:
         raise CheckError("the checkpoint cannot be read")
     second.load_state(*saved)

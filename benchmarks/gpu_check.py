@@ -416,6 +416,8 @@ def run_all(session: Session, smollm2: Path | None) -> None:
         60,
         lambda: measure_generation(session, scale.student, torch.float32, graphs=False),
     )
+    if session.device == "cuda":  # a CPU would need a C++ compiler and minutes
+        session.check("resumed_compiled_run", lambda: device_checks.resumed_compiled_run(setup()), seconds=120)
 
 
 def report(session: Session, machine: dict[str, Any], tiny: bool) -> dict[str, Any]:

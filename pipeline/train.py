@@ -181,7 +181,7 @@ def run_identity(cell: Cell, params: Params) -> dict[str, Any]:
         "params": asdict(params),
         "code": code_digest("pipeline.train", *modules_of(cell.method)),
         "inputs": [file_digest(path) for path in inputs_of(cell.method, cell.seed)],
-        "versions": versions(),
+        "versions": versions(*(["bitsandbytes"] if params.training.moments == "8bit" else [])),
         "student": model_identity(params.models, "student"),
         "stores": [file_digest(TEACHER_LOGITS / f"{split}/manifest.json") for split in SEEN],
         "problems": [file_digest(PREPARED / f"{split}.jsonl") for split in SEEN],

@@ -7,6 +7,6 @@ from importlib.metadata import version
 DECISIVE = ("torch", "transformers", "numpy", "tokenizers")
 
 
-def versions() -> dict[str, str]:
-    """The installed version of each of them, read from the packages' metadata: nothing is imported for it."""
-    return {name: version(name) for name in DECISIVE}
+def versions(*others: str) -> dict[str, str]:
+    """The installed version of each of them, and of others, read from the packages' metadata: nothing is imported."""
+    return {name: version(name) for name in (*DECISIVE, *others)}

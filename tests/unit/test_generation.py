@@ -259,13 +259,22 @@ def test_a_temperature_near_zero_is_greedy(student, tokenizer, prompts):
     assert drawn == generate_answers(student, tokenizer, prompts, GenerationParams(35, 20))
 
 
-def limit_memory(model, monkeypatch, rows):
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+]
+
+
+def limit_memory(model, monkeypatch, rows, error=OUT_OF_MEMORY[0]):
     """From now on the model runs out of memory after the prompts of a batch of more than `rows` rows."""
     forward = model.base_model.forward
 
     def limited(**inputs):
         if len(inputs["input_ids"]) > rows and inputs["past_key_values"].get_seq_length() > 0:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return forward(**inputs)
 
     monkeypatch.setattr(model.base_model, "forward", limited)
@@ -283,6 +292,19 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(student, tokenizer, pro
     ]
     drawn = generate_answers(student, tokenizer, prompts, GenerationParams(35, 96), sampling=sampling)
     assert drawn == in_eights  # what was drawn for a batch that failed leaves no trace
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_memory_runs_out_in_several_ways(student, tokenizer, prompts, monkeypatch, capsys, error):
+    limit_memory(student, monkeypatch, rows=3, error=error)
+    generate_answers(student, tokenizer, prompts[:4], GenerationParams(4, 2))
+    assert capsys.readouterr().err == "the memory is too small for 4 prompts at once; now 2\n"
+
+
+def test_another_error_is_not_taken_for_it(student, tokenizer, prompts, monkeypatch):
+    limit_memory(student, monkeypatch, rows=3, error=RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        generate_answers(student, tokenizer, prompts[:4], GenerationParams(4, 2))
 
 
 def test_a_single_prompt_that_does_not_fit_is_an_error(student, tokenizer, prompts, monkeypatch):

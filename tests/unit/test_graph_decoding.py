@@ -3,7 +3,9 @@
 benchmarks/gpu_check.py has the same checks there. test_architectures.py tries every family.
 """
 
+import contextlib
 import random
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -166,3 +168,88 @@ def test_a_stop_that_is_met_at_once(student, recordings):
     with torch.inference_mode():
         found = complete_batch(student, [[5, 6], [7]], 0, Stop([3], 40), lambda logits_BV: torch.full((2,), 3))
     assert found == [[], []]
+
+
+class FakeCuda:
+    """Stands in for torch.cuda's streams and graphs; `events` says what happened, and on which stream."""
+
+    def __init__(self):
+        self.events, self.stream_now, self.made = [], "main", 0
+
+    def current_stream(self, device):
+        return Waiting(self, "main")
+
+    def Stream(self, device):
+        self.made += 1
+        return Waiting(self, f"side {self.made}")
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.stream_now = self.stream_now, stream.name
+        try:
+            yield
+        finally:
+            self.stream_now = before
+
+    def CUDAGraph(self):
+        return self
+
+    def replay(self):
+        self.events.append(("replay", self.stream_now))
+
+    @contextlib.contextmanager
+    def graph(self, graph, *, stream, capture_error_mode):
+        before, self.stream_now = self.stream_now, stream.name
+        self.events.append(("record", self.stream_now))
+        yield  # where a recording breaks off, torch's own leaves its stream behind
+        self.stream_now = before
+
+
+@dataclass(frozen=True)
+class Waiting:
+    cuda: FakeCuda
+    name: str
+
+    def wait_stream(self, other):
+        self.cuda.events.append((f"{self.name} waits for", other.name))
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    fake = FakeCuda()
+    for name in ("current_stream", "Stream", "stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    graph_decoding.recording_stream.cache_clear()
+    yield fake
+    graph_decoding.recording_stream.cache_clear()
+
+
+def test_all_recordings_are_made_on_one_stream(cuda):
+    for _ in range(2):
+        repeat = graph_decoding.recorded(lambda: cuda.events.append(("work", cuda.stream_now)), torch.device("cuda"))
+        once = [
+            ("side 1 waits for", "main"),
+            ("work", "side 1"),
+            ("main waits for", "side 1"),
+            ("record", "side 1"),
+            ("work", "side 1"),
+        ]
+        assert cuda.events == once
+        repeat()
+        assert cuda.events == [*once, ("replay", "main")]
+        cuda.events.clear()
+    assert cuda.made == 1
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_recording_that_breaks_off_leads_back_to_the_stream_before(cuda, calls):
+    countdown = iter(range(1, calls + 1))
+
+    def work():
+        if next(countdown) == calls:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        graph_decoding.recorded(work, torch.device("cuda"))
+    assert cuda.stream_now == "main"
+    assert ("main waits for", "side 1") in cuda.events

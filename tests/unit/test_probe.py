@@ -90,6 +90,16 @@ def test_features_are_means_over_the_completion(store, tiny_model, micro_batch_t
     assert seen.features_KB == pytest.approx(expected.T.detach().numpy(), rel=1e-4, abs=1e-5)
 
 
+def test_features_in_bfloat16_are_float32_products_of_its_states(store, tiny_model):
+    student = tiny_model().eval()
+    hidden_KH = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = accumulated(student, EXAMPLES, store, SETTINGS, None, watch=Watch(hidden_KH=hidden_KH))
+        expected = mean_states(student, EXAMPLES).double()
+    expected = expected @ hidden_KH.double().T
+    assert seen.features_KB == pytest.approx(expected.T.detach().numpy(), rel=1e-5, abs=1e-6)
+
+
 def test_watching_changes_neither_loss_nor_gradients(store, tiny_model):
     student = tiny_model().eval()
     plain = accumulated(student, EXAMPLES, store, SETTINGS, None)

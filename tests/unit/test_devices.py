@@ -1,0 +1,39 @@
+"""What is asked of a GPU that is not there."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers.integrations import sdpa_attention
+
+from pipeline.language_models.devices import memory_of
+from pipeline.language_models.processes import use_threads
+from pipeline.logit_store import chunks
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 80 * GIB), (0.1, 8 * GIB)])
+def test_memory_is_what_this_process_may_take(monkeypatch, share, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * GIB))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: share)
+    assert memory_of(torch.device("cuda")) == expected
+
+
+def test_pieces_are_a_share_of_the_memory(monkeypatch):
+    monkeypatch.setattr(chunks, "memory_of", lambda _: 80 * GIB)
+    vocabulary, gpu = 2**17, torch.device("cuda")
+    assert chunks.chunk_rows(10**6, vocabulary, gpu) == 80 * GIB // 32 // (4 * vocabulary)
+    assert chunks.float64_rows(vocabulary, gpu) == chunks.chunk_rows(10**6, vocabulary, gpu) // 4
+    assert chunks.float64_rows(vocabulary, torch.device("cpu")) == 2**25 // 4 // vocabulary
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [("meta", torch.float32, False), ("meta", torch.bfloat16, True), ("cpu", torch.float32, True)],
+)
+def test_heads_share_keys_where_the_kernel_knows_it(device, dtype, expected):
+    """A meta tensor stands for one on a GPU, where flash attention alone knows groups, and it computes no float32."""
+    use_threads(torch.get_num_threads())
+    key = torch.empty(1, 2, 5, 64, dtype=dtype, device=device)
+    assert sdpa_attention.use_gqa_in_sdpa(None, key, key) is expected

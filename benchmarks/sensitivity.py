@@ -55,6 +55,7 @@ OPTIMISER: dict[str, dict[str, Any]] = {
     "a third of the budget": {"scales.mini.training.epochs": 1},
     "twice the budget": {"scales.mini.training.epochs": 6},
     "final learning rate 1/3": {"scales.mini.training.final_learning_rate_share": 1 / 3},
+    "moments in 8 bits": {"scales.mini.training.moments": "8bit"},
 }
 VARIANTS = {DEFAULT: {}} | CURRICULUM | OPTIMISER
 

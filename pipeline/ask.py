@@ -1,7 +1,7 @@
 r"""Puts problems to a trained student, and to the teacher beside it.
 
-python -m pipeline.ask --run rl-0 'Compute $3+4$.'              the student's answer
-python -m pipeline.ask --run rl-0 --teacher 'Compute $3+4$.'    the teacher's below it
+python -m pipeline.ask --run rl-0 '$h(x)=x+23$. Find $h(29)$.'              the student's answer
+python -m pipeline.ask --run rl-0 --teacher '$h(x)=x+23$. Find $h(29)$.'    the teacher's below it
 python -m pipeline.ask --run rl-0 - < problems.txt              a problem on each line
 
 Single quotes keep the shell from reading $3. A command, not a stage: prompt, model and generation are the evaluation's.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dvc.api import exp_show
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.common.paths import TEACHER, UNTRAINED_STUDENT
 
@@ -60,23 +63,39 @@ def _is_accuracy(key: str, value: Any) -> bool:
     return key.count(".") == 1 and key.endswith(ACCURACY) and not is_reference and isinstance(value, float)
 
 
-def listing(experiments: Sequence[Experiment]) -> Table:
-    """As a table that is narrow enough for a terminal."""
+def listing(experiments: Sequence[Experiment]) -> Group:
+    """Accuracies as a table, and below it what is changed, which may be long."""
+    changed = [experiment for experiment in experiments if experiment.changed]
+    heading = [Text("\nWhat is changed:", style="bold")] if changed else []
+    return Group(_accuracies(experiments), *heading, *map(_changes, changed))
+
+
+def _changes(experiment: Experiment) -> Text:
+    changes = (f"{key}={in_words(value)}" for key, value in experiment.changed.items())
+    return Text(f"{experiment.name}: {', '.join(changes)}")
+
+
+def in_words(value: Any) -> str:
+    """As it is typed on a command line; DVC gives whole numbers a fraction."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _accuracies(experiments: Sequence[Experiment]) -> Table:
     methods = list(dict.fromkeys(method for experiment in experiments for method in experiment.accuracies))
     table = Table(
         box=None, pad_edge=False, caption="Accuracy on the test problems, in percent.", caption_justify="left"
     )
     table.add_column("experiment", no_wrap=True)
     table.add_column("made")
-    table.add_column("what is changed", overflow="fold")
     for method in methods:
-        table.add_column(method.replace("_", " "), justify="right")
+        table.add_column(method.replace("_", "_\n"), justify="right", no_wrap=True)
     for experiment in experiments:
         accuracies = (experiment.accuracies.get(method) for method in methods)
         table.add_row(
             experiment.name if experiment.is_commit else f"  {experiment.name}",
             experiment.created,
-            "\n".join(f"{key}={value}" for key, value in experiment.changed.items()),
             *("" if accuracy is None else f"{100 * accuracy:.1f}" for accuracy in accuracies),
         )
     return table

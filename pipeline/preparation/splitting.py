@@ -43,6 +43,7 @@ def split_source(train: SourceSplit, test: SourceSplit | None, data: DataParams)
     """
     target = target_of(data.target, cells_of([*train.problems, *(test.problems if test else ())]))
     dropped = {"train": train.dropped}
+    require_room(train.problems, data, target, held_out_test=test is None)
     if test is None:
         test_problems, rest = take(train.problems, held_out_size(data), data.seed, "test", target)
     else:
@@ -68,6 +69,7 @@ def split_with_target(pool: SourceSplit, target: SourceSplit, test: SourceSplit 
         ParamsError: there is no test split and no test_size to hold out.
     """
     dropped = {}
+    require_room(target.problems, data, held_out_test=test is None)
     if test is None:
         test_problems, rest = take(target.problems, held_out_size(data), data.seed, "test")
     else:
@@ -97,6 +99,29 @@ def held_out_size(data: DataParams) -> int:
             "out of train, or name a test file in data.path.test"
         )
     return data.test_size
+
+
+def require_room(
+    problems: Sequence[Problem], data: DataParams, target: Target = EVERYTHING, *, held_out_test: bool
+) -> None:
+    """Checks that the splits that are taken out of the same problems of the target fit into them, all at once.
+
+    Raises:
+        DataError: they do not; the message names all their sizes.
+    """
+    sizes = ({"test_size": held_out_size(data)} if held_out_test else {}) | {
+        "validation_size": data.validation_size,
+        "probe_size": data.probe_size,
+    }
+    there = sum(target.holds(p.subject, p.level) for p in problems)
+    if not there:
+        raise DataError(f"the source has no problems{target.suffix}; add records")
+    if (wanted := sum(sizes.values())) > there:
+        asked = ", ".join(f"data.{name} {size}" for name, size in sizes.items())
+        raise DataError(
+            f"{asked}: these splits need {wanted} problems{target.suffix} and the source has {there}; lower the sizes, "
+            "and leave some problems to train on"
+        )
 
 
 def take(

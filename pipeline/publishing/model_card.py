@@ -27,7 +27,7 @@ from pipeline.sources import Source, hub
 
 PARAMS, PICTURE, LICENCE = "params.yaml", "training.png", "LICENSE.md"  # in the card's folder; the hub knows the last
 OTHER = "other"  # the hub's word for a licence that is none of those it knows
-EXAMPLE_PROBLEM = "Compute $3+4$."
+EXAMPLE_PROBLEM = "$h(x)=x+23$. Find $h(29)$."
 
 BODY = """
 # {name}

@@ -28,6 +28,7 @@ def frame(study: Study) -> Group:
     parts: list[RenderableType] = [_headline(study), _shared(study), _methods(study)]
     if shown := [cell for cell in study.cells if cell.state in SHOWN]:
         parts.append(_cells(shown, _highest(study)))
+        parts += [Text(f"{cell.name}: {remark}") for cell in shown if (remark := _remark(cell))]
     return Group(*parts)
 
 
@@ -70,7 +71,9 @@ def _seed(cell: Cell) -> Text:
 def _cells(cells: Sequence[Cell], highest: float) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("cell", "", "step", "", "loss", "tokens/s", "accuracy", "left", "likeliest arm"):
-        table.add_column(heading, justify="right" if heading in ("step", "loss", "tokens/s", "left") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("step", "loss", "tokens/s", "left") else "left", no_wrap=True
+        )
     for cell in cells:
         table.add_row(
             cell.name,
@@ -81,15 +84,16 @@ def _cells(cells: Sequence[Cell], highest: float) -> Table:
             "" if cell.tokens_per_second is None else f"{cell.tokens_per_second:,.0f}",
             sparkline(cell.curve.accuracy_V, highest),
             duration(cell.seconds_left) if cell.seconds_left is not None and cell.state is State.TRAINING else "",
-            _remark(cell),
+            cell.favourite or "",
         )
     return table
 
 
 def _remark(cell: Cell) -> str:
+    """What is to be said of a cell that does not run, a line of its own."""
     if cell.state is State.STOPPED:
         return "its process has ended; the same command goes on"
-    return cell.reason or cell.favourite or ""
+    return cell.reason or ""
 
 
 def _highest(study: Study) -> float:

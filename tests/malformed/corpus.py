@@ -246,8 +246,8 @@ FIELDS = [
 FILES = [
     broken("no train file", lambda: read_from("none.jsonl"), "prepare", "none.jsonl does not exist; set data.path to"),
     broken("no path", setting(".data.source", "path"), "prepare", "data.path.train is null; set it to a JSONL, CSV or"),
-    broken("an empty file", file("t.jsonl", b""), "prepare", "the source has no problems left for the test split"),
-    broken("blank lines only", file("t.jsonl", b"\n \n\n"), "prepare", "the source has no problems left"),
+    broken("an empty file", file("t.jsonl", b""), "prepare", "the source has no problems; add records"),
+    broken("blank lines only", file("t.jsonl", b"\n \n\n"), "prepare", "the source has no problems; add records"),
     broken("only unusable records", file("t.jsonl", records(9, solution="2")), "prepare", "has no problems left"),
     broken("not gzip", file("t.jsonl.gz", b"nothing of the kind"), "prepare", "t.jsonl.gz is not a whole gzip file"),
     broken(
@@ -329,8 +329,8 @@ FILES = [
         "more problems asked for than there are",
         also(file("t.jsonl", records(50)), setting(".data.test_size", 60)),
         "prepare",
-        "data.test_size asks for 60 problems and the source has only 50 left",
-        "lower it to 50 or less",
+        "data.test_size 60, data.validation_size ",
+        "the source has 50; lower the sizes, and leave some problems to train on",
     ),
     broken(
         "no test split",

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 from rich.console import Console
 
 from pipeline import compare
-from pipeline.comparing.listing import _experiments, listing
+from pipeline.comparing.listing import _experiments, in_words, listing
 from pipeline.comparing.side_by_side import side_by_side
 from pipeline.comparing.versions import Version
 
@@ -127,5 +127,13 @@ def test_experiments_say_what_is_changed_since_their_commit():
         ("bigger", {"scale": "qwen2"}, {}),
     ]
     lines = printed(listing(found))
-    assert "sharper Nov 26, 2026 curricula.rl.alpha=0.3 50.0 40.0" in lines
-    assert "bigger Running scale=qwen2" in lines
+    assert "sharper Nov 26, 2026 50.0 40.0" in lines
+    assert "sharper: curricula.rl.alpha=0.3" in lines
+    assert "bigger: scale=qwen2" in lines
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1.0, "1"), (0.25, "0.25"), (None, "null"), ("[1]", "[1]"), (True, "true")]
+)
+def test_values_are_as_they_are_typed(value, words):
+    assert in_words(value) == words

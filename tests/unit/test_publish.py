@@ -30,6 +30,7 @@ from pipeline.mini.models import MiniShape, build_model
 from pipeline.problems.record import SPLITS, Problem, write_problems
 from pipeline.publishing import folder as publishing_folder
 from pipeline.publishing import hub
+from pipeline.publishing.model_card import EXAMPLE_PROBLEM
 from pipeline.publishing.run_params import read_run_params
 from pipeline.results.files import read_rows
 from pipeline.results.rows import Prediction
@@ -236,9 +237,9 @@ def test_the_cards_code_answers_as_the_test_does(project, run, monkeypatch):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(code, {})  # noqa: S102 - the card's own code
     model, tokenizer = AutoModelForCausalLM.from_pretrained("out"), AutoTokenizer.from_pretrained("out")
-    prompt = tokenizer.encode("Compute $3+4$.\n", add_special_tokens=False)
+    prompt = tokenizer.encode(f"{EXAMPLE_PROBLEM}\n", add_special_tokens=False)
     assert Encoder(tokenizer, read_run_params(ParamsFile(Path("out/params.yaml")), "rl").models).encode_prompt(
-        "Compute $3+4$."
+        EXAMPLE_PROBLEM
     ) == [tokenizer.eos_token_id, *prompt]
     limit = GenerationParams(batch_size=1, max_new_tokens=LIMIT)
     answer, other = generate_answers(model, tokenizer, [[tokenizer.eos_token_id, *prompt], prompt], limit)

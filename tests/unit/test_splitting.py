@@ -108,10 +108,13 @@ def test_the_seed_alone_decides_and_no_size_disturbs_the_splits_taken_earlier():
     ("wanted", "words"),
     [
         (data(90, 20, None), "data.train_size asks for 90 problems and the source has only 70"),
-        (data(None, 101, None), "data.validation_size asks for 101 problems and the source has only 100"),
+        (
+            data(None, 101, None),
+            "data.validation_size 101, data.probe_size 10: these splits need 111 problems and the ",
+        ),
         (data(None, 20, 31), "data.test_size asks for 31 problems and the source has only 30"),
         (data(None, 90, None), "no problems left for the train split"),
-        (data(None, 20, None, probe=81), "data.probe_size asks for 81 problems and the source has only 80"),
+        (data(None, 20, None, probe=81), "need 101 problems and the source has 100; lower the sizes, and leave some"),
     ],
 )
 def test_asking_for_too_much_names_the_numbers(wanted, words):
@@ -201,8 +204,8 @@ def test_of_a_target_are_all_splits_but_the_pool_and_what_the_test_split_lost_is
         ({"subjects": ["Geometri"]}, ParamsError, "data.target.subjects names 'Geometri', of which the data holds no"),
         ({"subjects": ["Geometri"]}, ParamsError, "choose from Algebra, Geometry"),
         ({"levels": [1, 4]}, ParamsError, "data.target.levels names 4, of which the data holds no problem"),
-        ({"subjects": ["Geometry"]}, DataError, "data.validation_size asks for 40 problems of the target and the sour"),
-        ({"subjects": ["Geometry"], "levels": [5]}, DataError, "has only 13 left for the validation split"),
+        ({"subjects": ["Geometry"]}, DataError, "these splits need 50 problems of the target and the source has"),
+        ({"subjects": ["Geometry"], "levels": [5]}, DataError, "of the target and the source has 13"),
     ],
 )
 def test_a_target_that_the_data_does_not_hold_or_holds_too_little_of(target, error, words):

@@ -228,6 +228,10 @@ def search(bench: Bench) -> dict[str, Any]:
 
 def tell(arms: Sequence[Arm]) -> None:
     """Prints the arms, the shares of their kinds, and the bound."""
+    say(
+        "Of each arm: the probability that its examples are of the target, as the student's hidden states tell, and\n"
+        "the confidence of teacher and student in the reference solutions (geometric means of token probabilities).\n"
+    )
     for arm in arms:
         say(
             f"{arm.name:<32}{arm.kind:<14}target {arm.target_probability:.2f}   teacher {arm.teacher_confidence:.2f}   "
@@ -239,7 +243,10 @@ def tell(arms: Sequence[Arm]) -> None:
     if useful > 0.9:
         say("No room: nearly every example teaches something that the target asks for. Draw uniformly.")
     else:
-        say(f"Room: no choice of arms needs fewer than {useful:.2f} times the examples of uniform draws.")
+        say(
+            f"Room: if examples of learnable arms alone teach, and all alike, no choice of arms needs fewer than "
+            f"{useful:.2f} times\nthe examples of uniform draws."
+        )
 
 
 @exit_on_error
@@ -252,6 +259,7 @@ def main() -> None:
     args = parser.parse_args()
     where = Path.cwd() if args.setting is None else working_copy(study_plan(args.setting))
     os.chdir(where)
+    say(f"params.yaml of {where}\n" if args.setting is None else f"setting {args.setting}\n")
     bench = load_bench()
     arms = calibrate(bench, args.steps)
     tell(arms)

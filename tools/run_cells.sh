@@ -64,6 +64,7 @@ fi
 mkdir -p checkpoints/logs
 export FAILED=checkpoints/logs/failed
 : >"$FAILED"
+trap '[ -s "$FAILED" ] || rm -f "$FAILED"' EXIT
 dvc repro ${PULL:+"$PULL"} evaluate_teacher curriculum_code # the last stages that all cells share
 cells=${*:-$(unfinished_cells)}
 processes=$(wc -w <<<"$DEVICES")

@@ -51,8 +51,8 @@ def _legend(summary: Summary, pairs: int) -> str:
     tested = next(iter(next(iter(summary.comparisons.values())).values())).accuracy.test.p is not None
     marks = (
         "▲ and ▼ mark what is shown to be better and worse than the rival; without a mark no difference is shown. A "
-        f"mark needs a p-value corrected for {pairs} comparisons, an interval is of one comparison alone, so an "
-        "interval may leave out no difference where there is no mark."
+        f"mark needs a p-value corrected for {pairs} comparisons, and an interval is of one comparison alone. So an "
+        "interval may lie on one side of no difference without a mark."
         if tested
         else "Fewer than 3 seeds cannot tell anybody apart, so nothing is marked."
     )

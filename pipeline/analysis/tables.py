@@ -134,7 +134,7 @@ def _graders(summary: Summary) -> str:
         f"normalised texts.\n\n{shares}\n\n"
     )
     if not summary.graders_part:
-        return text + "They part on no answer."
+        return text + "They agree on every answer."
     pairs = [
         [code(found.gold), code(found.answer), "Math-Verify" if found.correct else "Minerva", whole(found.times)]
         for found in summary.graders_part

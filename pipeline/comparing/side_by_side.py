@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -54,23 +54,31 @@ def _results(first: Version, second: Version) -> Table:
             _change(*accuracies, lambda change: f"{100 * change:+.1f}", better=1),
             _both(*kls, lambda kl: f"{kl:.4f}"),
             _change(*kls, lambda change: f"{change:+.4f}", better=-1),
-            *(_both(one.get(what), other.get(what), _ratio) for what in ("examples_ratio", "kl_examples_ratio")),
+            *(_ratios(one, other, what) for what in ("examples_ratio", "kl_examples_ratio")),
         )
     table.caption = (
         f"Accuracy and KL per token are those on the test problems. Examples are what it takes to reach {BASELINE}'s "
-        "final validation accuracy, or KL, over all that it was trained on."
+        "final validation accuracy, or KL, over all that it was trained on; >1 where that was not enough."
     )
     table.caption_justify = "left"
     return table
 
 
 def _both(first: float | None, second: float | None, shown: Callable[[float], str]) -> str:
-    texts = ["-" if value is None else shown(value) for value in (first, second)]
-    return texts[0] if texts[0] == texts[1] else "→".join(texts)
+    return _arrow(*("-" if value is None else shown(value) for value in (first, second)))
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.2f}"
+def _ratios(first: Mapping[str, float | None], second: Mapping[str, float | None], what: str) -> str:
+    """A ratio that is there and null is more than 1, since the method never got so far."""
+    shown = [
+        "-" if what not in values else ">1" if (value := values[what]) is None else f"{value:.2f}"
+        for values in (first, second)
+    ]
+    return _arrow(*shown)
+
+
+def _arrow(first: str, second: str) -> str:
+    return first if first == second else f"{first}→{second}"
 
 
 def _change(first: float | None, second: float | None, shown: Callable[[float], str], better: int) -> Text:

@@ -49,6 +49,12 @@ def require_readable(model: PreTrainedModel, name: str) -> None:
 @torch.inference_mode()
 def fault_of(model: PreTrainedModel) -> str | None:
     """What a model does otherwise than it must, in words that go on after its name."""
+    more_than_a_product = (
+        "does more than one matrix product to make its logits (a bias, a scale, a cap), which the distillation loss "
+        "does not know"
+    )
+    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
+        return more_than_a_product  # small logits are below the cap, and would not show it
     head_VH = model.get_output_embeddings().weight
     examples = list(tried_out(len(head_VH)))
     alone = []
@@ -57,10 +63,7 @@ def fault_of(model: PreTrainedModel) -> str | None:
         hidden_TH = model.base_model(input_ids=input_ids_BT, use_cache=False).last_hidden_state[0]
         logits_TV = model(input_ids=input_ids_BT, use_cache=False).logits[0]
         if not apart(hidden_TH @ head_VH.T, logits_TV) <= SAME_PRODUCT[model.dtype]:
-            return (
-                "does more than one matrix product to make its logits (a bias, a scale, a cap), which the "
-                "distillation loss does not know"
-            )
+            return more_than_a_product
         alone.append(logits_TV[len(e.prompt_ids) - 1 : -1])
     learnt_NV = predicting_states(model, pad_examples(examples)) @ head_VH.T
     if not apart(learnt_NV, torch.cat(alone)) <= SAME_MODEL[model.dtype]:

@@ -186,7 +186,7 @@ function show() {
   const all = PROBLEMS.length * (DATA.models.length - 1);
   document.getElementById("count").textContent =
     `${found.length.toLocaleString("en")} of ${PROBLEMS.length.toLocaleString("en")} problems, ` +
-    `${count.toLocaleString("en")} of ${all.toLocaleString("en")} answers of students`;
+    `${count.toLocaleString("en")} of ${all.toLocaleString("en")} answers of students, the untrained one among them`;
   CARDS.replaceChildren();
   showMore();
 }

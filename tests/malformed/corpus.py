@@ -248,7 +248,7 @@ FILES = [
     broken("no path", setting(".data.source", "path"), "prepare", "data.path.train is null; set it to a JSONL, CSV or"),
     broken("an empty file", file("t.jsonl", b""), "prepare", "the source has no problems; add records"),
     broken("blank lines only", file("t.jsonl", b"\n \n\n"), "prepare", "the source has no problems; add records"),
-    broken("only unusable records", file("t.jsonl", records(9, solution="2")), "prepare", "has no problems left"),
+    broken("only unusable records", file("t.jsonl", records(9, solution="2")), "prepare", "has no problems"),
     broken("not gzip", file("t.jsonl.gz", b"nothing of the kind"), "prepare", "t.jsonl.gz is not a whole gzip file"),
     broken(
         "a cut gzip file",

@@ -66,6 +66,15 @@ def test_a_family_that_the_docs_refuse_is_refused_for_the_reason_they_give(famil
         require_readable(tiny(family), "the student 'x'")
 
 
+def test_a_cap_that_small_logits_stay_below_is_seen():
+    model = tiny("gemma2")
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(1e-3)
+    with pytest.raises(ModelError, match=HEAD):
+        require_readable(model, "it")
+
+
 def test_the_docs_have_the_families_that_people_bring():
     assert {"llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3", "smollm3", "gpt_neox", "lfm2"} <= {
         family for family, _ in ACCEPTED

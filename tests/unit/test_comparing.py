@@ -39,7 +39,7 @@ def test_results_stand_side_by_side_with_what_is_changed():
     second = Version("sharper", changed(accuracy=0.5, kl_per_token=0.08, kl_examples_ratio=None), params)
     lines = printed(side_by_side(Version("HEAD", OVERVIEW, PARAMS), second))
     assert lines[:2] == ["curricula.rl.alpha: 0.05 → 0.3", "HEAD → sharper"]
-    assert "rl 48.7→50.0 +1.3 0.0706→0.0800 +0.0094 0.57 0.55→-" in lines
+    assert "rl 48.7→50.0 +1.3 0.0706→0.0800 +0.0094 0.57 0.55→>1" in lines
     assert "traditional 45.3 0.0900 - -" in lines
     assert not any("equal" in line for line in lines)
 

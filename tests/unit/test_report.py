@@ -712,7 +712,7 @@ def row_of(name, heading, text):
 def test_both_accuracies_are_shown_and_where_the_graders_part(quick):
     write_inputs({"rl": 0.4, "traditional": 0.4}, [0])
     _, text = run_report()
-    assert "They part on no answer." in text
+    assert "They agree on every answer." in text
     change_rows("data/predictions/rl-0.jsonl", correct=lambda i: i < 60, minerva_correct=lambda i: 30 <= i < 72)
     change_rows("data/predictions/rl-0.jsonl", gold=lambda i: "1|2", answer=lambda i: "a`b\nc" if i < 30 else None)
     results, text = run_report()

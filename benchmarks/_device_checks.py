@@ -35,7 +35,7 @@ from pipeline.language_models.loading import in_precision
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.language_models.settings import GenerationParams
 from pipeline.logit_store.chunks import add_product_, float32_product
-from pipeline.logit_store.fields import ids_of, tensor
+from pipeline.logit_store.fields import StoredRows, ids_of
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.training import run as run_module
@@ -195,13 +195,13 @@ def captured_rows(setup: Setup) -> Verdict:
     batch, params = setup.problems[:4], setup.params.teacher_logits
     scheme = scheme_of("train", params)
     captured = capture_batch(teacher, batch, scheme, params.temperatures, setup.shape.vocabulary)
-    rows = [problem.rows_N for problem in captured]
+    rows = [StoredRows(problem.rows_N) for problem in captured]
     with torch.inference_mode():
         padded = pad_examples(batch)
         hidden_NH = predicting_states(teacher, padded).double().cpu()
         logits_NV = hidden_NH @ teacher.get_output_embeddings().weight.double().cpu().T
-    log_prob_N = torch.cat([tensor(r["log_prob"]) for r in rows])
-    log_tails_NT = torch.cat([tensor(r["log_tails"]) for r in rows])
+    log_prob_N = torch.cat([r.read("log_prob") for r in rows])
+    log_tails_NT = torch.cat([r.read("log_tails") for r in rows])
     token_ids_NK = torch.cat([ids_of(r) for r in rows])
     errors = [log_prob_N - torch.log_softmax(logits_NV, dim=1).gather(1, padded.labels_N[:, None])[:, 0]]
     for column, temperature in enumerate(params.temperatures):

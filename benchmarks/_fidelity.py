@@ -15,6 +15,7 @@ from pipeline.distillation.loss import LossSettings, token_losses
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.chunks import row_slices
+from pipeline.logit_store.fields import StoredRows
 from pipeline.logit_store.schemes import SchemeName
 from pipeline.logit_store.targets import TeacherTargets
 
@@ -278,7 +279,7 @@ def cached_targets(seen: Seen, params: TeacherLogitsParams, temperature: float) 
     logits_NV = seen.teacher_NV.clone()
     rows_N = scheme.compress(logits_NV, seen.labels_N, uniforms_NTD, grid, torch.empty_like(logits_NV))
     column = grid.index(temperature)
-    targets = scheme.restore(rows_N, column, temperature)
+    targets = scheme.restore(StoredRows(rows_N), column, temperature)
     return targets, rows_N.itemsize, float(scheme.tail_masses(rows_N, column).mean())
 
 

@@ -126,9 +126,9 @@ class Reading:
     kind: Kind
     vocabulary: int
 
-    def targets(self, problems: Sequence[EncodedProblem], temperature: float) -> TeacherTargets:
+    def targets(self, problems: Sequence[EncodedProblem], temperature: float, device: torch.device) -> TeacherTargets:
         """The targets of some problems."""
-        return self.kind.read(self.store.targets(problems, temperature), self.vocabulary)
+        return self.kind.read(self.store.targets(problems, temperature, device), self.vocabulary)
 
 
 class Training:

@@ -237,6 +237,7 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
     with ExitStack() as stack:
         for holder, name, part in (
             (Run, "_try_gradients", "layers"),
+            (LogitStore, "targets", "teacher's targets"),
             (gradients_module, "distillation_loss", "head and loss"),
             (run_module, "clip", "clipping"),
             (AdamW, "step", "optimiser"),

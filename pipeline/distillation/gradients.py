@@ -132,7 +132,7 @@ def forward_loss(
     device = student.device
     batch = pad_examples(examples)
     hidden_NH = predicting_states(student, batch)
-    targets = store.targets(examples, settings.temperature).to(device)
+    targets = store.targets(examples, settings.temperature, device)
     loss, signals = distillation_loss(
         hidden_NH,
         student.get_output_embeddings().weight,

@@ -1,13 +1,71 @@
-"""The fields of a row: token ids in as few bits as the vocabulary needs."""
+"""The fields of a row: token ids in as few bits as the vocabulary needs.
+
+Rows are made on the host, in numpy, and read on the device that needs them, by operators that leave it to itself: none
+returns anything to the host, and each does the same on every device.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pipeline.language_models.devices import kind_of, to_device
+
+EVERY_NINTH_BIT = 0x8040201008040201 - 2**64  # int64 has a sign
+TORCH_TYPES = {"<u2": torch.int16, "<f2": torch.float16, "<f4": torch.float32}
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """N rows to be read on a device.
+
+    bytes_NX: the rows on the device, as bytes; None on a CPU, where numpy takes fields out of `rows_N` in a fraction of
+    the time that torch's operators need to begin.
+    """
+
+    rows_N: np.ndarray
+    bytes_NX: Tensor | None = None
+
+    @staticmethod
+    def of(rows_N: np.ndarray, device: torch.device) -> StoredRows:
+        """A host's rows, which go to a GPU in one copy that nobody waits for."""
+        if kind_of(device) == "cpu":
+            return StoredRows(rows_N)
+        bytes_N = torch.from_numpy(rows_N.view(np.uint8))
+        return StoredRows(rows_N, to_device(bytes_N, device).view(len(rows_N), rows_N.itemsize))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.rows_N.dtype
+
+    def read(self, name: str, column: int | None = None) -> Tensor:
+        """A field [N, ...], or what is at one position of its first dimension; 16-bit whole numbers come as int32."""
+        if self.bytes_NX is None:
+            field = self.rows_N[name] if column is None else self.rows_N[name][:, column]
+            return torch.from_numpy(field.astype(np.int32) if field.dtype == np.uint16 else field.copy())
+        start, size, kind, shape = _layout(self.dtype, name, column)
+        values_NX = self.bytes_NX.narrow(1, start, size)
+        if kind != "|u1":  # a copy begins where such values may; a single row would pass for contiguous as it is
+            values_NX = values_NX.clone(memory_format=torch.contiguous_format).view(TORCH_TYPES[kind])
+        if kind == "<u2":  # few operators know torch.uint16
+            values_NX = values_NX.int() & 0xFFFF
+        return values_NX.view(-1, *shape)
+
+
+@functools.cache
+def _layout(dtype: np.dtype, name: str, column: int | None) -> tuple[int, int, str, tuple[int, ...]]:
+    """The first byte of a field or of a column of it, how many they are, and the type and shape of what they hold."""
+    assert dtype.fields is not None  # rows have fields
+    field, start = dtype.fields[name][:2]
+    shape = field.shape if column is None else field.shape[1:]
+    size = math.prod(shape) * field.base.itemsize
+    return start + (column or 0) * size, size, field.base.str, shape
 
 
 def id_fields(shape: tuple[int, ...], vocabulary: int) -> list[tuple[Any, ...]]:
@@ -30,15 +88,13 @@ def put_ids(rows_N: np.ndarray, token_ids: Tensor) -> None:
             rows_N["token_ids_above"][:, bit] = np.packbits(flat_NI >> bit & 1, axis=1)
 
 
-def ids_of(rows_N: np.ndarray) -> Tensor:
+def ids_of(rows: StoredRows) -> Tensor:
     """The token ids [N, ...] in rows, as int64."""
-    ids = rows_N["token_ids"].astype(np.int64)
-    if "token_ids_above" in (rows_N.dtype.names or ()):
-        flat_NI = ids.reshape(len(ids), -1)  # a view
-        for bit in range(rows_N["token_ids_above"].shape[1]):
-            ones_NI = np.unpackbits(rows_N["token_ids_above"][:, bit], axis=1, count=flat_NI.shape[1])
-            flat_NI |= ones_NI.astype(np.int64) << 16 + bit
-    return torch.from_numpy(ids)
+    ids = rows.read("token_ids").long()
+    if "token_ids_above" in (rows.dtype.names or ()):
+        above_NI = _from_planes(rows.read("token_ids_above"), math.prod(ids.shape[1:]))
+        ids |= above_NI.reshape(ids.shape) << 16
+    return ids
 
 
 def sorted_id_fields(count: int, vocabulary: int, name: str) -> list[tuple[Any, ...]]:
@@ -56,7 +112,7 @@ def sorted_id_fields(count: int, vocabulary: int, name: str) -> list[tuple[Any, 
 
 def put_sorted_ids(rows_N: np.ndarray, ids_ND: np.ndarray, name: str) -> None:
     """Puts token ids in ascending order, equal ones among them, into rows."""
-    low = _low_bits(rows_N, name)
+    low = _low_bits(rows_N.dtype, name)
     for bit in range(low):
         rows_N[f"{name}_low"][:, bit] = np.packbits(ids_ND >> bit & 1, axis=1)
     ones_NB = np.zeros((len(rows_N), 8 * rows_N[f"{name}_high"].shape[1]), np.uint8)
@@ -64,22 +120,39 @@ def put_sorted_ids(rows_N: np.ndarray, ids_ND: np.ndarray, name: str) -> None:
     rows_N[f"{name}_high"] = np.packbits(ones_NB, axis=1)
 
 
-def sorted_ids_of(rows_N: np.ndarray, name: str) -> Tensor:
+def sorted_ids_of(rows: StoredRows, name: str) -> Tensor:
     """The token ids [N, D] that `put_sorted_ids` put there, as int64."""
-    low, ones_NB = _low_bits(rows_N, name), np.unpackbits(rows_N[f"{name}_high"], axis=1)
-    places_ND = np.nonzero(ones_NB)[1].reshape(len(rows_N), -1)  # every row has as many ones as ids
-    count = places_ND.shape[1]
-    ids_ND = (places_ND - np.arange(count)) << low
-    for bit in range(low):
-        ids_ND |= np.unpackbits(rows_N[f"{name}_low"][:, bit], axis=1, count=count).astype(np.int64) << bit
-    return torch.from_numpy(ids_ND)
+    low, ones_NX = _low_bits(rows.dtype, name), _bits(rows.read(f"{name}_high"))
+    count = int(np.unpackbits(rows.rows_N[:1][f"{name}_high"]).sum())  # every row has as many ones as ids
+    ones_NB = ones_NX.view(torch.bool)
+    rows_here, bits = ones_NB.shape
+    # of known size: a GPU need not tell how many there are
+    places_ND = torch.nonzero_static(ones_NB.flatten(), size=rows_here * count).view(rows_here, count)
+    device = places_ND.device
+    before_ND = torch.arange(rows_here, device=device)[:, None] * bits + torch.arange(count, device=device)
+    ids_ND = places_ND - before_ND << low
+    return ids_ND | _from_planes(rows.read(f"{name}_low"), count) if low else ids_ND
 
 
-def _low_bits(rows_N: np.ndarray, name: str) -> int:
+def _low_bits(dtype: np.dtype, name: str) -> int:
     """How many of an id's bits are in planes."""
-    return rows_N[f"{name}_low"].shape[1] if f"{name}_low" in (rows_N.dtype.names or ()) else 0
+    return dtype[f"{name}_low"].shape[0] if f"{name}_low" in (dtype.names or ()) else 0
 
 
-def tensor(field: np.ndarray) -> Tensor:
-    """A copy of one field of rows, which lie apart in memory."""
-    return torch.from_numpy(field.copy())  # a single element passes for contiguous, whatever its strides
+def _from_planes(planes_NPX: Tensor, count: int) -> Tensor:
+    """The first numbers [N, count] of those whose bits are in planes, lowest bits first and eight to a byte; int32."""
+    bit_P1 = torch.arange(planes_NPX.shape[1], device=planes_NPX.device)[:, None]
+    ones_NPX = _bits(planes_NPX) << bit_P1 % 8
+    numbers_NI = torch.zeros((), dtype=torch.int32, device=planes_NPX.device)
+    for first in range(0, len(bit_P1), 8):
+        numbers_NI = numbers_NI | ones_NPX[:, first : first + 8].sum(dim=1).view(torch.uint8).int() << first
+    return numbers_NI[:, :count]
+
+
+def _bits(packed: Tensor) -> Tensor:
+    """Each byte's bits, the highest first, as the eight bytes of an int64, which are 0 or 1.
+
+    The product has the byte at every ninth bit, so the bit that ends up highest in each of its bytes is another one.
+    It wraps around, which loses nothing.
+    """
+    return packed.long() * EVERY_NINTH_BIT >> 7 & 0x0101010101010101

@@ -22,7 +22,7 @@ from torch import Tensor
 from pipeline.common.seeding import numpy_rng
 from pipeline.logit_store.chunks import float64_rows, row_slices
 from pipeline.logit_store.draws import inverse_cdf
-from pipeline.logit_store.fields import id_fields, ids_of, put_ids, tensor
+from pipeline.logit_store.fields import StoredRows, id_fields, ids_of, put_ids
 from pipeline.logit_store.targets import TeacherTargets
 
 
@@ -71,14 +71,15 @@ class RandomDraws:
         return rows_N
 
     @staticmethod
-    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:  # noqa: ARG004 - Scheme's
+    def restore(rows: StoredRows, column: int, temperature: float) -> TeacherTargets:  # noqa: ARG004 - Scheme's
         """The share of each token in the draws; what was not drawn has no mass."""
-        counts_NK = tensor(rows_N["counts"][:, column]).float()
+        counts_NK = rows.read("counts", column).float()
+        log_prob_N = rows.read("log_prob")
         return TeacherTargets(
-            ids_of(rows_N)[:, column],
+            ids_of(rows)[:, column],
             torch.log(counts_NK / counts_NK.sum(dim=1, keepdim=True)),
-            torch.full((len(rows_N),), -torch.inf),
-            tensor(rows_N["log_prob"]),
+            torch.full_like(log_prob_N, -torch.inf),
+            log_prob_N,
         )
 
     @staticmethod

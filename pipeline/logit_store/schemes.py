@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from pipeline.logit_store.fields import StoredRows
 from pipeline.logit_store.random_draws import RandomDraws
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK
@@ -50,8 +51,11 @@ class Scheme(Protocol):
         ...
 
     @staticmethod
-    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:
-        """The targets at one temperature, which is at position `column` of the grid."""
+    def restore(rows: StoredRows, column: int, temperature: float) -> TeacherTargets:
+        """The targets at one temperature, which is at position `column` of the grid, on the device of the rows.
+
+        The host does not wait for it.
+        """
         ...
 
     @staticmethod

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.common.errors import TeacherLogitsError
 from pipeline.common.files import file_digest, replacing_folder, write_json
 from pipeline.language_models.loading import model_identity, tokenizer_digest, vocabulary_size
 from pipeline.language_models.prompts import EncodedProblem, Encoder
+from pipeline.logit_store.fields import StoredRows
 from pipeline.logit_store.schemes import SCHEMES
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.problems.record import Problem, Split, write_problems
@@ -219,22 +221,24 @@ class LogitStore:
             raise TeacherLogitsError(f"{self.folder} holds logits for other tokens of problem {problem.id!r}; {REMEDY}")
         return place
 
-    def targets(self, problems: Sequence[EncodedProblem], temperature: float) -> TeacherTargets:
-        """The teacher's targets for the completion tokens of `problems`, one problem after the other.
+    def targets(self, problems: Sequence[EncodedProblem], temperature: float, device: torch.device) -> TeacherTargets:
+        """The teacher's targets for the completion tokens of `problems`, one problem after the other, on a device.
 
-        Only their rows are read, so memory does not grow with the store.
+        Only their rows are read, so memory does not grow with the store. They go to a GPU as they are, in one copy that
+        nobody waits for, and become targets there: on the host that would take as long as a GPU takes for a step.
         """
         column = self.require_temperature(temperature)
         places = [self._place(problem) for problem in problems]
         rows_N = np.empty(sum(place.rows for place in places), places[0].dtype)
-        first = 0
+        memory, first = rows_N.view(np.uint8).data, 0
         for place in places:
-            self._read_into(rows_N[first : first + place.rows], place)
-            first += place.rows
-        return self._scheme.restore(rows_N, column, temperature)
+            end = first + place.rows * rows_N.itemsize
+            self._read_into(memory[first:end], place)
+            first = end
+        return self._scheme.restore(StoredRows.of(rows_N, device), column, temperature)
 
-    def _read_into(self, rows_N: np.ndarray, place: Place) -> None:
-        if self._open(place.file).read_into(rows_N.view(np.uint8), place.offset) != rows_N.nbytes:
+    def _read_into(self, memory: memoryview, place: Place) -> None:
+        if self._open(place.file).read_into(memory, place.offset) != len(memory):
             raise TeacherLogitsError(f"{place.file} is shorter than its index says; {REMEDY}")
 
 
@@ -247,6 +251,6 @@ class _OpenFile:
     def __del__(self) -> None:
         os.close(self._descriptor)
 
-    def read_into(self, buffer: np.ndarray, offset: int) -> int:
-        """Fills a buffer from `offset` on; returns how many bytes there were."""
-        return os.preadv(self._descriptor, [buffer.data], offset)
+    def read_into(self, memory: memoryview, offset: int) -> int:
+        """Fills memory from `offset` on; returns how many bytes there were."""
+        return os.preadv(self._descriptor, [memory], offset)

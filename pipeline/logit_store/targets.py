@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.language_models.devices import to_device
-
 
 @dataclass(frozen=True)
 class TeacherTargets:
@@ -23,10 +21,6 @@ class TeacherTargets:
     log_probs_NK: Tensor
     log_tail_N: Tensor
     log_prob_N: Tensor
-
-    def to(self, device: torch.device) -> TeacherTargets:
-        """The same targets on another device."""
-        return TeacherTargets(*(to_device(getattr(self, name), device) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pipeline.language_models.devices import kind_of
-from pipeline.logit_store.fields import id_fields, ids_of, put_ids, tensor
+from pipeline.logit_store.fields import StoredRows, id_fields, ids_of, put_ids
 from pipeline.logit_store.targets import Outcomes, TeacherTargets
 
 BLOCK = 64  # see `largest`
@@ -86,12 +86,12 @@ class TopK:
         return rows_N
 
     @staticmethod
-    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:
+    def restore(rows: StoredRows, column: int, temperature: float) -> TeacherTargets:
         """The top k share the mass that the tail leaves, in proportion to their softened logits."""
-        log_tail_N = tensor(rows_N["log_tails"][:, column])
+        log_tail_N = rows.read("log_tails", column)
         log_head_N = torch.log(-torch.expm1(log_tail_N))
-        log_probs_NK = torch.log_softmax(tensor(rows_N["offsets"]).float() / temperature, dim=1) + log_head_N[:, None]
-        return TeacherTargets(ids_of(rows_N), log_probs_NK, log_tail_N, tensor(rows_N["log_prob"]))
+        log_probs_NK = torch.log_softmax(rows.read("offsets").float() / temperature, dim=1) + log_head_N[:, None]
+        return TeacherTargets(ids_of(rows), log_probs_NK, log_tail_N, rows.read("log_prob"))
 
     @staticmethod
     def tail_masses(rows_N: np.ndarray, column: int) -> np.ndarray:

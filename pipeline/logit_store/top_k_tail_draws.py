@@ -28,7 +28,7 @@ from pipeline.common.errors import ParamsError
 from pipeline.common.seeding import numpy_rng
 from pipeline.logit_store.chunks import float64_rows, row_slices
 from pipeline.logit_store.draws import inverse_cdf
-from pipeline.logit_store.fields import put_sorted_ids, sorted_id_fields, sorted_ids_of
+from pipeline.logit_store.fields import StoredRows, put_sorted_ids, sorted_id_fields, sorted_ids_of
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK, top_k_rows
 
@@ -105,12 +105,12 @@ class TopKTailDraws:
         return drawn_TND
 
     @staticmethod
-    def restore(rows_N: np.ndarray, column: int, temperature: float) -> TeacherTargets:
+    def restore(rows: StoredRows, column: int, temperature: float) -> TeacherTargets:
         """The top k, and the tail's mass on the tokens drawn from it, each once; a tail only where none were drawn."""
-        head = TopK.restore(rows_N, column, temperature)
-        if not has_draws(rows_N, column):
+        head = TopK.restore(rows, column, temperature)
+        if not has_draws(rows.dtype, column):
             return head
-        drawn_ND, shares_ND = merged(sorted_ids_of(rows_N, field_of(column)), head.token_ids_NK)
+        drawn_ND, shares_ND = merged(sorted_ids_of(rows, field_of(column)), head.token_ids_NK)
         return TeacherTargets(
             torch.cat([head.token_ids_NK, drawn_ND], dim=1),
             torch.cat([head.log_probs_NK, shares_ND.log() + head.log_tail_N[:, None]], dim=1),
@@ -121,7 +121,7 @@ class TopKTailDraws:
     @staticmethod
     def tail_masses(rows_N: np.ndarray, column: int) -> np.ndarray:
         """None where the tail was drawn from, else all of it."""
-        if has_draws(rows_N, column):
+        if has_draws(rows_N.dtype, column):
             return np.zeros(len(rows_N), np.float32)
         return TopK.tail_masses(rows_N, column)
 
@@ -141,9 +141,9 @@ def field_of(column: int) -> str:
     return f"drawn_{column}"
 
 
-def has_draws(rows_N: np.ndarray, column: int) -> bool:
+def has_draws(dtype: np.dtype, column: int) -> bool:
     """Whether rows hold draws at the temperature at position `column`."""
-    return f"{field_of(column)}_high" in (rows_N.dtype.names or ())
+    return f"{field_of(column)}_high" in (dtype.names or ())
 
 
 def merged(drawn_ND: Tensor, head_NK: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,19 +152,24 @@ def merged(drawn_ND: Tensor, head_NK: Tensor) -> tuple[Tensor, Tensor]:
     Where a token was drawn again, another one takes the place, one that is neither in the head nor drawn, and its share
     is 0: the loss scatters the tokens of a row and needs each of them once.
     """
-    first_ND = torch.ones_like(drawn_ND, dtype=torch.bool)
-    first_ND[:, 1:] = drawn_ND[:, 1:] != drawn_ND[:, :-1]
-    nth_ND = first_ND.cumsum(dim=1) - 1  # of the distinct tokens
-    counts_ND = torch.zeros_like(drawn_ND).scatter_add_(1, nth_ND, torch.ones_like(drawn_ND))
-    shares_ND = torch.where(first_ND, counts_ND.gather(1, nth_ND), 0).float() / drawn_ND.shape[1]
-    free_NS = _free(torch.cat([head_NK, drawn_ND], dim=1))
-    nth_again_ND = (~first_ND).cumsum(dim=1) - 1
-    return torch.where(first_ND, drawn_ND, free_NS.gather(1, nth_again_ND.clamp(min=0))), shares_ND
+    draws, device = drawn_ND.shape[1], drawn_ND.device
+    edge_NE = torch.ones(len(drawn_ND), draws + 1, dtype=torch.bool, device=device)  # between two draws, and around all
+    edge_NE[:, 1:-1] = drawn_ND[:, 1:] != drawn_ND[:, :-1]
+    first_ND, place_D = edge_NE[:, :-1], torch.arange(draws, dtype=torch.int32, device=device)
+    end_ND = torch.where(edge_NE[:, 1:], place_D + 1, draws).flip(1).cummin(dim=1).values.flip(1)  # of a token's draws
+    shares_ND = torch.where(first_ND, end_ND - place_D, 0).float() / draws
+    nth_again_ND = (~first_ND).cumsum(dim=1, dtype=torch.int32)
+    free_ND = _free(torch.cat([head_NK, drawn_ND], dim=1), nth_again_ND)
+    return torch.where(first_ND, drawn_ND, free_ND), shares_ND
 
 
-def _free(used_NS: Tensor) -> Tensor:
-    """The S lowest token ids, those that are not used first: as many at least as S ids name a token again."""
+def _free(used_NS: Tensor, nth_ND: Tensor) -> Tensor:
+    """The n-th token ids, n from 1 on, of those that are not used; any for n = 0.
+
+    They are among the lowest S where no more are asked for than S ids name a token again. What is scattered is a number
+    and not a tensor, which CUDA would sort first to be deterministic.
+    """
     slots = used_NS.shape[1]
-    taken_NS = torch.zeros(len(used_NS), slots + 1, dtype=torch.bool)
-    taken_NS.scatter_(1, used_NS.clamp(max=slots), torch.ones_like(used_NS, dtype=torch.bool))
-    return taken_NS[:, :slots].byte().argsort(dim=1, stable=True)
+    free_NS = torch.ones(len(used_NS), slots + 1, dtype=torch.bool, device=used_NS.device)
+    free_NS.scatter_(1, used_NS.clamp(max=slots), value=False)
+    return torch.searchsorted(free_NS[:, :slots].cumsum(dim=1, dtype=torch.int32), nth_ND)

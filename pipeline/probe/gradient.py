@@ -70,7 +70,7 @@ class GradientProbe:
                     predicting_states(student, batch),
                     lm_head_VH,
                     to_device(batch.labels_N, student.device),
-                    self._problems.store.targets(chosen, self._settings.temperature).to(student.device),
+                    self._problems.store.targets(chosen, self._settings.temperature, student.device),
                     self._settings,
                     watch.lm_head_VH,
                 )

@@ -32,7 +32,14 @@ def test_a_step_waits_once_fills_nothing_and_copies_without_waiting(tiny):
     total = tiny[STEP]["total"]
     assert total["waits"] == 1
     assert total["fills"] == 0
-    assert total["copies"] == 7  # tokens, where they predict, labels, and four of the teacher's targets
+    assert total["copies"] == 4  # tokens, where they predict, labels, and the rows of the teacher's targets
+
+
+def test_the_teachers_targets_are_one_copy_and_are_restored_on_the_device(tiny):
+    targets = tiny[STEP]["parts"]["teacher's targets"]
+    assert (targets["copies"], targets["waits"]) == (1, 0)
+    assert 0 < targets["kernels"] < 80
+    assert not targets["operators"].keys() & {"sort", "index_put_"}
 
 
 def test_products_are_those_of_three_passes_through_the_layers(tiny):

@@ -164,7 +164,7 @@ def by_definition(model, example, store):
     with torch.no_grad():
         logits_NV = model(input_ids=ids).logits[0, len(example.prompt_ids) - 1 : -1].double()
     q_NV = logits_NV.softmax(1)
-    teacher = store.targets([example], 1.0)
+    teacher = store.targets([example], 1.0, model.device)
     p_NO = torch.cat([teacher.log_probs_NK, teacher.log_tail_N[:, None]], 1).double().exp()
     q_NK = q_NV.gather(1, teacher.token_ids_NK)
     q_NO = torch.cat([q_NK, 1 - q_NK.sum(1, keepdim=True)], 1)

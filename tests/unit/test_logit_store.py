@@ -14,6 +14,7 @@ from pipeline.logit_store.top_k import top_k_rows
 from pipeline.mini.models import build_tokenizer
 from tests.conftest import ROOT
 
+CPU = torch.device("cpu")
 IDENTITY = {"teacher": "big", "tokenizer": "t0", "scheme": "top_k", "temperatures": [1.0, 3.0]}
 
 
@@ -45,7 +46,7 @@ def folder(tmp_path):
 def test_problems_come_back_in_any_order_across_shards(folder):
     store = LogitStore(folder, {"teacher": "big"})
     chosen = [PROBLEMS[5], PROBLEMS[0], PROBLEMS[3]]
-    targets = store.targets(chosen, 3.0)
+    targets = store.targets(chosen, 3.0, CPU)
     assert targets.token_ids_NK[:, 0].tolist() == [8] * 6 + [3] + [6] * 4
     assert targets.log_prob_N.tolist() == [0, -1, -2, -3, -4, -5, 0, 0, -1, -2, -3]
     assert torch.allclose(targets.log_tail_N.exp(), torch.tensor(0.5))
@@ -57,7 +58,7 @@ def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
     read = []
     original = os.preadv
     monkeypatch.setattr(os, "preadv", lambda *a: read.append(original(*a)) or read[-1])
-    LogitStore(folder, {}).targets([PROBLEMS[4], PROBLEMS[1]], 1.0)
+    LogitStore(folder, {}).targets([PROBLEMS[4], PROBLEMS[1]], 1.0, CPU)
     bytes_per_row = top_k_rows(3, 2, 100).itemsize
     assert read == [5 * bytes_per_row, 2 * bytes_per_row]
 
@@ -139,7 +140,7 @@ def test_a_problem_whose_tokens_changed_is_refused(folder, changed):
     store = LogitStore(folder, {})
     store.require([PROBLEMS[1]])
     with pytest.raises(TeacherLogitsError, match="holds logits for other tokens of problem 'p1'"):
-        store.targets([changed], 1.0)
+        store.targets([changed], 1.0, CPU)
 
 
 def test_a_temperature_off_the_grid_is_refused(folder):

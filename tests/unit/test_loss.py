@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.distillation import loss as loss_module
 from pipeline.distillation.loss import LossSettings, distillation_loss, divergence_and_slope
 from pipeline.logit_store import chunks
+from pipeline.logit_store.fields import StoredRows
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK
 
@@ -168,7 +169,7 @@ def test_stored_targets_sum_to_one_and_keep_the_exact_tail(temperature, top_k):
     logits = 4 * torch.randn(30, 200, generator=generator)
     labels = torch.randint(200, (30,), generator=generator)
     rows = TopK(top_k).compress(logits.clone(), labels, torch.empty(30, 2, 0), [1.0, 3.0])
-    targets = TopK.restore(rows, [1.0, 3.0].index(temperature), temperature)
+    targets = TopK.restore(StoredRows(rows), [1.0, 3.0].index(temperature), temperature)
     mass = targets.log_probs_NK.double().exp().sum(1) + targets.log_tail_N.double().exp()
     assert torch.allclose(mass, torch.ones_like(mass), atol=1e-6)
     dense = torch.softmax(logits.double() / temperature, -1)

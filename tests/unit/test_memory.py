@@ -15,7 +15,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from pipeline.distillation.loss import LossSettings, distillation_loss
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.fields import put_ids
+from pipeline.logit_store.fields import StoredRows, put_ids
 from pipeline.logit_store.top_k import TopK, top_k_rows
 torch.set_num_threads(2)
 torch.manual_seed(0)
@@ -33,7 +33,7 @@ offsets = -torch.rand(N, K).sort(dim=1).values
 rows = np.empty(N, top_k_rows(K, 1, V))
 put_ids(rows, token_ids)
 rows["offsets"], rows["log_tails"], rows["log_prob"] = offsets, -2, -1
-teacher = TopK.restore(rows, 0, 1.0)
+teacher = TopK.restore(StoredRows(rows), 0, 1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[1] == "fused":
     loss, _ = distillation_loss(predicting_states(student, batch), student.lm_head.weight, batch.labels_N, teacher,
@@ -72,7 +72,7 @@ def test_a_step_at_a_vocabulary_of_151936_needs_under_a_quarter_of_the_dense_pat
 READ_STORE = """
 import resource, sys
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.top_k import top_k_rows
 from pipeline.logit_store.store import CapturedProblem, LogitStore, finish_store, write_shard
@@ -86,7 +86,7 @@ finish_store(Path("store"), sorted(Path("work").iterdir()), {"scheme": "top_k", 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store = LogitStore(Path("store"), {})
 for p in problems:
-    store.targets([p], 1.0)
+    store.targets([p], 1.0, torch.device("cpu"))
 size = sum(f.stat().st_size for f in Path("store").glob("*/*")) // 1024
 print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -55,7 +55,7 @@ def head_gradient(student, store, examples):
     student = student.double()
     hidden_NH = predicting_states(student, pad_examples(examples)).detach()
     lm_head_VH = student.get_output_embeddings().weight.detach().clone().requires_grad_()
-    targets = store.targets(examples, SETTINGS.temperature)
+    targets = store.targets(examples, SETTINGS.temperature, student.device)
     logits = hidden_NH @ lm_head_VH.T
     q = torch.log_softmax(logits / SETTINGS.temperature, dim=1)
     head = q.gather(1, targets.token_ids_NK)

@@ -8,7 +8,7 @@ from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.distillation.loss import LossSettings, distillation_loss, token_losses
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.draws import inverse_cdf
-from pipeline.logit_store.fields import ids_of, put_ids
+from pipeline.logit_store.fields import StoredRows, ids_of, put_ids
 from pipeline.logit_store.random_draws import RandomDraws, random_draw_rows
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
@@ -41,7 +41,7 @@ def in_float64(targets):
 def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_standard_error(draws, column):
     repeats, temperature = 20_000, TEMPERATURES[column]
     teacher, student = logits_of(1, seed=1), logits_of(1, seed=2).expand(repeats, -1)
-    targets = RandomDraws.restore(drawn_rows(teacher.expand(repeats, -1), draws), column, temperature)
+    targets = RandomDraws.restore(StoredRows(drawn_rows(teacher.expand(repeats, -1), draws)), column, temperature)
     config = LossSettings(temperature, 1.0, "forward_kl", 0.5)
     labels = torch.zeros(repeats, dtype=torch.long)
     _, _, gradients = token_losses(student.clone(), labels, in_float64(targets), config, wants_gradient=True)
@@ -62,7 +62,7 @@ def test_the_gradients_mean_over_many_draws_is_the_dense_gradient_within_its_sta
 def test_value_and_gradient_are_those_of_the_empirical_distribution_and_never_nan(draws, scale):
     tokens, temperature = 40, 2.0
     student = logits_of(tokens, seed=4, scale=scale)
-    targets = RandomDraws.restore(drawn_rows(logits_of(tokens, seed=3, scale=scale), draws), 1, temperature)
+    targets = RandomDraws.restore(StoredRows(drawn_rows(logits_of(tokens, seed=3, scale=scale), draws)), 1, temperature)
     hidden = student.float().requires_grad_()
     labels = torch.zeros(tokens, dtype=torch.long)
     loss, signals = distillation_loss(
@@ -95,7 +95,7 @@ def test_rows_hold_each_drawn_token_once_then_the_likeliest_of_the_others(draws,
 
 def test_the_reference_tokens_log_probability_is_exact():
     logits = logits_of(30, seed=6)
-    targets = RandomDraws.restore(drawn_rows(logits, 4), 1, 2.0)
+    targets = RandomDraws.restore(StoredRows(drawn_rows(logits, 4)), 1, 2.0)
     assert torch.allclose(targets.log_prob_N.double(), torch.log_softmax(logits, 1)[:, 0], atol=1e-5)
 
 
@@ -145,8 +145,10 @@ def test_a_store_of_draws_gives_back_what_was_captured(tiny_model, tmp_path):
     write_shard(tmp_path / "work/shard-00000", captured)
     identity = scheme.identity() | {"temperatures": [*TEMPERATURES]}
     finish_store(tmp_path / "store", [tmp_path / "work/shard-00000"], identity, "train", [])
-    targets = LogitStore(tmp_path / "store", {"scheme": "random_draws", "draws": 20}).targets([PROBLEMS[4]], 2.0)
-    expected = RandomDraws.restore(captured[4].rows_N, 1, 2.0)
+    targets = LogitStore(tmp_path / "store", {"scheme": "random_draws", "draws": 20}).targets(
+        [PROBLEMS[4]], 2.0, torch.device("cpu")
+    )
+    expected = RandomDraws.restore(StoredRows(captured[4].rows_N), 1, 2.0)
     for name in ("token_ids_NK", "log_probs_NK", "log_tail_N", "log_prob_N"):
         assert torch.equal(getattr(targets, name), getattr(expected, name))
 
@@ -172,18 +174,18 @@ def test_token_ids_take_no_more_bits_than_the_vocabulary_needs_and_come_back(voc
     rows_N = np.zeros(51, top_k_rows(k, 1, vocabulary))
     assert sum(rows_N[name][0].nbytes for name in rows_N.dtype.names if "ids" in name) * 8 == k * bits_each
     put_ids(rows_N, ids_NK)
-    assert torch.equal(ids_of(rows_N), ids_NK)
+    assert torch.equal(ids_of(StoredRows(rows_N)), ids_NK)
     ids_NTK = torch.stack([ids_NK, ids_NK.flip(0)], dim=1)
     rows_N = np.zeros(51, random_draw_rows(k, 9, 2, vocabulary))
     put_ids(rows_N, ids_NTK)
-    assert torch.equal(ids_of(rows_N), ids_NTK)
+    assert torch.equal(ids_of(StoredRows(rows_N)), ids_NTK)
 
 
 def test_ids_that_do_not_fill_their_last_byte_come_back():
     ids_NK = torch.tensor([[151_935, 0, 65_536], [65_535, 131_072, 7]])
     rows_N = np.zeros(2, top_k_rows(3, 1, 151_936))
     put_ids(rows_N, ids_NK)
-    assert torch.equal(ids_of(rows_N), ids_NK)
+    assert torch.equal(ids_of(StoredRows(rows_N)), ids_NK)
 
 
 @pytest.mark.parametrize(("vocabulary", "k"), [(50, 7), (5_000, 9), (64 * 36, 9), (64 * 36 + 63, 9)])

@@ -198,7 +198,7 @@ def definition(student, example, store, config, total_tokens):
     tokens = torch.from_numpy(np.concatenate([example.prompt_ids, example.completion_ids]).astype(np.int64))
     start, t = len(example.prompt_ids), config.temperature
     logits = student(input_ids=tokens[None]).logits[0, start - 1 : -1]
-    targets = store.targets([example], t)
+    targets = store.targets([example], t, student.device)
     p = torch.cat([targets.log_probs_NK, targets.log_tail_N[:, None]], 1).double().exp()
     q = torch.softmax(logits / t, 1).gather(1, targets.token_ids_NK)
     q = torch.cat([q, 1 - q.sum(1, keepdim=True)], 1)

@@ -8,7 +8,7 @@ from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import ParamsError
 from pipeline.distillation.loss import LossSettings, token_losses
 from pipeline.language_models.prompts import EncodedProblem
-from pipeline.logit_store.fields import put_sorted_ids, sorted_id_fields, sorted_ids_of
+from pipeline.logit_store.fields import StoredRows, put_sorted_ids, sorted_id_fields, sorted_ids_of
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK, top_k_rows
@@ -48,7 +48,7 @@ def test_the_expected_target_is_the_teacher_on_every_token(draws, temperature):
     repeats, teacher = 4_000, logits_of(1, seed=1)
     scheme = TopKTailDraws(K, draws, (3.0, 1.0), 0)
     rows = rows_of(teacher.expand(repeats, -1), scheme, every_draw(repeats, draws))
-    found = dense(scheme.restore(rows, COLUMNS[temperature], temperature))
+    found = dense(scheme.restore(StoredRows(rows), COLUMNS[temperature], temperature))
     p = torch.softmax(teacher[0] / temperature, 0)
     head = teacher[0].topk(K).indices
     tail = torch.ones(VOCABULARY, dtype=torch.bool).scatter(0, head, False)
@@ -63,7 +63,7 @@ def test_the_expected_target_is_the_teacher_on_every_token(draws, temperature):
 def test_the_losss_expected_gradient_is_the_dense_gradient(temperature):
     repeats, teacher, student = 4_000, logits_of(1, seed=1), logits_of(1, seed=2)
     rows = rows_of(teacher.expand(repeats, -1), uniforms=every_draw(repeats))
-    ids, *rest = (getattr(SCHEME.restore(rows, COLUMNS[temperature], temperature), name) for name in FIELDS)
+    ids, *rest = (getattr(SCHEME.restore(StoredRows(rows), COLUMNS[temperature], temperature), name) for name in FIELDS)
     targets = TeacherTargets(ids, *(values.double() for values in rest))
     labels = torch.zeros(repeats, dtype=torch.long)
     config = LossSettings(temperature, 1.0, "forward_kl", 0.5)
@@ -87,7 +87,7 @@ def test_masses_sum_to_one_and_each_token_stands_once_with_no_tail_left(scale):
     scheme = TopKTailDraws(K, VOCABULARY - K, (3.0, 1.0), 0)  # as many as fit
     rows = rows_of(logits_of(200, seed=3, scale=scale), scheme)
     for temperature, column in COLUMNS.items():
-        targets = scheme.restore(rows, column, temperature)
+        targets = scheme.restore(StoredRows(rows), column, temperature)
         assert (targets.token_ids_NK.sort(1).values == torch.arange(VOCABULARY)).all()
         assert targets.log_probs_NK.double().exp().sum(1).numpy() == pytest.approx(np.ones(200), abs=1e-6)
         assert (targets.log_tail_N == -torch.inf).all()
@@ -97,7 +97,7 @@ def test_masses_sum_to_one_and_each_token_stands_once_with_no_tail_left(scale):
 def test_a_token_is_drawn_about_as_often_as_its_share_says():
     draws = 15
     scheme, logits = TopKTailDraws(K, draws, (3.0,), 0), logits_of(300, seed=4)
-    targets = scheme.restore(rows_of(logits, scheme), 2, 3.0)
+    targets = scheme.restore(StoredRows(rows_of(logits, scheme)), 2, 3.0)
     p = torch.softmax(logits.float().double() / 3, 1).scatter(1, targets.token_ids_NK[:, :K], 0)
     mass = p.sum(1, keepdim=True)
     counts = dense(targets).scatter(1, targets.token_ids_NK[:, :K], 0) / mass * draws
@@ -122,7 +122,8 @@ def test_what_topk_keeps_is_kept_and_is_all_there_is_where_nothing_was_drawn():
     for name in expected.dtype.names:
         assert (rows[name] == expected[name]).all()
     for name in FIELDS:
-        assert torch.equal(getattr(SCHEME.restore(rows, 1, 2.0), name), getattr(TopK.restore(expected, 1, 2.0), name))
+        found, alone = (s.restore(StoredRows(r), 1, 2.0) for s, r in ((SCHEME, rows), (TopK, expected)))
+        assert torch.equal(getattr(found, name), getattr(alone, name))
     assert (SCHEME.tail_masses(rows, 1) == TopK.tail_masses(expected, 1)).all()
     assert not SCHEME.tail_masses(rows, 0).any()
 
@@ -141,7 +142,9 @@ PROBLEMS = [
 
 def draws_of(teacher, batches):
     captured = [c for batch in batches for c in capture_batch(teacher, batch, SCHEME, GRID, 102)]
-    return {c.id: [sorted_ids_of(c.rows_N, f"drawn_{column}").tolist() for column in (0, 2)] for c in captured}
+    return {
+        c.id: [sorted_ids_of(StoredRows(c.rows_N), f"drawn_{column}").tolist() for column in (0, 2)] for c in captured
+    }
 
 
 def test_draws_do_not_depend_on_batches_order_or_chunks(tiny_model, monkeypatch):
@@ -159,7 +162,8 @@ def test_a_store_gives_back_what_was_captured_and_knows_its_tails(tiny_model, tm
     identity = SCHEME.identity() | {"temperatures": GRID}
     finish_store(tmp_path / "store", sorted((tmp_path / "work").iterdir()), identity, "train", [])
     store = LogitStore(tmp_path / "store", SCHEME.identity())
-    targets, expected = store.targets([PROBLEMS[4]], 3.0), SCHEME.restore(captured[4].rows_N, 2, 3.0)
+    targets = store.targets([PROBLEMS[4]], 3.0, torch.device("cpu"))
+    expected = SCHEME.restore(StoredRows(captured[4].rows_N), 2, 3.0)
     for name in FIELDS:
         assert torch.equal(getattr(targets, name), getattr(expected, name))
     log_tails = np.concatenate([c.rows_N["log_tails"][:, 1] for c in captured])
@@ -200,7 +204,7 @@ def test_sorted_ids_come_back_from_fewer_bits_than_ids_in_any_order_take(vocabul
     ids.sort(axis=1)
     rows = np.zeros(60, np.dtype(sorted_id_fields(count, vocabulary, "drawn")))
     put_sorted_ids(rows, ids, "drawn")
-    assert sorted_ids_of(rows, "drawn").tolist() == ids.tolist()
+    assert sorted_ids_of(StoredRows(rows), "drawn").tolist() == ids.tolist()
     assert rows.itemsize <= count * (np.log2(vocabulary / count).clip(0) + 3) / 8 + 12
 
 

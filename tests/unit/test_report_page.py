@@ -233,7 +233,7 @@ def test_chromium_filters_by_address_and_by_form(made):
     dom = opened(folder, "#level=5&outcome=wrong", choose)
     said = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
     problems, answers = sum(map(bool, kept)), sum(map(len, kept))
-    all_answers = f"{5 * len(kept)} answers of students"
+    all_answers = f"{5 * len(kept)} answers of students, the untrained one among them"
     assert said[:3] == [f"{problems} of {len(kept)} problems, {answers} of {all_answers}", min(20, problems), "5"]
 
     ours = [i for i, model in enumerate(data["models"]) if model["method"] == "rl"]

@@ -108,7 +108,9 @@ def _groups_are_known(attention_mask: Tensor | None, key: Tensor, value: Tensor)
     On a GPU only flash attention knows it, which computes no float32: torch would take a way that writes the scores of
     all pairs of tokens to memory.
     """
-    if kind_of(key.device) == "gpu" and key.dtype == torch.float32:
+    kind = key.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if kind_of(key.device) == "gpu" and key.dtype == torch.float32 and not casts:
         return False
     return _transformers_groups_are_known(attention_mask, key, value)
 

@@ -37,3 +37,12 @@ def test_heads_share_keys_where_the_kernel_knows_it(device, dtype, expected):
     use_threads(torch.get_num_threads())
     key = torch.empty(1, 2, 5, 64, dtype=dtype, device=device)
     assert sdpa_attention.use_gqa_in_sdpa(None, key, key) is expected
+
+
+def test_autocast_makes_float32_keys_what_the_kernel_knows(monkeypatch):
+    """Rotary positions leave keys in float32 under autocast, and attention casts them."""
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: kind == "meta")
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "meta")
+    use_threads(torch.get_num_threads())
+    key = torch.empty(1, 2, 5, 64, device="meta")
+    assert sdpa_attention.use_gqa_in_sdpa(None, key, key)

@@ -15,13 +15,14 @@ from pipeline.common.params import ParamsFile
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import save_student
 from pipeline.language_models.settings import GenerationParams
+from pipeline.publishing.model_card import EXAMPLE_PROBLEM
 from pipeline.publishing.run_params import read_run_params
 from tests.end_to_end.conftest import change_params
 from tests.finished_project import tell_dvc
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = ["Compute $3+4$.\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
+PROMPTS = [f"{EXAMPLE_PROBLEM}\n", "Compute $13-4+2$.\n", "Compute $2$.\n"]
 LIMIT = 60
 
 
@@ -126,7 +127,7 @@ def test_the_cards_code_puts_a_chat_students_problem_as_the_test_does(small_proj
 
     folder = publish()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    [answer] = answers_of(model, tokenizer, ["(user) Compute $3+4$.\n(assistant) "], limit=24)
+    [answer] = answers_of(model, tokenizer, [f"(user) {EXAMPLE_PROBLEM}\n(assistant) "], limit=24)
     assert printed(usage(folder)) == answer + "\n"
 
 

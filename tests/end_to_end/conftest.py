@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,29 @@ SMALL = {
     "teacher_logits": {"shard_size": 50},
     "models": {"threads": 1},  # tests run beside each other
 }
+
+
+@pytest.fixture(scope="module")
+def tiny_benchmark(tmp_path_factory):
+    """Runs a benchmark at its smallest, in a process of its own; what it writes and what it says.
+
+    Warnings are errors there unless the programs that it is timed beside raise them.
+    """
+
+    def run(name, *arguments, warnings="error"):
+        out = tmp_path_factory.mktemp(name) / "found.json"
+        done = subprocess.run(
+            [sys.executable, "-W", warnings, "-m", f"benchmarks.{name}", "--tiny", "--out", str(out), *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(out.read_text()), done.stdout
+
+    return run
 
 
 @pytest.fixture

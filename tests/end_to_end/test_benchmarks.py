@@ -1,37 +1,22 @@
 """Each benchmark at its smallest: every figure that its goals and tables need is there, whatever it is."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks._goals import Goal, Spread, spread
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """What a benchmark wrote and said."""
+@pytest.fixture
+def tiny(tiny_benchmark):
+    """What a benchmark wrote and said; other libraries' programs, which it is timed beside, may warn."""
 
     def run(name, *arguments):
-        out = tmp_path_factory.mktemp(name) / "found.json"
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", "--tiny", "--out", out, *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(out.read_text())
+        found, text = tiny_benchmark(name, *arguments, warnings="default")
         for goal in found["goals"]:
-            assert goal["name"] in done.stdout
+            assert goal["name"] in text
             assert goal["state"] in ("met", "MISSED", "not measured")
-        return found, done.stdout
+        return found, text
 
     return run
 

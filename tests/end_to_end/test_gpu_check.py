@@ -1,12 +1,9 @@
 """The GPU benchmark's own code, run on the CPU at tiny shapes: every check and every figure is there."""
 
 import json
-import subprocess
 import sys
 
 import pytest
-
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -39,23 +36,13 @@ NEVER = {"dvc", "datasets", "trl", "math_verify", "pandas", "matplotlib"}
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """What a run in a process of its own says and writes."""
-    out = tmp_path_factory.mktemp("gpu_check") / "tiny.json"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "benchmarks.gpu_check", "--tiny", "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads(out.read_text())
+def tiny(tiny_benchmark):
+    """What it writes, and what it says."""
+    return tiny_benchmark("gpu_check")
 
 
 def test_every_check_passes_and_the_divergence_falls(tiny):
-    text, found = tiny
+    found, text = tiny
     assert set(found["checks"]) == CHECKS
     assert all(check["passed"] for check in found["checks"].values())
     assert found["failures"] == found["skipped"] == []

@@ -1,31 +1,16 @@
 """What a step asks of a GPU, counted on a fake one: a regression shows without a GPU."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks._measure import Shape
-from tests.conftest import ROOT
 
 STEP, STUDENT = "step, 4 problems of 20 tokens", Shape(32, 4, 4, 2, 64, 500)
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tiny_benchmark):
     """What a run in a process of its own writes: a device that torch knows cannot be taken back."""
-    out = tmp_path_factory.mktemp("step_budget") / "tiny.json"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "benchmarks.step_budget", "--tiny", "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(out.read_text())["tiny"]
+    return tiny_benchmark("step_budget")[0]["tiny"]
 
 
 def test_a_step_waits_once_fills_nothing_and_copies_without_waiting(tiny):

@@ -1,15 +1,11 @@
 """What a step needs of a GPU's memory, counted on a fake one, against what follows from the shapes."""
 
-import json
-import subprocess
-import sys
 from typing import get_args
 
 import pytest
 
 from benchmarks._measure import Shape
 from pipeline.training.moments import BLOCK, SMALLEST_IN_8_BITS, Place
-from tests.conftest import ROOT
 
 STUDENT = Shape(32, 4, 4, 2, 64, 500)
 WIDTH, KEYS, FEED_FORWARD, VOCABULARY = 32, 16, 64, 500
@@ -20,19 +16,9 @@ FREQUENCIES = 2 * 4 * 4  # bytes: of four rotary frequencies, and a copy of them
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
+def rows(tiny_benchmark):
     """What a run in a process of its own writes: a device that torch knows cannot be taken back."""
-    out = tmp_path_factory.mktemp("step_memory") / "tiny.json"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "benchmarks.step_memory", "--tiny", "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text())["rows"]
+    found = tiny_benchmark("step_memory")[0]["rows"]
     return {(row["moments"], row["gradient_checkpointing"]): row for row in found}
 
 

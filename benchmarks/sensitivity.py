@@ -40,7 +40,8 @@ DEFAULT = "default"
 CURRICULUM: dict[str, dict[str, Any]] = {
     "alpha 0.02": {"curricula.rl.alpha": 0.02},
     "alpha 0.15": {"curricula.rl.alpha": 0.15},
-    "tau 0.25": {"curricula.rl.tau": 0.25},
+    "tau 0.1": {"curricula.rl.tau": 0.1},
+    "tau 0.5": {"curricula.rl.tau": 0.5},
     "tau 1": {"curricula.rl.tau": 1.0},
     "epsilon 0": {"curricula.rl.epsilon": 0.0},
     "epsilon 0.2": {"curricula.rl.epsilon": 0.2},

@@ -1,10 +1,8 @@
 """How much a problem resembles the target, in the student's own hidden states.
 
 A look takes problems of the probe and as many of the pool. Each problem is the mean of the hidden states that predict
-its completion; Fisher's discriminant between both groups gives every example a score, the log of how much likelier it
-is under the target than under the pool if both are normal with the same covariance (Bishop 2006, eq. 4.65):
-
-    score(x) = (m_T - m_P)' S^-1 (x - (m_T + m_P) / 2)
+its completion; a discriminant between both groups gives every example a score, the log of how much likelier it is under
+the target than under the pool (discriminant.py).
 
 Representations of the model itself, averaged over positions, were the most reliable way to choose data for a target in
 Ivison et al. 2025 (arXiv 2503.01807), ahead of gradients; a log-ratio of target to pool is what DSIR (Xie et al. 2023,
@@ -13,7 +11,6 @@ arXiv 2302.03169) draws by. Scores are made twice, from two halves of the look: 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,9 +25,8 @@ from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import micro_batches, pad_examples, predicting_states
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
+from pipeline.probe.discriminant import fit
 from pipeline.probe.looks import Look, ProbeSet, Promise, turn
-
-RIDGE = 0.1  # of the covariance's mean diagonal, added to its diagonal: looks are no larger than the hidden states
 
 
 class SimilarityProbe:
@@ -56,43 +52,37 @@ class SimilarityProbe:
     def look(
         self, student: PreTrainedModel, watch: Watch, micro_batch_tokens: int | None, processes: Processes
     ) -> Look:
-        """Sums of features and of their products, of each group: halves of the target, then halves of the pool."""
-        chosen, group_of = self._turn()
-        hidden = self.directions_2H.shape[1]
-        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=student.device)
-        count_4, sum_4H, products_HH = zeros(4), zeros(4, hidden), zeros(hidden, hidden)
+        """The features of each problem; those that other processes look at are zero."""
+        chosen, _ = self._turn()
+        features_NH = torch.zeros(len(chosen), self.directions_2H.shape[1], dtype=torch.float64, device=student.device)
         share = processes.share(list(range(len(chosen))))
         with torch.no_grad():
             for part in micro_batches([chosen[i] for i in share], micro_batch_tokens, student.device):
                 places = [share[i] for i in part]
-                feature_BH = mean_states(student, [chosen[i] for i in places])
-                groups_B = torch.tensor([group_of[i] for i in places], device=student.device)
-                sum_4H.index_add_(0, groups_B, feature_BH)
-                count_4 += torch.bincount(groups_B, minlength=4)
-                products_HH += feature_BH.T @ feature_BH
-        sums = {"counts": count_4, "features": sum_4H, "products": products_HH}
-        return Look(sums, sum(e.length for e in chosen))
+                features_NH[places] = mean_states(student, [chosen[i] for i in places])
+        return Look({"features": features_NH}, sum(e.length for e in chosen))
 
-    def _turn(self) -> tuple[list[EncodedProblem], list[int]]:
-        """The problems of the next look, and each one's group: halves of the target, then of the pool.
+    def _turn(self) -> tuple[list[EncodedProblem], list[tuple[int, int]]]:
+        """The problems of the next look, and of each its side, 0 for the target and 1 for the pool, and its half.
 
         Where a look takes the whole probe, each of its problems is in the same half at every look.
         """
-        chosen, groups = [], []
+        chosen: list[EncodedProblem] = []
+        groups: list[tuple[int, int]] = []
         for side, encoded in enumerate((self._problems.encoded, self._problems.pool)):
             places = sorted(turn(len(encoded), self._use.problems, self._looks, self._seed, "probe", side))
             chosen += [encoded[i] for i in places]
-            groups += [2 * side + n % 2 for n in range(len(places))]
+            groups += [(side, n % 2) for n in range(len(places))]
         return chosen, groups
 
     def commit(self, look: Look) -> None:
         """A new look replaces the last one: the student's hidden states have moved on."""
-        directions_2H, middles_2 = discriminants(
-            *(look.sums[name].cpu() for name in ("features", "products", "counts"))
-        )
+        _, group_of = self._turn()
+        side_N, half_N = torch.tensor(group_of).T
+        found = fit(look.sums["features"].cpu(), side_N == 0, half_N == 1)
         # contiguous, as it comes back from a checkpoint: products of another layout round differently
-        self.directions_2H = directions_2H.float().contiguous().to(self.directions_2H.device)
-        self.middles_2 = middles_2.tolist()
+        self.directions_2H = found.directions_2H.float().contiguous().to(self.directions_2H.device)
+        self.middles_2 = found.middles_2.tolist()
         self._looks += 1
 
     def promise(self, seen: ExampleSignals) -> Promise:
@@ -114,19 +104,3 @@ def mean_states(student: PreTrainedModel, examples: Sequence[EncodedProblem]) ->
     """Each example's mean [B, H], in float64, of the hidden states that predict its completion."""
     hidden_NH = predicting_states(student, pad_examples(examples)).double()
     return torch.stack([states.mean(dim=0) for states in hidden_NH.split([len(e.completion_ids) for e in examples])])
-
-
-def discriminants(sum_4H: Tensor, products_HH: Tensor, count_4: Tensor) -> tuple[Tensor, Tensor]:
-    """Fisher's discriminants [2, H] of two halves, with a common covariance, and the score of each one's middle.
-
-    The groups are target and pool, each in two halves: (target 1, target 2, pool 1, pool 2).
-    """
-    mean_2H = torch.stack([sum_4H[side : side + 2].sum(0) / count_4[side : side + 2].sum() for side in (0, 2)])
-    size_2 = torch.stack([count_4[:2].sum(), count_4[2:].sum()])
-    within_HH = (products_HH - (size_2[:, None] * mean_2H).T @ mean_2H) / (size_2.sum() - 2)
-    ridge = RIDGE * within_HH.diagonal().mean()
-    within_HH = within_HH + ridge * torch.eye(len(within_HH), dtype=within_HH.dtype)
-    half_4H = sum_4H / count_4[:, None]
-    directions_2H = torch.linalg.solve(within_HH, (half_4H[:2] - half_4H[2:]).T).T
-    middles_2 = (directions_2H * (half_4H[:2] + half_4H[2:]) / 2).sum(dim=1)
-    return directions_2H, middles_2

@@ -16,7 +16,7 @@ from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, ProbeSet, turn
-from pipeline.probe.similarity import RIDGE, SimilarityProbe, discriminants, mean_states
+from pipeline.probe.similarity import SimilarityProbe, mean_states
 
 
 def accumulated(*arguments, **named):
@@ -148,23 +148,6 @@ def test_a_step_against_the_targets_gradient_lowers_its_loss_as_promised(store, 
         lm_head_VH.data = lm_head_VH.data.double() - size * gradient_VH
         after = forward_loss(student, target, store, SETTINGS, 1)[0].item()
     assert (before - after) / size == pytest.approx(seen.gain_B[0], rel=3e-2)
-
-
-def test_discriminants_are_fishers():
-    rng = np.random.default_rng(0)
-    target, pool = rng.normal(1, 1, (10, 4)), rng.normal(0, 1, (14, 4))
-    groups = [target[:5], target[5:], pool[:8], pool[8:]]
-    sums = torch.tensor(np.stack([g.sum(0) for g in groups]))
-    products = torch.tensor(target.T @ target + pool.T @ pool)
-    counts = torch.tensor([5.0, 5.0, 8.0, 6.0], dtype=torch.float64)
-    directions, middles = discriminants(sums, products, counts)
-    within = (9 * np.cov(target.T) + 13 * np.cov(pool.T)) / 22
-    within += RIDGE * np.trace(within) / 4 * np.eye(4)
-    for half in (0, 1):
-        a, b = groups[half].mean(0), groups[2 + half].mean(0)
-        expected = np.linalg.solve(within, a - b)
-        assert directions[half].numpy() == pytest.approx(expected)
-        assert middles[half].item() == pytest.approx(expected @ (a + b) / 2)
 
 
 def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model):

@@ -1,0 +1,141 @@
+"""The discriminant against refits in float64, and against what no discriminant should say."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import log_expit, logit
+
+from pipeline.probe.discriminant import RIDGES, Discriminant, _calibrated, _left_out, fit
+
+
+def groups_of(number, features=6, sizes=(9, 7), apart=1.0):
+    """Normal features of both groups, group 1 shifted along the first axis; which is which, and halves of each."""
+    rng = np.random.default_rng(number)
+    pool, target = (rng.normal(size=(n, features)) for n in sizes)
+    target[:, 0] += apart
+    group = np.repeat([False, True], sizes)
+    half = np.concatenate([np.arange(n) % 2 == 1 for n in sizes])
+    return np.concatenate([pool, target]), group, half
+
+
+def fitted(features, group, half):
+    return fit(*(torch.tensor(array) for array in (features, group, half)))
+
+
+def scores(found: Discriminant, features):
+    """By both halves [2, N]."""
+    return found.directions_2H.numpy() @ features.T - found.middles_2.numpy()[:, None]
+
+
+def ridge_regression(features, labels, ridge):
+    """Coefficients and intercept by the normal equations; the intercept is not shrunk."""
+    centre = features.mean(axis=0)
+    centred = features - centre
+    slope = np.linalg.solve(
+        centred.T @ centred + ridge * np.eye(features.shape[1]), centred.T @ (labels - labels.mean())
+    )
+    return slope, labels.mean() - centre @ slope
+
+
+@pytest.mark.parametrize("features", [3, 40])
+@pytest.mark.parametrize("ridge", [0.1, 10.0])
+def test_an_example_is_predicted_by_all_others(features, ridge):
+    x, group, _ = groups_of(0, features)
+    centred = torch.tensor(x - x.mean(axis=0))
+    value, vector = torch.linalg.eigh(centred @ centred.T)
+    left_out = _left_out(value.clamp(min=0), vector, torch.tensor(group, dtype=torch.float64), ridge)
+    for i in range(len(x)):
+        others = np.arange(len(x)) != i
+        slope, intercept = ridge_regression(x[others], group[others].astype(float), ridge)
+        assert left_out[i].item() == pytest.approx(x[i] @ slope + intercept, rel=1e-8, abs=1e-8)
+
+
+def test_the_direction_is_fishers_with_a_ridge():
+    x, group, half = groups_of(1)
+    found = fitted(x, group, half)
+    pool, target = x[~group], x[group]
+    within = np.cov(pool.T) * (len(pool) - 1) + np.cov(target.T) * (len(target) - 1)
+    means = [x[group & (half == h)].mean(axis=0) - x[~group & (half == h)].mean(axis=0) for h in (False, True)]
+    difference = target.mean(axis=0) - pool.mean(axis=0)
+    share = len(pool) * len(target) / len(x)
+    spread = np.trace(np.cov(x.T)) * (len(x) - 1) / x.shape[1]
+    for ridge in RIDGES * spread:
+        scatter = within + ridge * np.eye(x.shape[1])
+        total = scatter + share * np.outer(difference, difference)
+        fishers, expected = np.linalg.solve(scatter, difference), np.linalg.solve(total, difference)
+        assert fishers / np.linalg.norm(fishers) == pytest.approx(expected / np.linalg.norm(expected))
+        halves = [np.linalg.solve(total, mean) for mean in means]
+        ratio = found.directions_2H.numpy() / np.array(halves)
+        if ratio.std() < 1e-6 * ratio.mean():
+            return  # it is one of these ridges, and both halves have its covariance
+    pytest.fail("no ridge gives these directions")
+
+
+def test_slope_and_offset_are_those_of_logistic_regression():
+    rng = np.random.default_rng(2)
+    group = np.arange(30) % 3 == 0
+    score = 100 * (rng.normal(size=30) + group)
+    label = np.where(group, 11 / 12, 1 / 12)
+    weight = np.where(group, 0.5 / 10, 0.5 / 20)
+
+    def loss(x):
+        z = x[0] * score / 100 + x[1]
+        return -(weight * (label * log_expit(z) + (1 - label) * log_expit(-z))).sum()
+
+    expected = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12})
+    found_loss, slope, offset = _calibrated(score, group)
+    assert found_loss == pytest.approx(expected.fun, abs=1e-9)
+    assert (100 * slope, offset) == pytest.approx(tuple(expected.x), abs=1e-3)
+
+
+def test_a_score_that_points_the_other_way_says_nothing():
+    group = np.arange(20) % 2 == 0
+    loss, slope, offset = _calibrated(np.where(group, -1.0, 1.0), group)
+    assert slope == 0
+    assert offset == pytest.approx(0)
+    assert loss == pytest.approx(np.log(2))
+
+
+def test_groups_that_are_alike_score_nearly_nothing():
+    """More features than examples: an unpenalised discriminant parts them by tens of nats."""
+    others = np.random.default_rng(9).normal(size=(200, 120))
+    spreads = [scores(fitted(*groups_of(n, 120, (40, 40), apart=0)), others).mean(axis=0).std() for n in range(12)]
+    assert np.median(spreads) < 0.1
+
+
+def test_a_single_feature_is_believed_as_far_as_it_tells():
+    """Two normals with means 0 and d: the log-ratio at x is d x - d d / 2 (Bishop 2006, eq. 4.65)."""
+    x, group, half = groups_of(3, 1, (600, 600), apart=1.5)
+    found = scores(fitted(x, group, half), np.array([[-1.0], [0.75], [2.0]])).mean(axis=0)
+    assert found == pytest.approx([-2.625, 0.0, 1.875], abs=0.3)
+
+
+def test_scores_of_other_examples_are_log_odds():
+    """Few examples, many features: of those that score near s, about expit(s) are of group 1."""
+    predicted, true = [], []
+    for number in range(40):
+        x, group, half = groups_of(number, 200, (160, 160), apart=2.0)
+        seen = np.r_[0:60, 160:220]
+        others = np.setdiff1d(np.arange(len(x)), seen)
+        predicted.append(scores(fitted(x[seen], group[seen], half[seen]), x[others]).mean(axis=0))
+        true.append(group[others])
+    predicted, true = np.concatenate(predicted), np.concatenate(true)
+    edges = np.quantile(predicted, [0, 0.2, 0.4, 0.6, 0.8, 1])
+    for low, high in itertools.pairwise(edges):
+        inside = (predicted >= low) & (predicted <= high)
+        assert logit(true[inside].mean()) == pytest.approx(predicted[inside].mean(), abs=0.35)
+
+
+def test_groups_of_unequal_sizes_weigh_the_same():
+    x, group, half = groups_of(4, 1, (900, 300), apart=1.5)
+    found = scores(fitted(x, group, half), np.array([[0.75]])).mean(axis=0)
+    assert found == pytest.approx([0.0], abs=0.2)
+
+
+def test_features_that_are_all_alike_score_nothing():
+    x, group, half = groups_of(5)
+    found = fitted(np.ones_like(x), group, half)
+    assert scores(found, x) == pytest.approx(np.zeros((2, len(x))))

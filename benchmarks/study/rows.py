@@ -13,10 +13,12 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from benchmarks._runs import ROOT
+from benchmarks.study.settings import REPLAYS
 from pipeline.analysis.curriculum import q_correlation
 from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.files import digest_of, write_text
 from pipeline.common.paths import ARM_LOG, LEARNING_CURVE, PREDICTIONS, RUNS, STUDENTS, TRAINING_COSTS
+from pipeline.replay.schedule import REPLAYED
 from pipeline.results.files import read_csv, read_record, read_rows
 from pipeline.results.rows import ArmStep, CurvePoint, Prediction, Provenance
 
@@ -29,7 +31,8 @@ T = TypeVar("T")
 class Row:
     """One run. Lists go with the points of the learning curve.
 
-    params: the method's section of params.yaml. scale: a digest of the scale's block. A row of others is run again.
+    params: what the method is known by, see `method_params`. scale: a digest of the scale's block. A row of others is
+    run again.
     made_of: a digest of all that DVC says its stages depend on, code and data, by which the report sees rows that were
     made by different versions of it.
     correct: a digit per test problem, 1 where the answer was right. kl_per_token: from the teacher, on the test
@@ -64,9 +67,15 @@ def scale_digest(values: dict[str, Any]) -> str:
     return digest_of(values["scales"][values["scale"]])[:DIGITS]
 
 
+def method_params(method: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A method's section of params.yaml's values; with that of the run that it replays, where it does."""
+    own: dict[str, Any] = values["curricula"][method]
+    return own | {REPLAYED: values["curricula"][REPLAYED]} if method in REPLAYS else own
+
+
 def is_of(row: Row, values: dict[str, Any]) -> bool:
     """Whether a row was made with these values of params.yaml."""
-    return row.params == values["curricula"][row.method] and row.scale == scale_digest(values)
+    return row.params == method_params(row.method, values) and row.scale == scale_digest(values)
 
 
 def read_all(setting: str) -> list[Row]:
@@ -121,7 +130,7 @@ def row_of(project: Path, cell: str, stages: Sequence[str], values: dict[str, An
     return Row(
         method=method,
         seed=int(seed),
-        params=values["curricula"][method],
+        params=method_params(method, values),
         scale=scale_digest(values),
         made_of=made_of(project, stages),
         accuracy=float(np.mean([p.correct for p in predictions])),

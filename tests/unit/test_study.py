@@ -30,7 +30,7 @@ SCALE = rows_module.scale_digest(VALUES)
 
 def row(method, seed, **changes):
     values = {
-        "params": PARAMS["curricula"][method],
+        "params": rows_module.method_params(method, PARAMS),
         "scale": SCALE,
         "made_of": "these",
         "accuracy": 0.5,
@@ -82,6 +82,16 @@ def test_rows_of_other_params_are_dropped(folder):
     assert json.loads((folder / "broad.jsonl").read_text()) == asdict(row("rl", 0))
     drop("broad", lambda r: False)
     assert read_all("broad") == []
+
+
+def test_a_replay_is_of_other_params_when_the_run_that_it_replays_is():
+    own = row("rl_permuted", 0)
+    assert rows_module.is_of(own, VALUES)
+    assert own.params == VALUES["curricula"]["rl_permuted"] | {"rl": VALUES["curricula"]["rl"]}
+    changed = copy.deepcopy(VALUES)
+    changed["curricula"]["rl"]["tau"] = 9
+    assert not rows_module.is_of(own, changed)
+    assert rows_module.is_of(row("random", 0), changed)
 
 
 def test_a_line_that_is_no_row_is_named(folder):

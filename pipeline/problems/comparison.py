@@ -11,8 +11,8 @@ from itertools import pairwise, product
 from pipeline.problems.reading import Clock, Reading, is_named, letters, read, values_of
 from pipeline.problems.units import DEGREE, PERCENT
 
-# (gold, answer) formulas of which one has to be equivalent, for each side of the answer's equation; an answer that begins
-# with \approx has to be near
+# (gold, answer) formulas of which one has to be equivalent, for each side of the answer's equation;
+# an answer that begins with \approx has to be near
 Question = tuple[tuple[tuple[str, str], ...], ...]
 
 _POINT = re.compile(r"\(([^()\[\]]+,[^()\[\]]+)\)")
@@ -67,7 +67,8 @@ def _compare_formulas(gold: Reading, answer: Reading) -> bool | tuple[tuple[str,
 
 def _without_brackets(gold: str, answer: str) -> list[tuple[str, str]]:
     """The pairs of formulas that may be equivalent where a list has no brackets or its entries have names."""
-    if "=" in gold or not (point := _POINT.fullmatch(answer)) and not _LIST.fullmatch(answer):
+    point = _POINT.fullmatch(answer)
+    if "=" in gold or not (point or _LIST.fullmatch(answer)):
         return [(gold, answer)]
     if _POINT.fullmatch(gold) and not point:
         return [(gold, f"({','.join(_entries_by_name(answer))})")]
@@ -79,7 +80,7 @@ def _without_brackets(gold: str, answer: str) -> list[tuple[str, str]]:
 def _entries_by_name(formula: str) -> list[str]:
     """The entries of a list; of y = 1, x = 2 the values, in the order of their names."""
     entries = formula.split(",")
-    named = dict(found.groups() for entry in entries if (found := _NAMED.fullmatch(entry)))
+    named = {found[1]: found[2] for entry in entries if (found := _NAMED.fullmatch(entry))}
     return [named[name] for name in sorted(named, key=_by_letters)] if len(named) == len(entries) else entries
 
 

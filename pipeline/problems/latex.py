@@ -72,7 +72,7 @@ _NUMBER_AND_WORDS = re.compile(r"\s*(-?\d[\d.,:/]*)\s*([A-Za-z]{2}.*|[ap]\.\s?m\
 _BARE_PHRASE = re.compile(r"(?<=[\d})])\s+([A-Za-z]{2,}(?:\.? [A-Za-z]{2,})+)(?=[.\s]*$)")
 _AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|⟦\s*,?\s*(?:and|or)\s*,?\s*⟧)")
 _BARE_ANSWER = re.compile(r"^\s*((?:the |my |final )*answer\s*(?:is\b|:|=)+)", re.IGNORECASE)
-_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|lt|gt)(?![a-df-km-pr-z])")
+_RELATION = re.compile(r"[<>]|\\(?:leq?|geq?|neq?|lt|gt)(?:slant)?(?![A-Za-z])")
 _LOGICAL_AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])and(?![A-Za-z])|⟦\s*,?\s*and\s*⟧)")
 _DEGREE = re.compile(r"\\degrees?(?![A-Za-z])")
 _RAISED_NUMBER = re.compile(r"([_^])\s*(\d{2,})")
@@ -151,12 +151,10 @@ def _without_font(content: str) -> str:
     if function := _FUNCTION.fullmatch(content):
         return f"\\{function[1]} "
     words = content.replace("\\ ", " ").replace("~", " ")
-    if words.strip() in {r"\$", r"\%", "%"}:
-        return words
+    if words.strip() in {r"\$", r"\%", "%"} or _MARKED.fullmatch(words):
+        return words.strip()
     if _LIST_AS_TEXT.fullmatch(words):
         return _AND.sub(",", words)
-    if _MARKED.fullmatch(words):
-        return words.strip()
     if "⟦" in words or "\\" in words:
         return f"{{{words}}}"
     if number := _NUMBER_AND_WORDS.fullmatch(words):

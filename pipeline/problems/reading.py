@@ -27,7 +27,7 @@ MAX_VALUES = 6  # between signs of equality; more of them are read as one formul
 Clock = tuple[int, int, int, str]
 
 _RELATION = re.compile(
-    r"^(?:⟦\s*(?:the|final|my|\s)*(?:answer|result|value|solution)\s*(?:is|:)*\s*⟧|=|\\approx|\\simeq|\\sim|\\cong|:)+",
+    r"^(?:⟦\s*(?:the|final|my|\s)*(?:answer|result|value|solution)\s*(?:is|:)*\s*⟧|⟦[^⟧\d]*⟧=|=|\\approx|\\simeq|\\sim|\\cong|:)+",
     re.IGNORECASE,
 )
 # a sign without its other side: "> 5" is a claim about a value, not a value
@@ -64,7 +64,6 @@ _UNIT_FRACTION = re.compile(  # \frac{km}{h}, m/s and m s^{-1}, each name set as
 )
 _UPRIGHT_UNIT = re.compile(rf"(?<=[\d}}])\{{([{UNITS_OF_A_LETTER}])\}}(?:\^\{{([23])\}})?$")
 _DEGREE_SIGN = re.compile(r"°(?:([CF])(?![A-Za-z])|\{([CF])\})?|%")
-_NAME_IN_WORDS = re.compile(r"⟦[^⟧\d]*⟧")
 _REPEATING = re.compile(r"(?<![\d.])(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\{(\d{1,30})\}")
 _MEMBER = re.compile(r"^[A-Za-z](?:_\{\w+\})?\\in(?=[(\[]|\\\{)")
 _CHOICES = re.compile(r"\(?[A-Z]\)?(?:,\(?[A-Z]\)?)*")
@@ -124,7 +123,7 @@ def values_of(answer: str) -> tuple[tuple[Reading, ...], ...]:
     an equation between formulas with letters, is one value.
     """
     text = _RELATION.sub("", plain(answer))
-    numbers = [side for side in _EQUALS.split(text) if not (_has_letters(side) or _NAME_IN_WORDS.fullmatch(side))]
+    numbers = [side for side in _EQUALS.split(text) if not _has_letters(side)]
     values = [list(filter(None, _APPROXIMATELY.split(number))) for number in numbers]
     if "," in text or not numbers or not all(values) or sum(map(len, values)) > MAX_VALUES:
         return ((_reading(text),),)
@@ -142,7 +141,7 @@ def _has_letters(text: str) -> bool:
 
 
 def _reading(text: str) -> Reading:
-    text = _GROUP.sub(r"\1", _RELATION.sub("", text))
+    text = _GROUP.sub(r"\1", _RELATION.sub("", text).strip())
     if (clock := _CLOCK.fullmatch(text)) and int(clock[1]) <= 24 and int(clock[2]) < 60:
         return Reading(text, clock=(int(clock[1]), int(clock[2]), int(clock[3] or 0), (clock[4] or "").lower()))
     if based := _BASE.fullmatch(_MARKS.sub("", text)):

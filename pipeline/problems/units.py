@@ -51,22 +51,20 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _WORD = re.compile(r"[a-z°%$€£]+")
 _COMPOUND = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_SAYS_MORE = frozenset(
-    # numbers
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety dozen half halves third thirds "
-    "fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth "
-    "hundredths thousandth thousandths pi point infinity "
-    # comparison
-    "more less fewer greater smaller larger bigger higher lower over under above below beyond than least most to "
-    "between within "
-    # logic
-    "and or not no nor neither either never but except unless if isn doesn does don wrong incorrect false "
-    "impossible invalid none "
-    # arithmetic
-    "plus minus negative times divided multiplied power factorial reciprocal root modulo mod remainder double twice "
-    "triple inverse opposite".split()
-) | {name + ending for name in _MULTIPLES for ending in ("", "s")}
+_SAYS_MORE = {
+    "number": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety dozen hundred hundreds thousand "
+    "thousands million millions billion billions trillion trillions half halves third thirds fourth fourths fifth "
+    "fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth "
+    "thousandths pi point infinity",
+    "comparison": "more less fewer greater smaller larger bigger higher lower over under above below beyond than least "
+    "most to between within",
+    "logic": "and or not no nor neither either never but except unless if isn doesn does don wrong incorrect false "
+    "impossible invalid none",
+    "arithmetic": "plus minus negative times divided multiplied power factorial reciprocal root modulo mod remainder "
+    "double twice triple inverse opposite",
+}
+_NO_NOUNS = frozenset(" ".join(_SAYS_MORE.values()).split())
 
 
 def unit_of(words: str, exponent: int = 1) -> str:
@@ -96,7 +94,7 @@ def may_be_unit(words: str) -> bool:
     last = [word.rpartition("-")[2] for word in found]  # "two-digit numbers" are counted, "forty-two" is a number
     if re.search(r"\d", words) or not found or _POWERS.keys() >= set(found):
         return False
-    return found == ["times"] or not _SAYS_MORE.intersection(last)
+    return found == ["times"] or not _NO_NOUNS.intersection(last)
 
 
 def multiplied(number: str, words: str) -> tuple[str, str] | None:

@@ -63,7 +63,7 @@ class Judge:
         if near:
             return approximates(gold, golds[0], answer, answers[0])
         # Math-Verify computes with floats, for which 2^{2008} is too large and a rounded decimal is rounded once more
-        if golds[0] == answers[0] or is_rounded(golds[0], answer, DIGITS + zeros_after_point(golds[0])):
+        if golds[0] == answers[0] or is_rounded(golds[0], answer):
             return True
         if self._same(golds, answers):
             return True
@@ -92,10 +92,12 @@ def last_digit(formula: str) -> int | None:
     return -len(decimal[2]) if decimal[2] else len(decimal[1]) - len(decimal[1].rstrip("0"))
 
 
-def is_rounded(exact: Any, decimal: str, digits: int) -> bool:
-    """Whether a decimal is a number, rounded to as many digits as it has, which are no fewer than some."""
+def is_rounded(exact: Any, decimal: str) -> bool:
+    """Whether a decimal is a number rounded to as many digits as it has, and it has enough of them."""
     place = last_digit(decimal)
-    return place is not None and place <= -digits and rounds_to(exact, decimal, place)
+    if place is None or place > -DIGITS:
+        return False
+    return place <= -DIGITS - zeros_after_point(exact) and rounds_to(exact, decimal, place)
 
 
 def rounds_to(exact: Any, decimal: str, place: int, *, cut: bool = False) -> bool:
@@ -113,14 +115,11 @@ def rounds_to(exact: Any, decimal: str, place: int, *, cut: bool = False) -> boo
 
 def approximates(left: str, left_value: Any, right: str, right_value: Any) -> bool:
     """Whether two numbers are near each other, to the digits of the decimal with fewer digits; True if none is one."""
-    places = [
-        (place, *side)
-        for place, *side in ((last_digit(left), left, right_value), (last_digit(right), right, left_value))
-        if place is not None
-    ]
-    if not places:
+    sides = [(last_digit(left), left, right_value), (last_digit(right), right, left_value)]
+    decimals = [(place, decimal, exact) for place, decimal, exact in sides if place is not None]
+    if not decimals:
         return True
-    place, decimal, exact = max(places)
+    place, decimal, exact = max(decimals, key=lambda side: side[0])
     return rounds_to(exact, decimal, place, cut=True)
 
 

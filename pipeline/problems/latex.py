@@ -78,6 +78,7 @@ _DEGREE = re.compile(r"\\degrees?(?![A-Za-z])")
 _RAISED_NUMBER = re.compile(r"([_^])\s*(\d{2,})")
 _ROOT_OF_NUMBER = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _SLASHED = re.compile(r"(\d)⁄(\d)")
+_RAISED_PRIME = re.compile(r"\^\{('+)\}")
 _MIXED = re.compile(r"(?<![\d.} ])(\d+) (\d+)/(\d+)(?![\d.])")
 _THOUSANDS_MARK = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\{,\})(?=\d{3}(?!\d))")
 _COMMA_NUMBER = re.compile(r"(?<![\d.,_^(\[|])(?<![\\_^]\{)[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
@@ -105,7 +106,7 @@ def plain(answer: str) -> str:
     text = _COMMA_NUMBER.sub(lambda number: number[0].replace(",", ""), text)
     text = _SPACED_NUMBER.sub(lambda number: number[0].replace(" ", ""), text)
     text = _joined(_in_braces(_TOKEN.findall(text)))
-    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    text = _RAISED_PRIME.sub(r"\1", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
     return _MATRIX.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
 
 

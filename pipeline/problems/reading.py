@@ -34,11 +34,11 @@ _RELATION = re.compile(
 _HALF_RELATION = re.compile(
     r"(?:[<>]|\\(?:leq|geq|neq|not|in|ni|notin|nless|ngtr|subset|subseteq|ll|gg|propto|nsim|napprox)(?![A-Za-z])).*"
 )
-_PRIMED_NUMBER = re.compile(r"\d(?:\^\{\\circ\})?(?:'|\^\{'+\})")
+_PRIMED_NUMBER = re.compile(r"\d(?:\^\{\\circ\})?'")
 _DOTS_AFTER_DIGITS = re.compile(r"(\.\d{6,})\\ldots$")
 _SCIENTIFIC = re.compile(r"(-?\d{1,15}(?:\.\d{1,15})?)\\(?:times|cdot)10\^\{(-?\d{1,2})\}")
 _MULTIPLE = re.compile(r"(?<![\d.])(\d{1,15}(?:\.\d{1,9})?)⟦([^⟧]*)⟧")
-_SET_BUILDER = re.compile(r"^\\\{[A-Za-z](?:\\in\\mathbb ?\{?R\}?)?(?:\\mid|:|\|)(.+)\\\}$")
+_SET_BUILDER = re.compile(r"^\\\{[A-Za-z](?:\\in\\mathbb ?\{?R\}?)?(?:\\mid|:|\|) ?(.+)\\\}$")
 _GROUP = re.compile(r"^\{([^{}]*)\}$")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")  # Math-Verify's name for it is I
 _POWER_OF_I = re.compile(_IMAGINARY.pattern + r"(?=\^)")  # of I^2, but not of (I)^2, Math-Verify drops the power

@@ -64,6 +64,7 @@ RIGHT = [
     ("5", "The answer is 5."),
     ("12345", "12345 \\approx 12000"),
     ("\\frac12", "\\frac12 \\approx 50\\%"),
+    ("\\frac13", "\\frac13 \\text{ hour} \\approx 20 \\text{ minutes}"),
     ("\\frac17", "0.142857\\ldots"),
     ("\\frac{39}{11}", "3.5454545"),
     ("2^{4181}", "{2}^{4181}"),

@@ -52,17 +52,18 @@ _WORD = re.compile(r"[a-z°%$€£]+")
 _COMPOUND = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SAYS_MORE = {
-    "number": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety dozen hundred hundreds thousand "
-    "thousands million millions billion billions trillion trillions half halves third thirds fourth fourths fifth "
-    "fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth "
-    "thousandths pi point infinity",
+    "number": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety ones tens "
+    "dozen hundred hundreds thousand thousands million millions billion billions trillion trillions "
+    "quadrillion half halves third thirds fourth fourths fifth fifths sixth sixths seventh sevenths "
+    "eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths pi point "
+    "infinity",
     "comparison": "more less fewer greater smaller larger bigger higher lower over under above below beyond than least "
-    "most to between within",
+    "most between within",
     "logic": "and or not no nor neither either never but except unless if isn doesn does don wrong incorrect false "
     "impossible invalid none",
     "arithmetic": "plus minus negative times divided multiplied power factorial reciprocal root modulo mod remainder "
-    "double twice triple inverse opposite",
+    "double doubled twice triple tripled halved raised increased decreased exceeds inverse inverted conjugate opposite",
 }
 _NO_NOUNS = frozenset(" ".join(_SAYS_MORE.values()).split())
 

@@ -112,7 +112,19 @@ def test_units_have_one_name_each():
 UNITS = ["cm", "right triangles", "two-digit numbers", "real roots", "times", "zeros", "units squared", "cubic feet"]
 MORE = [
     *("million", "dozen", "and a half", "or more", "squared", "cubed", "factorial", "halves", "hundredths", "plus one"),
-    *("below zero", "pi", "hours and 30 minutes", "km or less", "times x plus", "forty-two", "is wrong", "not", "5"),
+    *(
+        "and more",
+        "or so",
+        "below zero",
+        "pi",
+        "hours and 30 minutes",
+        "km or less",
+        "times x plus",
+        "forty-two",
+        "is wrong",
+        "not",
+        "5",
+    ),
 ]
 
 
@@ -160,6 +172,7 @@ DECIDED = {  # of the gold answer and the answer; True and False need no Math-Ve
     ("1440", "1440 \\text{ million}"): False,
     ("5000000", "5 \\text{ million}"): True,
     ("5", "5 \\text{ or more}"): False,
+    ("5", "5 \\text{ and so on}"): False,
     ("71^\\circ", "71'"): False,
     ("5'", "5^{\\prime}"): True,
     ("74^\\circ", "74^\\circ \\text{C}"): True,

@@ -26,6 +26,10 @@ _BASED = re.compile(r"(\d+)_\{?(\d+)\}?")
 _CLOCK = re.compile(r"(\d+)(?:\\!)?:(?:\\!)?(\d\d)((?:(?:\\!)?:(?:\\!)?\d\d)?)(\s*\\text\{\s*[ap]\.m\.\})?")
 _WORD = re.compile(r"\\(?:text|mbox)\{([A-Za-z]{3,})\}")
 _CHOICE = re.compile(r"\\text\{\(([A-Z])\)\}")
+_CHOICES = re.compile(r"\\text\{([A-Z](?:, ?[A-Z])+)\}")
+_COMPLEX = re.compile(r"(-?\d+)\s*([+-])\s*(\d*)i")
+_CONJUGATES = re.compile(r"([^,()]*i[^,()]*),([^,()]*i[^,()]*)")
+_LIST_OF_DEGREES = re.compile(r"(\d+\^\\circ), (\d+\^\\circ)")
 _LIST = re.compile(r"[^,(){}\[\]]+(?:,[^,(){}\[\]]+)+")
 _TERMS = re.compile(r"([^-+={}(),<>\\]+|[^-+={}(),<>]*\\(?:sqrt|frac)\{\d+\}(?:\{\d+\})?)\s*\+\s*([^-+={}(),<>]+)")
 _DEGREES = re.compile(r"\^\\circ|\^\{\\circ\}")
@@ -145,8 +149,9 @@ def _is_interval(gold: str) -> re.Match[str] | None:
     return found if "[" in found[2] or "]" in found[6] or "infty" in gold else None
 
 
-def _relation(gold: str) -> str | None:
-    if not (found := _is_interval(gold)) or re.search(
+def _relation(gold: str, *, sure: bool = False) -> str | None:
+    """An interval as inequality; of golds in parentheses those that are surely no point, or all where that is sure."""
+    if not (found := _INTERVAL.fullmatch(gold) if sure else _is_interval(gold)) or re.search(
         r"[a-z]",
         gold.replace(r"\infty", "")
         .replace(r"\pi", "")
@@ -166,6 +171,17 @@ def _relation(gold: str) -> str | None:
     )
 
 
+def _relations(separator: str) -> Rewrite:
+    """A union of intervals as inequalities."""
+
+    def rewrite(gold: str) -> str | None:
+        parts = [part.strip() for part in gold.split(r"\cup")]
+        found = [relation for part in parts if (relation := _relation(part, sure=True))]
+        return separator.join(found) if len(found) == len(parts) > 1 else None
+
+    return rewrite
+
+
 def _other_border(gold: str) -> str | None:
     if not (found := _is_interval(gold)):
         return None
@@ -178,6 +194,19 @@ def _interval_moved(gold: str) -> str | None:
     if not _is_interval(gold) or not (number := re.search(r"(?<![\d{])\d+", gold)):
         return None
     return gold[: number.start()] + str(int(number[0]) + 1) + gold[number.end() :]
+
+
+def _two_inequalities(gold: str) -> str | None:
+    relation = re.fullmatch(r"([^<x]+?) (<|\\le) x (<|\\le) ([^<x]+)", _relation(gold) or "")
+    if not relation:
+        return None
+    low, left, right, high = relation.groups()
+    return f"x {'>' if left == '<' else chr(92) + 'ge'} {low} \\text{{ and }} x {right} {high}"
+
+
+def _set_of(template: str) -> Rewrite:
+    """An interval as a set of the x with a condition, which stands for @."""
+    return lambda gold: template.replace("@", relation) if (relation := _relation(gold)) else None
 
 
 def _no_layout(gold: str) -> bool:
@@ -245,6 +274,49 @@ def _variable_added(gold: str) -> str | None:
 def _term_variable_added(gold: str) -> str | None:
     found = re.fullmatch(r"([^{}()\\=,]*[a-zA-Z][^{}()\\=,]*[+-]\s*\d+)", gold)
     return f"{gold}q" if found else None
+
+
+def _rounded(digits: int) -> Rewrite:
+    """A fraction as a decimal that goes on, rounded half up."""
+
+    def decimal(found: re.Match[str]) -> str | None:
+        value = Fraction(int(found[2]), int(found[3]))
+        shifted = int(value * 10**digits + Fraction(1, 2))
+        if value * 10**digits == shifted or value < Fraction(1, 10):
+            return None
+        return f"{found[1]}{shifted // 10**digits}.{shifted % 10**digits:0{digits}d}"
+
+    return whole(_FRACTION, decimal)
+
+
+def _scientific(found: re.Match[str]) -> str | None:
+    digits = found[0].lstrip("-").rstrip("0")
+    power = len(found[0].lstrip("-")) - 1
+    if power < 2 or not digits:
+        return None
+    point = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
+    return f"{'-' if found[0][0] == '-' else ''}{point} \\times 10^{{{power}}}"
+
+
+def _after_sign(sign: str) -> Callable[[re.Match[str]], str]:
+    return lambda found: f"{sign} {found[0]}"
+
+
+def _words_after(words: str) -> Rewrite:
+    """Words after an integer that make another number of it."""
+    return whole(_INTEGER, lambda m: f"{m[0]} \\text{{ {words}}}" if abs(int(m[0])) > 2 else None)
+
+
+def _named_entries(names: str, order: Callable[[list[str]], list[str]]) -> Rewrite:
+    """A pair as two equations, whose values may be taken in another order."""
+
+    def rewrite(gold: str) -> str | None:
+        parts = _parts(gold)
+        if parts is None or len(parts) != 2 or parts[0] == parts[1] or not gold.lstrip().startswith(("(", r"\left(")):
+            return None
+        return ", ".join(f"{name} = {value}" for name, value in zip(names, order(parts), strict=True))
+
+    return rewrite
 
 
 def _last_digit(found: re.Match[str]) -> str | None:
@@ -388,7 +460,29 @@ HARMLESS: dict[str, Rewrite] = {
     r"9\,\mathrm{cm}^2": whole(_INTEGER, lambda m: f"{m[0]}\\,\\mathrm{{cm}}^2"),
     "9 cm": whole(_INTEGER, lambda m: f"{m[0]} cm"),
     r"\$9": whole(_NUMBER, lambda m: f"\\${m[0]}"),
+    "four": whole(_INTEGER, lambda m: _NUMBER_WORDS[int(m[0])] if 0 <= int(m[0]) <= 12 else None),
+    "Four": whole(_INTEGER, lambda m: _NUMBER_WORDS[int(m[0])].capitalize() if 0 <= int(m[0]) <= 12 else None),
+    "a fraction to 7 decimals": _rounded(7),
+    "a fraction to 9 decimals": _rounded(9),
+    r"1.2 \times 10^3": whole(_INTEGER, _scientific),
+    r"5 \text{ thousand}": whole(re.compile(r"(\d+)000"), lambda m: f"{m[1]} \\text{{ thousand}}"),
+    "mixed number with a slash": whole(
+        _FRACTION,
+        lambda m: f"{m[1]}{int(m[2]) // int(m[3])} {int(m[2]) % int(m[3])}/{m[3]}" if int(m[2]) > int(m[3]) else None,
+    ),
+    r"9 \text{ two-digit numbers}": whole(_INTEGER, lambda m: f"{m[0]} \\text{{ two-digit numbers}}"),
+    r"9\ \text{m/s}": whole(_INTEGER, lambda m: f"{m[0]}\\ \\text{{m/s}}"),
+    r"9\,\text{m}\,\text{s}^{-1}": whole(_INTEGER, lambda m: f"{m[0]}\\,\\text{{m}}\\,\\text{{s}}^{{-1}}"),
+    r"9 \frac{\text{km}}{\text{h}}": whole(_INTEGER, lambda m: f"{m[0]} \\frac{{\\text{{km}}}}{{\\text{{h}}}}"),
+    r"9\text{ cm²}": whole(_INTEGER, lambda m: f"{m[0]}\\text{{ cm²}}"),
+    r"9^\circ\text{C}": whole(_INTEGER, lambda m: f"{m[0]}^\\circ\\text{{C}}"),
+    r"9 \text{ °F}": whole(_INTEGER, lambda m: f"{m[0]} \\text{{ °F}}"),
+    "-9 as 9i^2": whole(_INTEGER, lambda m: f"{m[0][1:]}i^2" if m[0][0] == "-" else None),
+    "a + bi as bi - ai^2": whole(_COMPLEX, lambda m: f"{m[2]}{m[3]}i - ({m[1]})i^2"),
     # equations
+    r"\text{Area} = @": lambda gold: f"\\text{{Area}} = {gold}" if not re.search(r"=|\\in|,|\\pm", gold) else None,
+    "The answer is @.": unless("text|mbox", around("The answer is @.")),
+    "Answer: @": unless("text|mbox", around("Answer: @")),
     "x = @": lambda gold: f"x = {gold}" if not re.search(r"=|\\in|\\text|,|\\pm", gold) else None,
     "f(2) = @": lambda gold: f"f(2) = {gold}" if not re.search(r"=|\\in|\\text|,|\\pm", gold) else None,
     "n = 8 + 1 = 9": whole(_INTEGER, lambda m: f"n = {int(m[0]) - 1} + 1 = {m[0]}"),
@@ -406,6 +500,11 @@ HARMLESS: dict[str, Rewrite] = {
     " degrees": replaced(rf"(?:{_DEGREES.pattern})$", " degrees"),
     r"\text{ percent}": replaced(r"\\%$", r"\\text{ percent}"),
     "%": replaced(r"\\%", "%"),
+    r"\text{\%}": replaced(r"\\%$", r"\\text{\\%}"),
+    "¢": replaced(r"\s*\\text\{ cents\}", "¢"),
+    r"\text{¢}": replaced(r"\s*\\text\{ cents\}", r"\\text{¢}"),
+    r"\text{ cm²}": _unit(lambda value, unit, power: f"{value} \\text{{ {unit}²}}" if "2" in power else None),
+    r"\text{ cm$^2$}": _unit(lambda value, unit, power: f"{value} \\text{{ {unit}$^2$}}" if "2" in power else None),
     "$5": replaced(r"\\\$\s*", "$"),
     r"\text{\$}": replaced(r"\\\$\s*", r"\\text{\\$}"),
     r"5 \text{ dollars}": whole(re.compile(r"\\\$\s*([\d.]+)"), lambda m: f"{m[1]} \\text{{ dollars}}"),
@@ -425,7 +524,18 @@ HARMLESS: dict[str, Rewrite] = {
     r"\text{B}": whole(_CHOICE, lambda m: f"\\text{{{m[1]}}}"),
     r"\textbf{(B)}": whole(_CHOICE, lambda m: "\\textbf{(B)}".replace("B", m[1])),
     r"\mathrm{(B)}": whole(_CHOICE, lambda m: "\\mathrm{(B)}".replace("B", m[1])),
+    r"(\text{B})": whole(_CHOICE, lambda m: f"(\\text{{{m[1]}}})"),
+    r"(\mathrm{B})": whole(_CHOICE, lambda m: f"(\\mathrm{{{m[1]}}})"),
+    r"\text{(}B\text{)}": whole(_CHOICE, lambda m: f"\\text{{(}}{m[1]}\\text{{)}}"),
+    r"\text{A}, \text{B}": whole(_CHOICES, lambda m: re.sub("([A-Z])", r"\\text{\1}", m[1])),
+    r"\text{(A)}, \text{(B)}": whole(_CHOICES, lambda m: re.sub("([A-Z])", r"\\text{(\1)}", m[1])),
+    r"\text{A and B}": whole(_CHOICES, lambda m: "\\text{@}".replace("@", " and ".join(re.findall("[A-Z]", m[1])))),
     # bases and times
+    "(52)_8": whole(_BASED, lambda m: f"({m[1]})_{{{m[2]}}}"),
+    r"_{\text{8}}": whole(_BASED, lambda m: f"{m[1]}_{{\\text{{{m[2]}}}}}"),
+    r"_{\text{base } 8}": whole(_BASED, lambda m: f"{m[1]}_{{\\text{{base }} {m[2]}}}"),
+    r"\text{ in base } 8": whole(_BASED, lambda m: f"{m[1]} \\text{{ in base }} {m[2]}"),
+    r"\text{ (base } 8\text{)}": whole(_BASED, lambda m: f"{m[1]} \\text{{ (base }} {m[2]}\\text{{)}}"),
     "_{8}": whole(_BASED, lambda m: f"{m[1]}_{{{m[2]}}}"),
     "_8": whole(_BASED, lambda m: f"{m[1]}_{m[2]}" if len(m[2]) == 1 else None),
     "₈": whole(_BASED, lambda m: m[1] + "".join(chr(0x2080 + int(digit)) for digit in m[2])),
@@ -449,6 +559,16 @@ HARMLESS: dict[str, Rewrite] = {
         else None
     ),
     "interval as inequality": _relation,
+    r"inequalities with \text{ or }": _relations(r" \text{ or } "),
+    r"inequalities with \lor": _relations(r" \lor "),
+    r"inequalities with \text{ and }": _two_inequalities,
+    r"\{x \mid ...\}": _set_of(r"\{x \mid @\}"),
+    r"\{x : ...\}": _set_of(r"\{x : @\}"),
+    r"\{x \in \mathbb{R} \mid ...\}": _set_of(r"\{x \in \mathbb{R} \mid @\}"),
+    "x = a, y = b": _named_entries("xy", list),
+    "y = b, x = a": _named_entries("yx", lambda parts: parts[::-1]),
+    "degrees in another order": whole(_LIST_OF_DEGREES, lambda m: f"{m[2]}, {m[1]}"),
+    "set of degrees": whole(_LIST_OF_DEGREES, lambda m: f"\\{{{m[2]}, {m[1]}\\}}"),
     r"x \in interval": lambda gold: f"x \\in {gold}" if _is_interval(gold) and "in " not in gold else None,
     r"\pm as a list": whole(re.compile(r"(.+) \\pm (.+)"), lambda m: f"{m[1]} + {m[2]}, {m[1]} - {m[2]}"),
     r"\left(\begin{matrix}": replaced(
@@ -463,6 +583,43 @@ HARMLESS: dict[str, Rewrite] = {
 }
 
 WRONG: dict[str, Rewrite] = {
+    # words that make another number
+    **{
+        f"n \\text{{ {words}}}": _words_after(words)
+        for words in (
+            *("hundred", "thousand", "million", "millions", "dozen", "half", "and a half", "halves", "thirds"),
+            *("hundredths", "or more", "or less", "or fewer", "squared", "cubed", "factorial", "to the third power"),
+            *("plus one", "minus one", "times x", "below zero", "negative", "reciprocal", "pi", "million dollars"),
+            *("thousand people", "dollars and 50 cents", "hours and 30 minutes", "km or less", "more than half"),
+        )
+    },
+    r"fraction \text{ million}": whole(_FRACTION, lambda m: f"{m[0]} \\text{{ million}}"),
+    r"fraction \text{ or less}": whole(_FRACTION, lambda m: f"{m[0]} \\text{{ or less}}"),
+    r"list \text{ or less}": _entries(lambda parts: [*parts[:-1], f"{parts[-1]} \\text{{ or less}}"], ordered=False),
+    r"\text{n or n + 1}": _integer(lambda n: f"\\text{{{n} or {n + 1}}}"),
+    r"\text{n plus 1}": _integer(lambda n: f"\\text{{{n} plus 1}}"),
+    r"\text{n to n + 1}": _integer(lambda n: f"\\text{{{n} to {n + 1}}}"),
+    # signs before or after
+    **{
+        f"{sign} @": whole(re.compile(r"-?\d+|-?\\frac\{\d+\}\{\d+\}"), _after_sign(sign))
+        for sign in (r"\neq", "<", ">", r"\le", r"\ge", r"\in")
+    },
+    r"\ldots after": _integer(lambda n: f"{n}\\ldots"),
+    "... after": _integer(lambda n: f"{n}..."),
+    r"\ldots before": _integer(lambda n: f"\\ldots {n}"),
+    "minutes for degrees": replaced(rf"(?:{_DEGREES.pattern})$", "'"),
+    "n'": _integer(lambda n: f"{n}'"),
+    "i^2": whole(_COMPLEX, lambda m: f"{m[1]} {m[2]} {m[3]}i^2"),
+    "i^3": whole(_COMPLEX, lambda m: f"{m[1]} {m[2]} {m[3]}i^3"),
+    r"fraction \approx another decimal": whole(
+        _FRACTION, lambda m: f"{m[0]} \\approx {m[1]}{int(m[2]) / int(m[3]) + 0.02:.2f}"
+    ),
+    r"root \approx another decimal": whole(
+        re.compile(r"(\d+)\\sqrt\{(\d+)\}"), lambda m: f"{m[0]} \\approx {int(m[1]) * int(m[2]) ** 0.5 + 1:.2f}"
+    ),
+    "1, 000": _grouped(", "),
+    "decimal comma": whole(_NUMBER, lambda m: m[0].replace(".", ",") if "." in m[0].lstrip("-.") else None),
+    "names exchanged": _named_entries("yx", list),
     "n + 1": _integer(lambda n: n + 1),
     "n - 1": _integer(lambda n: n - 1),
     "-n": whole(_INTEGER, lambda m: None if m[0] == "0" else str(-int(m[0]))),
@@ -569,6 +726,8 @@ DECIDED_RIGHT: dict[str, Rewrite] = {
     "fraction to 6 decimals": whole(
         _FRACTION, lambda m: f"{m[1]}{int(m[2]) / int(m[3]):.6f}" if int(m[2]) > int(m[3]) / 10 else None
     ),
+    r"union with \text{ and }": _relations(r" \text{ and } "),
+    "complex list in parentheses": whole(_CONJUGATES, lambda m: f"({m[0]})"),
     "list in parentheses": lambda gold: f"({joined})" if (joined := _joined(", ")(gold)) else None,
     "tuple without parentheses": lambda gold: (
         ", ".join(parts) if (parts := _parts(gold)) and gold.lstrip().startswith("(") else None

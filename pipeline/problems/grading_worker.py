@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -23,6 +24,8 @@ GRACE_SECONDS = 5.0  # past its limit a worker is killed by its parent; this muc
 
 DIGITS = 6  # to which a decimal and an exact number are compared
 PRECISION = 15  # digits of numerical evaluation
+APPROXIMATELY = "\\approx "  # before an answer that has to be near, not equal
+_DECIMAL = re.compile(r"-?(\d*)\.?(\d*)")
 
 
 class Judge:
@@ -43,16 +46,26 @@ class Judge:
 
         Math-Verify's own time limits, which rest on signals, are off: the parent's limit is the only one.
         """
-        found: list[Any] = self._parse(
-            f"\\boxed{{{formula}}}", self._config, fallback_mode="no_fallback", parsing_timeout=None
-        )
-        return found
+        if r"\land" in formula:
+            parts = [self.parsed(part)[0] for part in formula.split(r"\land")]
+            return [set_of_all(parts)]
+        # numbers have no commas by now: with the space 1, 234 is a list, without it Math-Verify reads 1234
+        boxed = f"\\boxed{{{formula.replace(',', ', ')}}}"
+        found: list[Any] = self._parse(boxed, self._config, fallback_mode="no_fallback", parsing_timeout=None)
+        return [union_of_alternatives(value) for value in found]
 
     def equivalent(self, gold: str, answer: str) -> bool:
-        """Whether a formula equals the gold one; nothing equals one that cannot be parsed."""
+        """Whether a formula equals the gold one, or is near it; nothing equals one that cannot be parsed."""
+        if near := answer.startswith(APPROXIMATELY):
+            answer = answer.removeprefix(APPROXIMATELY)
         if not (golds := self.parsed(gold)) or not (answers := self.parsed(answer)):
             return False
-        if self._same(golds, [union_of_alternatives(found) for found in answers]):
+        if near:
+            return approximates(gold, golds[0], answer, answers[0])
+        # Math-Verify computes with floats, for which 2^{2008} is too large and a rounded decimal is rounded once more
+        if golds[0] == answers[0] or is_rounded(golds[0], answer):
+            return True
+        if self._same(golds, answers):
             return True
         # \sqrt{1/n} is 1/\sqrt{n} where both are defined, which SymPy says of positive n only
         roots = has_root_of_symbol(golds[0]) and has_root_of_symbol(answers[0])
@@ -72,6 +85,53 @@ class Judge:
         )
 
 
+def last_digit(formula: str) -> int | None:
+    """The power of ten that a decimal's last digit counts: -2 of 0.67, 3 of 12000; None of other formulas."""
+    if not (decimal := _DECIMAL.fullmatch(formula)):
+        return None
+    return -len(decimal[2]) if decimal[2] else len(decimal[1]) - len(decimal[1].rstrip("0"))
+
+
+def is_rounded(exact: Any, decimal: str) -> bool:
+    """Whether a decimal is a number rounded to as many digits as it has, and it has enough of them."""
+    place = last_digit(decimal)
+    if place is None or place > -DIGITS:
+        return False
+    return place <= -DIGITS - zeros_after_point(exact) and rounds_to(exact, decimal, place)
+
+
+def rounds_to(exact: Any, decimal: str, place: int, *, cut: bool = False) -> bool:
+    """Whether a decimal is a number to its own digits; cut off instead of rounded where that is allowed."""
+    from sympy import Basic, Rational  # noqa: PLC0415
+
+    if not isinstance(exact, Basic) or not exact.is_number or not exact.is_real:
+        return False
+    value, unit = Rational(decimal), Rational(10) ** place
+    number = exact.evalf(len(decimal) + PRECISION)
+    if cut and abs(number - value) < unit and abs(value) <= abs(number):
+        return True
+    return bool(2 * abs(number - value) <= unit)
+
+
+def approximates(left: str, left_value: Any, right: str, right_value: Any) -> bool:
+    """Whether two numbers are near each other, to the digits of the decimal with fewer digits; True if none is one."""
+    sides = [(last_digit(left), left, right_value), (last_digit(right), right, left_value)]
+    decimals = [(place, decimal, exact) for place, decimal, exact in sides if place is not None]
+    if not decimals:
+        return True
+    place, decimal, exact = max(decimals, key=lambda side: side[0])
+    return rounds_to(exact, decimal, place, cut=True)
+
+
+def set_of_all(conditions: list[Any]) -> Any:
+    """The numbers that meet every condition; where none does, "x < 2 and x > 3" lists the parts of a union."""
+    from sympy import EmptySet, Intersection, Union  # noqa: PLC0415
+
+    sets = [condition.as_set() for condition in conditions]
+    common = Intersection(*sets)
+    return Union(*sets) if common is EmptySet else common
+
+
 def zeros_after_point(value: Any) -> int:
     """How many zeros follow the decimal point of the smallest number in a value: 4 in (0.00003, 5), 0 in 0.3."""
     from sympy import Basic, MatrixBase  # noqa: PLC0415
@@ -85,12 +145,12 @@ def zeros_after_point(value: Any) -> int:
 
 def union_of_alternatives(value: Any) -> Any:
     """x < 2 or x > 3 as a union of intervals; any other value as it is."""
-    from sympy import FiniteSet, Union  # noqa: PLC0415
+    from sympy import And, FiniteSet, Union  # noqa: PLC0415
     from sympy.core.relational import Relational  # noqa: PLC0415
 
     if not (isinstance(value, FiniteSet) and len(value.args) > 1 and len(value.free_symbols) == 1):
         return value
-    if not all(isinstance(part, Relational) and not part.is_Equality for part in value.args):
+    if not all(isinstance(part, And) or (isinstance(part, Relational) and not part.is_Equality) for part in value.args):
         return value
     return Union(*(part.as_set() for part in value.args))
 

@@ -15,7 +15,8 @@ _SYMBOLS = {
     "√": r"\sqrt ", "∞": r"\infty ", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "φ": r"\phi ",
     "°": r"^\circ ", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "△": r"\triangle ", "∠": r"\angle ", "⟨": r"\langle ",
-    "⟩": r"\rangle ", "“": "", "”": "", "⟦": "", "⟧": "", "⇒": "", "∴": "", "′": "'",
+    "⟩": r"\rangle ", "“": "", "”": "", "⟦": "", "⟧": "", "⇒": "", "∴": "", "′": "'", "″": "''", "…": r"\ldots ",
+    "¢": r"\text{ cents}", "∨": r"\lor ", "∧": r"\land ",
 }  # fmt: skip
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
@@ -29,7 +30,8 @@ _RENAMED = dict.fromkeys(_SPACES, " ") | {
     r"\rbrack": "]", r"\lparen": "(", r"\rparen": ")", r"\le": r"\leq", r"\ge": r"\geq", r"\leqslant": r"\leq",
     r"\geqslant": r"\geq", r"\ne": r"\neq", r"\lt": "<", r"\gt": ">", r"\bullet": r"\cdot", r"\ast": "*",
     r"\colon": ":", r"\infinity": r"\infty", r"\infin": r"\infty", r"\varnothing": r"\emptyset", r"\%": "%",
-    r"\lvert": "|", r"\rvert": "|", r"\vert": "|",
+    r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\lor": ",", r"\vee": ",", r"\wedge": r"\land", r"\dots": r"\ldots",
+    r"\cdots": r"\ldots", r"\dotsc": r"\ldots", r"\prime": "'",
 }  # fmt: skip
 _SIZES = [rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")]
 _LAYOUT = frozenset(
@@ -56,19 +58,30 @@ _MATRIX = re.compile(
     r"[(\[]?\\begin\{(?:small|[pb])?(?:matrix|array)\}(?:\{[clr|]*\})?(.*?)\\end\{\w+\}[)\]]?", re.DOTALL
 )
 _ROW_SPACE = re.compile(r"\\\\\s*\[[\d.]+\s*(?:pt|ex|em|mm|cm)\]|\\cr(?![A-Za-z])")
-_WORDS = re.compile(r"[A-Za-z]{2}|[ap]\. ?m")
+_WORDS = re.compile(r"[A-Za-z]{2}|[ap]\. ?m|(?<![A-Za-z])[mg]/[smlL](?![A-Za-z])")
+_MARKED = re.compile(r"\s*⟦[^⟧]*⟧\s*")
+_ITEM = r"(?:\(?[A-Z]\)?|-?\d+(?:\.\d+)?)"
+_LIST_AS_TEXT = re.compile(rf"\s*{_ITEM}(?:(?:\s*,\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+){_ITEM})+\s*")
+_POWER_IN_TEXT = re.compile(
+    rf"({_FONT}\s*\{{(?:\s*\d[\d.,]*)?\s*[A-Za-z]{{2}}[A-Za-z.\s]*|{_FONT}\s*\{{\s*m)\$?\^\{{?([23])\}}?\$?\s*\}}"
+)
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|gcd|lcm"
 _FUNCTION = re.compile(rf"\s*({_FUNCTIONS})\s*")
 _BARE_NAME = re.compile(rf"(?<![A-Za-z\\])({_FUNCTIONS}|sqrt|pi|infty|infinity|theta)(?![A-Za-z])")
 _NUMBER_AND_WORDS = re.compile(r"\s*(-?\d[\d.,:/]*)\s*([A-Za-z]{2}.*|[ap]\.\s?m\.?)", re.DOTALL)
 _BARE_PHRASE = re.compile(r"(?<=[\d})])\s+([A-Za-z]{2,}(?:\.? [A-Za-z]{2,})+)(?=[.\s]*$)")
-_AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|⟦\s*,?\s*(?:and|or)\s*,?\s*⟧)")
+_AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]|[^⟦⟧]*⟧)|⟦\s*,?\s*(?:and|or)\s*,?\s*⟧)")
+_BARE_ANSWER = re.compile(r"^\s*((?:the |my |final )*answer\s*(?:is\b|:|=)+)", re.IGNORECASE)
+_RELATION = re.compile(r"[<>]|\\(?:leq?|geq?|neq?|lt|gt)(?:slant)?(?![A-Za-z])")
+_LOGICAL_AND = re.compile(r"(?:,\s*)?(?:(?<![A-Za-z\\])and(?![A-Za-z]|[^⟦⟧]*⟧)|⟦\s*,?\s*and\s*⟧)")
 _DEGREE = re.compile(r"\\degrees?(?![A-Za-z])")
 _RAISED_NUMBER = re.compile(r"([_^])\s*(\d{2,})")
 _ROOT_OF_NUMBER = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _SLASHED = re.compile(r"(\d)⁄(\d)")
+_RAISED_PRIME = re.compile(r"\^\{('+)\}")
+_MIXED = re.compile(r"(?<![\d.} ])(\d+) (\d+)/(\d+)(?![\d.])")
 _THOUSANDS_MARK = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\{,\})(?=\d{3}(?!\d))")
-_COMMA_NUMBER = re.compile(r"(?<![\d.,_^({\[|])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_COMMA_NUMBER = re.compile(r"(?<![\d.,_^(\[|])(?<![\\_^]\{)[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SPACED_NUMBER = re.compile(r"(?<![\d.])(?<![\d.] )\d{1,3}(?: \d{3})+(?! ?\d)")
 _ENDINGS = frozenset([".", ",", ";", ":", " ", r"\\", "\\"])  # the last is what stripping leaves of a control space
 _ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, r"\overline": 1, r"\bar": 1, r"\dot": 1, "^": 1, "_": 1}
@@ -82,14 +95,18 @@ def plain(answer: str) -> str:
     """
     text = _QUOTES.sub(r"\2", _ascii(answer).replace("**", ""))
     text = _OVER.sub(r"\\frac{\1}{\2}", _ROW_SPACE.sub(r"\\\\", _THOUSANDS_MARK.sub("", text)))
+    text = _BARE_ANSWER.sub(r"⟦\1⟧", text.replace("...", r"\ldots "))
     text = _words_marked(_INVISIBLE.sub("", text))
+    if len(_RELATION.findall(text)) > 1:
+        text = _LOGICAL_AND.sub(r"\\land ", text)
     text = _RAISED_NUMBER.sub(r"\1{\2}", _DEGREE.sub(r"^\\circ ", text))  # 2^10 is meant as 2^{10}
     text = _BARE_PHRASE.sub(r"⟦\1⟧", _BARE_NAME.sub(r"\\\1 ", _AND.sub(",", text)))
     tokens = [_RENAMED.get(token, token) for token in _TOKEN.findall(text)]
-    text = _joined([token for token in tokens if token not in _LAYOUT]).strip()
+    text = _joined(_without_ends([token for token in tokens if token not in _LAYOUT]))
     text = _COMMA_NUMBER.sub(lambda number: number[0].replace(",", ""), text)
     text = _SPACED_NUMBER.sub(lambda number: number[0].replace(" ", ""), text)
-    text = _joined(_in_braces(_without_ends(_TOKEN.findall(text))))
+    text = _joined(_in_braces(_TOKEN.findall(text)))
+    text = _RAISED_PRIME.sub(r"\1", _MIXED.sub(r"\1\\frac{\2}{\3}", text))
     return _MATRIX.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
 
 
@@ -125,6 +142,7 @@ def _ascii(text: str) -> str:
 
 def _words_marked(text: str) -> str:
     """Words between ⟦ ⟧ and formulas in braces, whichever font they are set in."""
+    text = _POWER_IN_TEXT.sub(r"\1}^{\2}", text)
     while (marked := _FONT_GROUP.sub(lambda group: _without_font(group[1]), text)) != text:
         text = marked
     return _BARE_FONT.sub(" ", text)
@@ -134,8 +152,10 @@ def _without_font(content: str) -> str:
     if function := _FUNCTION.fullmatch(content):
         return f"\\{function[1]} "
     words = content.replace("\\ ", " ").replace("~", " ")
-    if words.strip() == r"\$":
-        return words
+    if words.strip() in {r"\$", r"\%", "%"} or _MARKED.fullmatch(words):
+        return words.strip()
+    if _LIST_AS_TEXT.fullmatch(words):
+        return _AND.sub(",", words)
     if "⟦" in words or "\\" in words:
         return f"{{{words}}}"
     if number := _NUMBER_AND_WORDS.fullmatch(words):

@@ -8,20 +8,40 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 
 from pipeline.problems.latex import plain
-from pipeline.problems.units import CURRENCIES, DEGREE, PERCENT, is_unit, unit_of
+from pipeline.problems.units import (
+    CURRENCIES,
+    DEGREE,
+    PERCENT,
+    UNITS_OF_A_LETTER,
+    is_unit,
+    may_be_unit,
+    multiplied,
+    unit_of,
+)
 
 MAX_VALUES = 6  # between signs of equality; more of them are read as one formula
 Clock = tuple[int, int, int, str]
 
 _RELATION = re.compile(
-    r"^(?:⟦\s*(?:the|final|my|\s)*(?:answer|result|value|solution)\s*(?:is|:)*\s*⟧|=|\\approx|\\simeq|\\sim|\\cong|:)+",
+    r"^(?:⟦\s*(?:the|final|my|\s)*(?:answer|result|value|solution)\s*(?:is|:)*\s*⟧|⟦[^⟧\d]*⟧=|=|\\approx|\\simeq|\\sim|\\cong|:)+",
     re.IGNORECASE,
 )
+# a sign without its other side: "> 5" is a claim about a value, not a value
+_HALF_RELATION = re.compile(
+    r"(?:[<>]|\\(?:leq|geq|neq|not|in|ni|notin|nless|ngtr|subset|subseteq|ll|gg|propto|nsim|napprox)(?![A-Za-z])).*"
+)
+_PRIMED_NUMBER = re.compile(r"\d(?:\^\{\\circ\})?'")
+_DOTS_AFTER_DIGITS = re.compile(r"(\.\d{6,})\\ldots$")
+_SCIENTIFIC = re.compile(r"(-?\d{1,15}(?:\.\d{1,15})?)\\(?:times|cdot)10\^\{(-?\d{1,2})\}")
+_MULTIPLE = re.compile(r"(?<![\d.])(\d{1,15}(?:\.\d{1,9})?)⟦([^⟧]*)⟧")
+_SET_BUILDER = re.compile(r"^\\\{[A-Za-z](?:\\in\\mathbb ?\{?R\}?)?(?:\\mid|:|\|) ?(.+)\\\}$")
 _GROUP = re.compile(r"^\{([^{}]*)\}$")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")  # Math-Verify's name for it is I
+_POWER_OF_I = re.compile(_IMAGINARY.pattern + r"(?=\^)")  # of I^2, but not of (I)^2, Math-Verify drops the power
 _EQUALS = re.compile(r"(?<![<>!\\])=(?!=)|\\equiv(?![A-Za-z])")
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq)(?![A-Za-z])")
 _GREEK = (
@@ -30,17 +50,20 @@ _GREEK = (
 )
 _NO_LETTER = re.compile(rf"\\(?:begin|end)\{{\w+\}}|\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+|⟦[^⟧]*⟧")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?(?:⟦? ?([ap])\.? ?m\.? ?⟧?)?", re.IGNORECASE)
-_BASE = re.compile(
-    r"(-?)\{?(\d[0-9A-Z]*|[A-Z]+\d[0-9A-Z]*)\}?(?:_\{(\d{1,2})\}|_\{⟦?([a-z]+)⟧?\}|\(?⟦ ?\(?base ?(\w+)?\)?⟧(\d+)?\)?)"
-)
+_BASE = re.compile(r"(-?)(\d[0-9A-Z]*|[A-Z]+\d[0-9A-Z]*)(?:_ ?(?:in )?(?:base ?)?| ?(?:in )?base ?)(\d{1,2}|[a-z]+) ?")
+_MARKS = re.compile(r"[{}⟦⟧()]")
 _INNER_BASE = re.compile(r"(?<![A-Za-z\\}_\d.])(\d+)_\{(\d{1,2})\}")
 _CURRENCY = re.compile(r"\\\$|[€£]|\\text\{\\\$\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\{\\circ\}")
 _UNIT_WORDS = re.compile(r"(?<=[^,(\[{=⟧])⟦([^⟧]*)⟧(?:\^\{([23])\})?(?=,|$)")
 _UNIT_LETTERS = re.compile(r"(?<=[\d}])([A-Za-z.]+)(?:\^\{([23])\})?$")
-_UPRIGHT_UNIT = re.compile(r"(?<=[\d}])\{([mgshlL])\}(?:\^\{([23])\})?$")
-_NEGATION = re.compile(r"\b(?:not?|never|isn't|wrong|incorrect|except)\b", re.IGNORECASE)
+_UNIT_FRACTION = re.compile(  # \frac{km}{h}, m/s and m s^{-1}, each name set as text
+    r"(?<=[\d})])(?:\\frac\{[⟦{]\s*(\w+)\s*[⟧}]\}\{[⟦{]\s*(\w+)\s*[⟧}]\}"
+    r"|[⟦{]\s*(\w+)\s*[⟧}]/[⟦{]\s*(\w+)\s*[⟧}]|[⟦{]\s*(\w+)\s*[⟧}][⟦{]\s*(\w+)\s*[⟧}]\^\{-1\})$"
+)
+_UPRIGHT_UNIT = re.compile(rf"(?<=[\d}}])\{{([{UNITS_OF_A_LETTER}])\}}(?:\^\{{([23])\}})?$")
+_DEGREE_SIGN = re.compile(r"°(?:([CF])(?![A-Za-z])|\{([CF])\})?|%")
 _REPEATING = re.compile(r"(?<![\d.])(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\{(\d{1,30})\}")
 _MEMBER = re.compile(r"^[A-Za-z](?:_\{\w+\})?\\in(?=[(\[]|\\\{)")
 _CHOICES = re.compile(r"\(?[A-Z]\)?(?:,\(?[A-Z]\)?)*")
@@ -118,20 +141,40 @@ def _has_letters(text: str) -> bool:
 
 
 def _reading(text: str) -> Reading:
-    text = _GROUP.sub(r"\1", _RELATION.sub("", text))
+    text = _GROUP.sub(r"\1", _RELATION.sub("", text).strip())
     if (clock := _CLOCK.fullmatch(text)) and int(clock[1]) <= 24 and int(clock[2]) < 60:
         return Reading(text, clock=(int(clock[1]), int(clock[2]), int(clock[3] or 0), (clock[4] or "").lower()))
-    if based := _BASE.fullmatch(text):
-        base = based[3] or based[4] or based[5] or based[6] or ""
-        base = _NUMBERS.get(base, base)
+    if based := _BASE.fullmatch(_MARKS.sub("", text)):
+        base = _NUMBERS.get(based[3], based[3])
         if base.isdecimal():
             return Reading(based[1] + (based[2].lstrip("0") or "0"), base=base)
-    text, unit = _without_units(_radians(text))
+    text = _SET_BUILDER.sub(r"\1", _DOTS_AFTER_DIGITS.sub(r"\1", text))
+    if _says_no_value(text):
+        return Reading(text, words=letters(text))
+    text, unit = _without_units(_radians(_MULTIPLE.sub(_multiple, text)))
+    text = _SCIENTIFIC.sub(_shifted, text) if _SCIENTIFIC.fullmatch(text) else text
     text = _INNER_BASE.sub(r"\1\\cdot\\beta_{\2}", _MEMBER.sub("", text))
-    text = _REPEATING.sub(lambda found: _fraction(*found.groups()), _IMAGINARY.sub("I", text))
-    if (words := _words(text)) is None:
-        return Reading(text, unit)
-    return Reading(_NUMBERS[words], unit) if words in _NUMBERS else Reading(text, unit, words=words)
+    text = _REPEATING.sub(lambda found: _fraction(*found.groups()), _IMAGINARY.sub("I", _POWER_OF_I.sub("(I)", text)))
+    if number := _NUMBERS.get(letters(text)):
+        return Reading(number, unit)
+    return Reading(text, unit, words=_words(text))
+
+
+def _says_no_value(text: str) -> bool:
+    """Whether an answer is a relation without its other side, leaves something out, or has minutes or feet."""
+    return bool(_HALF_RELATION.match(text) or r"\ldots" in text or _PRIMED_NUMBER.search(text))
+
+
+def _shifted(found: re.Match[str]) -> str:
+    """A number without its power of ten, which Math-Verify computes with floats."""
+    return f"{Decimal(found[1]).scaleb(int(found[2])):f}"
+
+
+def _multiple(found: re.Match[str]) -> str:
+    if (product := multiplied(found[1], found[2])) is None:
+        return found[0]
+    number, words = product
+    return f"{number}⟦{words}⟧" if words else number
 
 
 def _radians(text: str) -> str:
@@ -148,17 +191,26 @@ def _without_units(text: str) -> tuple[str, str]:
         found[unit] = None
         return ""
 
-    text = text.replace("^{\\circ}", "°")
-    text = re.sub("[°%]", lambda sign: note(DEGREE if sign[0] == "°" else PERCENT), text)
+    text = _UNIT_FRACTION.sub(_unit_in_words, text.replace("^{\\circ}", "°"))
+    text = _DEGREE_SIGN.sub(
+        lambda sign: note(PERCENT if sign[0] == "%" else f"{DEGREE}{sign[1] or sign[2] or ''}"), text
+    )
     text = _CURRENCY.sub(lambda sign: note(CURRENCIES[sign[0]]), text)
     text = _UNIT_WORDS.sub(
-        lambda words: words[0] if _NEGATION.search(words[1]) else note(unit_of(words[1], int(words[2] or 1))), text
+        lambda words: note(unit_of(words[1], int(words[2] or 1))) if may_be_unit(words[1]) else words[0], text
     )
     text = _UPRIGHT_UNIT.sub(lambda letter: note(unit_of(letter[1], int(letter[2] or 1))), text)
     text = _UNIT_LETTERS.sub(
         lambda letters: note(unit_of(letters[1], int(letters[2] or 1))) if is_unit(letters[1]) else letters[0], text
     )
-    return text, ",".join(unit for unit in found if unit)
+    return text.replace("{}", ""), ",".join(unit for unit in found if unit)
+
+
+def _unit_in_words(found: re.Match[str]) -> str:
+    names = [name for name in found.groups() if name]
+    return (
+        f"⟦{'/'.join(names)}⟧" if all(is_unit(name) or name in set(UNITS_OF_A_LETTER) for name in names) else found[0]
+    )
 
 
 def _fraction(whole: str, once: str, repeated: str) -> str:
@@ -169,8 +221,8 @@ def _fraction(whole: str, once: str, repeated: str) -> str:
 
 def _words(text: str) -> str | None:
     """The letters and digits of a text, None of a formula. Choices have no order, other lists have."""
-    if _CHOICES.fullmatch(text):
-        return ",".join(sorted(re.findall("[A-Z]+", text)))
+    if _CHOICES.fullmatch(choices := re.sub("[{}]", "", text)):
+        return ",".join(sorted(re.findall("[A-Z]+", choices)))
     return letters(text) if "⟦" in text or _SEQUENCE.fullmatch(text) else None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 PERCENT, DEGREE, DOLLAR = "%", "°", "$"
+UNITS_OF_A_LETTER = "mgshlL"  # where they are set as text
 CURRENCIES = {"\\$": DOLLAR, "€": "€", "£": "£"}
 
 _NAMES = {
@@ -40,11 +42,30 @@ _NAMES = {
     "mph": "mph",
     "km/h": "kmh kph kmph",
     "rad": "rad radian",
+    "°C": "celsius °c",
+    "°F": "fahrenheit °f",
     "unit": "unit",
 }
 _CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in aliases.split()}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
-_WORD = re.compile(r"[A-Za-z°%$€£]+(?:/[A-Za-z]+)?")
+_WORD = re.compile(r"[a-z°%$€£]+")
+_COMPOUND = re.compile(r"[a-z]+(?:-[a-z]+)*")
+_MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SAYS_MORE = {
+    "number": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety ones tens "
+    "dozen hundred hundreds thousand thousands million millions billion billions trillion trillions "
+    "quadrillion half halves third thirds fourth fourths fifth fifths sixth sixths seventh sevenths "
+    "eighth eighths ninth ninths tenth tenths hundredth hundredths thousandth thousandths pi point "
+    "infinity",
+    "comparison": "more less fewer greater smaller larger bigger higher lower over under above below beyond than least "
+    "most between within",
+    "logic": "and or not no nor neither either never but except unless if isn doesn does don wrong incorrect false "
+    "impossible invalid none",
+    "arithmetic": "plus minus negative times divided multiplied power factorial reciprocal root modulo mod remainder "
+    "double doubled twice triple tripled halved raised increased decreased exceeds inverse inverted conjugate opposite",
+}
+_NO_NOUNS = frozenset(" ".join(_SAYS_MORE.values()).split())
 
 
 def unit_of(words: str, exponent: int = 1) -> str:
@@ -52,7 +73,7 @@ def unit_of(words: str, exponent: int = 1) -> str:
 
     Of nouns that measure nothing ("right triangles") the last one counts, without its plural ending.
     """
-    found = _WORD.findall(words.lower())
+    found = _WORD.findall(words.lower().replace("/", " per "))
     for word in found:
         exponent *= _POWERS.get(word, 1)
     names = [word for word in found if word not in _POWERS]
@@ -65,9 +86,29 @@ def unit_of(words: str, exponent: int = 1) -> str:
     return name if exponent == 1 else f"{name}^{exponent}"
 
 
+def may_be_unit(words: str) -> bool:
+    """Whether words after a number say what is counted or measured, and nothing more about the number.
+
+    "right triangles" do; "or more", "squared", "million" and "hours and 30 minutes" change the number.
+    """
+    found = _COMPOUND.findall(words.lower())
+    last = [word.rpartition("-")[2] for word in found]  # "two-digit numbers" are counted, "forty-two" is a number
+    if re.search(r"\d", words) or not found or _POWERS.keys() >= set(found):
+        return False
+    return found == ["times"] or not _NO_NOUNS.intersection(last)
+
+
+def multiplied(number: str, words: str) -> tuple[str, str] | None:
+    """A number and words that begin with "million" or the like as a number and the words after; None of others."""
+    name, _, rest = words.strip().partition(" ")
+    if (zeros := _MULTIPLES.get(name.lower())) is None:
+        return None
+    return f"{Decimal(number).scaleb(zeros).normalize():f}", rest
+
+
 def is_unit(words: str) -> bool:
     """Whether bare letters after a number are a unit of measure; one letter is a variable."""
-    found = _WORD.findall(words.lower())
+    found = _WORD.findall(words.lower().replace("/", " per "))
     return bool(found) and all(len(w) > 1 and (w in _POWERS or _stem(w) in _CANONICAL) for w in found)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.problems.grading import question
 from pipeline.problems.reading import MAX_VALUES, Reading, is_named, read, values_of
-from pipeline.problems.units import is_unit, unit_of
+from pipeline.problems.units import is_unit, may_be_unit, multiplied, unit_of
 
 READINGS = {
     r"15\mbox{ cm}^2": Reading("15", "cm^2"),
@@ -41,6 +41,43 @@ READINGS = {
     r"\approx 8.24 \text{ mph}": Reading("8.24", "mph"),
     r"\text{The answer is } 9": Reading("9"),
     "6+9i": Reading("6+9I"),
+    "7i^2": Reading("7(I)^{2}"),
+    r"24\ \text{m/s}": Reading("24", "m/s"),
+    r"24\ \text{m}\,\text{s}^{-1}": Reading("24", "m/s"),
+    r"24 \tfrac{\text{km}}{\text{h}}": Reading("24", "km/h"),
+    r"74^\circ\text{C}": Reading("74", "°C"),
+    r"74 \text{ °F}": Reading("74", "°F"),
+    r"74 \text{ degrees Celsius}": Reading("74", "°C"),
+    r"15\text{ cm²}": Reading("15", "cm^2"),
+    r"15\text{ cm$^2$}": Reading("15", "cm^2"),
+    r"\frac{\mathbf{a}}{\mathbf{b}}": Reading(r"\frac{{a}}{{b}}"),
+    r"\mathbf{3x^2}": Reading("3x^{2}"),
+    r"5.4\text{¢}": Reading("5.4", "cent"),
+    r"25\text{\%}": Reading("25", "%"),
+    r"5 \text{ million dollars}": Reading("5000000", "$"),
+    r"2.5 \text{ thousand}": Reading("2500"),
+    r"1.0111 \times 10^6": Reading("1011100"),
+    r"6.72 \cdot 10^{-5}": Reading("0.0000672"),
+    "Four": Reading("4"),
+    "twelve": Reading("12"),
+    r"\text{Area} = 144": Reading("144"),
+    "(861)_{12}": Reading("861", base="12"),
+    r"40_{\text{9}}": Reading("40", base="9"),
+    r"52_{\text{base } 8}": Reading("52", base="8"),
+    r"52 \text{ in base } 8": Reading("52", base="8"),
+    r"52 \text{ (base } 8\text{)}": Reading("52", base="8"),
+    r"(\text{D})": Reading("({D})", words="D"),
+    r"\text{(}C\text{)}": Reading("{(}C{)}", words="C"),
+    r"\text{(A)}, \text{(B)}": Reading("{(A)},{(B)}", words="A,B"),
+    r"\text{B and A}": Reading("B,A", words="A,B"),
+    r"\text{5 or 6}": Reading("5,6"),
+    r"\text{5 to 6}": Reading("5⟦to 6⟧", words="5to6"),
+    r"\{x \mid x > 5\}": Reading("x>5"),
+    "> 5": Reading(">5", words=">5"),
+    r"\neq \frac12": Reading(r"\neq\frac{1}{2}", words=r"\neq\frac12"),
+    "12...": Reading(r"12\ldots", words=r"12\ldots"),
+    "71'": Reading("71'", words="71'"),
+    "f'(x)": Reading("f'(x)"),
 }
 
 
@@ -70,6 +107,36 @@ def test_units_have_one_name_each():
     assert unit_of("sq. cm") == unit_of("square centimeters") == unit_of("cm", 2) == "cm^2"
     assert unit_of("inches") == unit_of("inch") == unit_of("in") == "in"
     assert [is_unit(word) for word in ("cm", "inches", "square feet", "m", "ab", "x", "")] == [True] * 3 + [False] * 4
+
+
+UNITS = ["cm", "right triangles", "two-digit numbers", "real roots", "times", "zeros", "units squared", "cubic feet"]
+MORE = [
+    *("million", "dozen", "and a half", "or more", "squared", "cubed", "factorial", "halves", "hundredths", "plus one"),
+    *(
+        "and more",
+        "or so",
+        "below zero",
+        "pi",
+        "hours and 30 minutes",
+        "km or less",
+        "times x plus",
+        "forty-two",
+        "is wrong",
+        "not",
+        "5",
+    ),
+]
+
+
+def test_a_unit_says_nothing_more_about_the_number():
+    assert {words: may_be_unit(words) for words in UNITS} == dict.fromkeys(UNITS, True)
+    assert {words: may_be_unit(words) for words in MORE} == dict.fromkeys(MORE, False)
+
+
+def test_a_million_is_a_number():
+    assert multiplied("1.5", " million dollars") == ("1500000", "dollars")
+    assert multiplied("3", "hundred") == ("300", "")
+    assert multiplied("3", "people") is None
 
 
 DECIDED = {  # of the gold answer and the answer; True and False need no Math-Verify
@@ -102,6 +169,16 @@ DECIDED = {  # of the gold answer and the answer; True and False need no Math-Ve
     ("\\text{Evelyn}", "evelyn"): True,
     ("\\text{(B)}", "(C)"): False,
     ("\\text{(B)}", "B"): True,
+    ("1440", "1440 \\text{ million}"): False,
+    ("5000000", "5 \\text{ million}"): True,
+    ("5", "5 \\text{ or more}"): False,
+    ("5", "5 \\text{ and so on}"): False,
+    ("71^\\circ", "71'"): False,
+    ("5'", "5^{\\prime}"): True,
+    ("74^\\circ", "74^\\circ \\text{C}"): True,
+    ("74^\\circ \\text{F}", "74^\\circ \\text{C}"): False,
+    ("12", "12\\ldots"): False,
+    ("12", "\\text{Area} = 12"): True,
 }
 
 

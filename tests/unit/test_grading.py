@@ -59,6 +59,29 @@ RIGHT = [
     ("0.1\\overline{6}", "\\frac16"),
     ("1+i", "\\frac{2}{1-i}"),
     ("50\\%", "\\frac12"),
+    ("-7", "7i^2"),
+    ("2-i", "2+i^3"),
+    ("5", "The answer is 5."),
+    ("12345", "12345 \\approx 12000"),
+    ("\\frac12", "\\frac12 \\approx 50\\%"),
+    ("\\frac13", "\\frac13 \\text{ hour} \\approx 20 \\text{ minutes}"),
+    ("\\frac17", "0.142857\\ldots"),
+    ("\\frac{39}{11}", "3.5454545"),
+    ("2^{4181}", "{2}^{4181}"),
+    ("(-2,1)", "y=1, x=-2"),
+    ("(3, \\frac\\pi2)", "\\theta = \\frac\\pi2, r = 3"),
+    ("1, 1, -2", "x_1 = 1, x_2 = 1, x_3 = -2"),
+    ("(6,235^\\circ)", "6, 235^\\circ"),
+    ("3i,-3i", "(3i,-3i)"),
+    ("60^\\circ, 120^\\circ", "120^\\circ \\text{ and } 60^\\circ"),
+    ("81, 256", "256, 81"),
+    ("(2,12) \\cup (12,102)", "2<x<12 \\text{ or } 12<x<102"),
+    ("(-\\infty,2) \\cup (3,\\infty)", "x<2 \\lor x>3"),
+    ("[-2,7]", "x \\ge -2 \\land x \\le 7"),
+    ("[-2,7]", "x \\ge -2 \\text{ and } x \\le 7"),
+    ("(-\\infty,-5) \\cup (-5,5)", "x < 5, \\text{and } x \\ne -5"),
+    ("x<2 \\text{ or } x>3", "(-\\infty,2) \\cup (3,\\infty)"),
+    ("[5,10]", "\\{x \\in \\mathbb R : 5 \\le x \\le 10\\}"),
     ("\\begin{pmatrix} 1/5 \\\\ -18/5 \\end{pmatrix}", "\\begin{bmatrix} 0.2 \\\\ -3.6 \\end{bmatrix}"),
 ]
 WRONG = [
@@ -92,6 +115,21 @@ WRONG = [
     ("\\text{CBAD}", "ABCD"),
     ("5", "\\,"),
     ("[-2,7]", "-2 < x \\le 7"),
+    ("5", "\\text{5 or 6}"),
+    ("7i", "7i^2"),
+    ("5i", "5i^{10}"),
+    ("\\frac{9}{34}", "\\neq \\frac{9}{34}"),
+    ("\\frac{9}{34}", "< \\frac{9}{34}"),
+    ("\\frac18", "\\frac18 \\approx 0.14"),
+    ("\\frac18", "\\frac18 \\approx 1"),
+    ("\\frac18", "0.3 \\approx \\frac18"),
+    ("2\\sqrt{113}", "2\\sqrt{113} \\approx 22.26"),
+    ("4,\\!989,\\!600", "4, 989, 600"),
+    ("0.088", "0,088"),
+    ("0.088", "0, 088"),
+    ("(-2,1)", "y=-2, x=1"),
+    ("\\frac12", "\\frac12 \\text{ or less}"),
+    ("1,2", "1,2 \\text{ or less}"),
 ]
 
 
@@ -284,6 +322,27 @@ def test_small_numbers_are_compared_to_as_many_digits_as_large_ones():
     zeros = {"12": 0, "0.3": 0, "0.05": 1, ".0000672": 4, "\\frac{1}{2^{98}}": 29, "(5, 0.002)": 2, "0": 0, "x": 0}
     for formula, expected in zeros.items():
         assert grading_worker.zeros_after_point(judge.parsed(formula)[0]) == expected, formula
+
+
+def test_the_place_of_a_decimal_s_last_digit():
+    places = {"0.67": -2, "-.5": -1, "12": 0, "12000": 3, "\\frac{1}{2}": None, "1,5": None}
+    assert {formula: grading_worker.last_digit(formula) for formula in places} == places
+
+
+def test_an_approximation_is_rounded_or_cut_at_its_last_digit():
+    judge = grading_worker.Judge()
+    near = {"2.23": True, "2.24": True, "2.25": False, "2": True, "3": False, "2.236068": True, "-2.24": False}
+    assert {decimal: judge.equivalent("\\sqrt{5}", f"\\approx {decimal}") for decimal in near} == near
+    # of two decimals, the one with fewer digits is the approximation
+    assert judge.equivalent("0.3", "\\approx 0.3333")
+    assert not judge.equivalent("0.3", "\\approx 0.4333")
+
+
+def test_a_long_decimal_is_not_rounded_twice():
+    judge = grading_worker.Judge()
+    assert judge.equivalent("\\frac{39}{11}", "3.5454545")
+    for gold, answer in [("1", "0.9999999"), ("2", "2.0000001"), ("0", "0.0000001")]:
+        assert not judge.equivalent(gold, answer), (gold, answer)
 
 
 def test_every_math_500_gold_answer_is_right_by_its_own_solution_and_when_spelt_differently(grader):

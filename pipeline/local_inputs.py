@@ -1,7 +1,8 @@
-"""Stage `local_inputs`: digests of what the local files and model folders hold that params.yaml names.
+"""Stage `local_inputs`: checks params.yaml, and digests what the local files and model folders hold that it names.
 
-DVC sees their names alone. It runs this stage at every `dvc repro`; the later ones depend on its small files, which
-change only if contents do. Sources on the hub, generated problems and the mini models, which DVC sees, cost nothing.
+DVC sees their names alone. It runs this stage first at every `dvc repro`; the later ones depend on its small files,
+which change only if contents do. Sources on the hub, generated problems and the mini models, which DVC sees, cost
+nothing.
 
 Outputs, each with a digest for each path, in data/local_inputs: problems.json, and for each of teacher and student
 ROLE.json (all that loading it reads) and ROLE_tokenizer.json (all but the weights).
@@ -21,12 +22,13 @@ from pipeline.common.stage import exit_on_error
 from pipeline.contents.digests import file_digests, joint_digest
 from pipeline.contents.folders import data_files, local_model, model_files, tokenizer_files
 from pipeline.language_models.settings import ModelsParams
+from pipeline.params_check import require_runnable
 from pipeline.sources import Source, source_of
 
 
 @dataclass(frozen=True)
 class Params:
-    """What this stage depends on."""
+    """What names local files and folders."""
 
     source: Source
     models: ModelsParams
@@ -40,8 +42,10 @@ def read_params(file: ParamsFile) -> Params:
 
 @exit_on_error
 def main() -> None:
-    """Looks into every local path that the active scale names."""
-    inputs = inputs_of(read_params(ParamsFile()))
+    """Refuses params that cannot be run, and looks into every local path that the active scale names."""
+    file = ParamsFile()
+    require_runnable(file)
+    inputs = inputs_of(read_params(file))
     with only_one("local_inputs"):
         digests = file_digests({file for paths in inputs.values() for files in paths.values() for file in files})
         with replacing_folder(LOCAL_INPUTS) as folder:

@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.capture.capture import FINGERPRINT, Capture, scheme_of
-from pipeline.capture.settings import TeacherLogitsParams
+from pipeline.capture.settings import TeacherLogitsParams, require_grid
 from pipeline.capture.solutions import TeacherSolutions, sample_solutions
 from pipeline.checkpoints.code import code_digest
-from pipeline.common.errors import ParamsError
 from pipeline.common.files import digest_of, file_digest, remove_folder, write_json
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
@@ -95,24 +94,6 @@ def solve(problems: list[Problem], capture: Capture, encoder: Encoder, identity:
     decided_by = [capture.made_by, identity, asdict(wanted), [asdict(p) for p in problems]]
     folder = CHECKPOINTS / f"teacher_logits-solutions-{digest_of(decided_by)[:FINGERPRINT]}"
     return sample_solutions(problems, capture.load_teacher, encoder, wanted, folder, capture.processes)
-
-
-def require_grid(kept: TeacherLogitsParams) -> None:
-    """Checks that the temperatures fit each other.
-
-    Raises:
-        ParamsError: 1.0 is not among them, or draws are to be kept at one that is not, or at one twice.
-    """
-    if 1.0 not in kept.temperatures:
-        raise ParamsError("params.yaml: teacher_logits.temperatures must hold 1.0, at which students are evaluated")
-    drawn_at = kept.draw_temperatures if kept.scheme == "top_k_tail_draws" else []
-    if others := set(drawn_at) - set(kept.temperatures):
-        raise ParamsError(
-            f"params.yaml: teacher_logits.draw_temperatures holds {min(others)}, which is not among "
-            "teacher_logits.temperatures; add it there or take it out"
-        )
-    if twice := {temperature for temperature in drawn_at if drawn_at.count(temperature) > 1}:
-        raise ParamsError(f"params.yaml: teacher_logits.draw_temperatures holds {min(twice)} twice; take one out")
 
 
 def tail_masses_of(split: Split, *, warns: bool) -> dict[str, float]:

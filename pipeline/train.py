@@ -27,7 +27,7 @@ from pipeline.language_models.processes import Processes, join_processes, peak_m
 from pipeline.language_models.prompts import Encoder
 from pipeline.language_models.provenance import provenance_of
 from pipeline.language_models.settings import GenerationParams, ModelsParams
-from pipeline.logit_store.schemes import SchemeName
+from pipeline.logit_store.names import SchemeName
 from pipeline.logit_store.store import LogitStore
 from pipeline.problems.grading import Grader
 from pipeline.problems.settings import GradingParams
@@ -36,7 +36,7 @@ from pipeline.results.rows import TrainingCost, TrainingRecord
 from pipeline.training.difficulty import completion_losses
 from pipeline.training.loop import train
 from pipeline.training.run import Run
-from pipeline.training.settings import TrainingParams
+from pipeline.training.settings import TrainingParams, require_unbiased
 from pipeline.training.trackers import chosen_trackers
 from pipeline.training.tracking import tracking_of, untracked
 from pipeline.training.training_set import load_training_set, load_validation_set
@@ -89,7 +89,7 @@ def main() -> None:
     cell = parse_arguments()
     params = read_params(ParamsFile(), cell.method)
     require_its_stage(cell)
-    require_unbiased(params)
+    require_unbiased(params.training, params.scheme)
     trackers = chosen_trackers()
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):
@@ -148,19 +148,6 @@ def require_its_stage(cell: Cell) -> None:
     if bool(inputs_of(cell.method, cell.seed)) != cell.replay:
         says, wanted = ("replays", "methods") if cell.replay else ("methods", "replays")
         raise ParamsError(f"params.yaml: {says} names {cell.method}; move it to {wanted}")
-
-
-def require_unbiased(params: Params) -> None:
-    """Checks that the divergence can be learnt from what is kept of the teacher.
-
-    Raises:
-        ParamsError: draws of the teacher are to be learnt by another divergence than forward KL.
-    """
-    if params.scheme != "top_k" and params.training.divergence != "forward_kl":
-        raise ParamsError(
-            f"params.yaml: training.divergence is {params.training.divergence}, whose gradient is biased on random "
-            "draws of the teacher; set it to forward_kl, or teacher_logits.scheme to top_k"
-        )
 
 
 def require_enough_kept(training: TrainingParams, store: LogitStore) -> None:

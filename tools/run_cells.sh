@@ -56,9 +56,12 @@ export DEVICES=${DEVICES:-$(all_devices)} PULL=
 if [ "${1:-}" = --remote ]; then
   PULL=--pull
   shift
-elif dvc repro --quiet local_inputs && is_up_to_date; then
-  echo "Nothing to do: all cells and the report are up to date."
-  exit
+else
+  dvc repro --quiet local_inputs # which says what is wrong in params.yaml
+  if is_up_to_date; then
+    echo "Nothing to do: all cells and the report are up to date."
+    exit
+  fi
 fi
 
 mkdir -p checkpoints/logs

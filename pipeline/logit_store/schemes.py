@@ -11,18 +11,17 @@ one on average. Those of reverse KL and JSD are not linear: with draws they woul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from pipeline.logit_store.fields import StoredRows
+from pipeline.logit_store.names import SchemeName
 from pipeline.logit_store.random_draws import RandomDraws
 from pipeline.logit_store.targets import TeacherTargets
 from pipeline.logit_store.top_k import TopK
 from pipeline.logit_store.top_k_tail_draws import TopKTailDraws
-
-SchemeName = Literal["top_k", "random_draws", "top_k_tail_draws"]
 
 
 class Scheme(Protocol):

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.common.errors import ParamsError
 from pipeline.common.params import NonNegativeFloat, Positive, PositiveFloat, Share, settings
+from pipeline.logit_store.names import SchemeName
 
 
 @settings
@@ -34,3 +36,16 @@ class TrainingParams:
     validation_problems: Positive | None
     validation_new_tokens: Positive | None
     checkpoint_steps: Positive
+
+
+def require_unbiased(training: TrainingParams, scheme: SchemeName) -> None:
+    """Checks that the divergence can be learnt from what is kept of the teacher.
+
+    Raises:
+        ParamsError: draws of the teacher are to be learnt by another divergence than forward KL.
+    """
+    if scheme != "top_k" and training.divergence != "forward_kl":
+        raise ParamsError(
+            f"params.yaml: training.divergence is {training.divergence}, whose gradient is biased on random "
+            "draws of the teacher; set it to forward_kl, or teacher_logits.scheme to top_k"
+        )

@@ -9,7 +9,7 @@ from pipeline.arms.grouping import ArmKind, group_by_difficulty, group_into_arms
 from pipeline.common.files import file_digest
 from pipeline.common.paths import PREPARED, TEACHER_LOGITS
 from pipeline.language_models.prompts import EncodedProblem, EncodedSplit, Encoder
-from pipeline.logit_store.schemes import SchemeName
+from pipeline.logit_store.names import SchemeName
 from pipeline.logit_store.store import LogitStore, store_identity
 from pipeline.probe.looks import ProbeSet
 from pipeline.problems.record import read_problems

@@ -23,6 +23,7 @@ from pipeline.common.paths import (
     RUNS,
     STUDENTS,
     TRAINING_COSTS,
+    UNTRAINED_STUDENT,
 )
 from pipeline.live_log.events import Failed, Started, Stepped, Validated, read_live_log
 from pipeline.results.files import read_csv, read_record
@@ -35,11 +36,15 @@ RECENT = 50  # steps that a pace is taken over
 
 
 class State(Enum):
-    """Where a cell stands; of several copies of the project, that counts which comes first here."""
+    """Where a cell stands; of several copies of the project, that counts which comes first here.
+
+    DVC trains all cells before it evaluates any, so a cell that is trained may have to wait for its evaluation.
+    """
 
     DONE = "done"
     EVALUATING = "evaluating"
     TRAINING = "training"
+    TRAINED = "trained"
     FAILED = "failed"
     STOPPED = "stopped"
     WAITING = "waiting"
@@ -117,16 +122,18 @@ class Study:
         running = [cell for cell in self.cells if cell.state in (State.TRAINING, State.EVALUATING)]
         paces = [cell.whole_seconds for cell in running if cell.whole_seconds is not None]
         whole = sum(paces) / len(paces) if paces else self.seconds_per_cell
-        if not running or whole is None:
-            return None
-        evaluation = self.seconds_per_evaluation or 0.0
-        left = 0.0
-        for cell in self.cells:
-            if cell.state is State.TRAINING and cell.seconds_left is not None:
-                left += cell.seconds_left + evaluation
-            elif cell.state is not State.DONE:
-                left += evaluation + whole * (cell.state is not State.EVALUATING)
-        return left / len(running)
+        left = [self._seconds_left_of(cell, whole) for cell in self.cells]
+        known = [seconds for seconds in left if seconds is not None]
+        return sum(known) / len(running) if running and len(known) == len(left) else None
+
+    def _seconds_left_of(self, cell: Cell, whole: float | None) -> float | None:
+        """Of a cell's training, which takes `whole` seconds where it says nothing itself, and of its evaluation."""
+        if cell.state is State.DONE:
+            return 0.0
+        training = 0.0 if cell.state in (State.TRAINED, State.EVALUATING) else whole
+        if cell.state is State.TRAINING and cell.seconds_left is not None:
+            training = cell.seconds_left
+        return None if training is None else training + (self.seconds_per_evaluation or 0.0)
 
 
 def read_study(projects: Sequence[Path]) -> Study:
@@ -153,8 +160,17 @@ def read_study(projects: Sequence[Path]) -> Study:
         cells,
         shared,
         _mean(cost for p in projects for cost in _seconds(p / TRAINING_COSTS, names, TrainingCost)),
-        _mean(cost for p in projects for cost in _seconds(p / EVALUATION_COSTS, names, EvaluationCost)),
+        _seconds_per_evaluation(projects, names),
     )
+
+
+def _seconds_per_evaluation(projects: Sequence[Path], names: Sequence[str]) -> float | None:
+    """What evaluations of cells took; before the first, what that of the untrained student did, which is as large."""
+    by_cells, by_student = (
+        _mean(cost for p in projects for cost in _seconds(p / EVALUATION_COSTS, evaluated, EvaluationCost))
+        for evaluated in (names, [UNTRAINED_STUDENT])
+    )
+    return by_student if by_cells is None else by_cells
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -195,6 +211,8 @@ class _Project:
         trained = self._lock.is_done(f"train{replay}@{name}")
         evaluated = trained and self._lock.is_done(f"evaluate{replay}@{name}")
         state = State.DONE if evaluated else self._state_by_others(name)
+        if trained and state is State.WAITING:
+            state = State.TRAINED
         if live is not None and state in (State.WAITING, State.FAILED):
             return live
         curve = self._finished_curve(name) if trained or state is State.EVALUATING else Curve()

@@ -51,7 +51,6 @@ def closure_of(module, method):
     by_name = {
         "pipeline.train": lambda: modules_of(method),
         "pipeline.prepare": lambda: modules_in("pipeline.sources"),
-        "pipeline.local_inputs": lambda: modules_in("pipeline.sources"),
         "pipeline.curriculum_code": lambda: modules_in("pipeline"),  # it reads every file
     }
     roots = [module, *by_name.get(module, list)()]
@@ -71,6 +70,10 @@ def declared_params(stage):
     return {key for dep in stage.deps if hasattr(dep, "params") for key in dep.params}
 
 
+def runs_every_time(stage):
+    return stage.always_changed
+
+
 def covers(dep, file):
     return file == dep or file.startswith(dep + "/")
 
@@ -78,7 +81,7 @@ def covers(dep, file):
 @pytest.mark.parametrize("file", FILES)
 def test_a_change_of_a_file_reruns_the_stages_that_import_it_and_no_other(stages, file):
     rerun = {name for name, stage in stages.items() if any(covers(dep, file) for dep in declared_code(stage))}
-    importing = {name for name, stage in stages.items() if file in code_of(stage)}
+    importing = {name for name, stage in stages.items() if file in code_of(stage) and not runs_every_time(stage)}
     assert importing <= rerun, f"dvc.yaml: {sorted(importing - rerun)} lack the dependency {file}"
     assert rerun <= importing, f"dvc.yaml: {sorted(rerun - importing)} depend on {file} for nothing"
 
@@ -96,7 +99,8 @@ def test_dvc_ignores_no_code_that_a_stage_depends_on(stages):
 
 
 def reruns(stages, folder):
-    return {name for name, stage in stages.items() for file in code_of(stage) if covers(folder, file)}
+    asked = {name: stage for name, stage in stages.items() if not runs_every_time(stage)}
+    return {name for name, stage in asked.items() for file in code_of(stage) if covers(folder, file)}
 
 
 def test_what_draws_and_words_reruns_alone(stages):
@@ -159,6 +163,8 @@ def test_an_edit_changes_the_lists_of_the_methods_that_use_the_file(tmp_path, mo
 def test_every_param_a_stage_reads_is_declared_and_no_other(stages, monkeypatch):
     monkeypatch.chdir(ROOT)
     for name, stage in stages.items():
+        if runs_every_time(stage):
+            continue
         file = ParamsFile()
         module = importlib.import_module(stage_module(stage))
         if stage_module(stage) == "pipeline.train":
@@ -168,6 +174,11 @@ def test_every_param_a_stage_reads_is_declared_and_no_other(stages, monkeypatch)
         read = file.keys_read
         used_for_lookup = {"scale"} - declared_params(stage)  # every key below scales.${scale} changes with it
         assert read - used_for_lookup == declared_params(stage), name
+
+
+def test_a_stage_that_runs_every_time_names_nothing_that_it_reads(stages):
+    """`pipeline.watch` would take a change of it for one of all stages that come after."""
+    assert [(name, stage.deps) for name, stage in stages.items() if runs_every_time(stage)] == [("local_inputs", [])]
 
 
 def test_params_yaml_is_read_only_through_params_file():

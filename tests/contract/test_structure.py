@@ -18,7 +18,7 @@ LAYERS = (
     ("curricula", "capture", "distillation"),
     ("analysis", "evaluation", "probe"),
     ("training", "report_page"),
-    ("publishing", "watching", "comparing"),
+    ("publishing", "watching", "comparing", "params_check"),
     (*STAGES, *COMMANDS),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -100,6 +100,13 @@ def live(cell, *events):
     log.close()
 
 
+def waits_for_its_evaluation(cell):
+    """Makes dvc.lock say that a cell is trained, as while DVC trains the others."""
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    del lock["stages"][f"evaluate@{cell}"]
+    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+
+
 def started(host=None, process=None, when=None):
     return Started(when or time.time(), host or socket.gethostname(), process or os.getpid(), 0, 10)
 
@@ -127,6 +134,33 @@ def test_cells_are_done_or_waiting_where_nothing_runs(project):
     assert study.seconds_left is None
     assert study.shared["report"] is State.DONE
     assert study.shared["prepare"] is State.WAITING
+
+
+def test_a_cell_that_waits_for_its_evaluation_is_trained(project):
+    waits_for_its_evaluation("rl-0")
+    found = cell("rl-0")
+    assert found.state is State.TRAINED
+    assert len(found.curve.accuracy_V) == 5
+    live("rl-0", started(process=GONE))  # left by a run with other params
+    assert cell("rl-0").state is State.TRAINED
+    live("rl-1", started(), *steps(time.time(), 1, 2))
+    assert "mini: 4 cells: 0 done, 1 training, 1 trained, 2 waiting; about" in drawn(read_study([Path()]))
+
+
+def test_an_evaluation_takes_as_long_as_others_did_or_the_untrained_students(project):
+    def evaluated(name, seconds):
+        path = Path(f"data/costs/evaluation/{name}.json")
+        cost = json.loads(path.read_text())
+        path.write_text(json.dumps(cost | {"seconds": seconds}))
+
+    for name in ("rl-0", "rl-1", "traditional-0", "traditional-1"):
+        evaluated(name, 8.0)
+    evaluated("untrained_student", 5.0)
+    evaluated("teacher", 50.0)
+    assert read_study([Path()]).seconds_per_evaluation == pytest.approx(8.0)
+    for name in ("rl-0", "rl-1", "traditional-0", "traditional-1"):
+        Path(f"data/costs/evaluation/{name}.json").unlink()
+    assert read_study([Path()]).seconds_per_evaluation == pytest.approx(5.0)
 
 
 def test_a_run_that_trains_is_seen_with_its_curve_and_pace(project):
@@ -238,6 +272,7 @@ def study_of(*cells, per_cell=None, evaluation=None):
 
 TRAINING = Cell("rl", 0, State.TRAINING, Curve([0.1, 0.3], [0.5, 0.4]), 4, 10, 2.5, 900.0, "Algebra/1", 3.0)
 WAITING = Cell("rl", 1, State.WAITING)
+TRAINED = Cell("rl", 2, State.TRAINED)
 DONE = Cell("random", 0, State.DONE, Curve([0.1, 0.6], [0.5, 0.2]))
 
 
@@ -249,10 +284,12 @@ def test_the_time_left_is_the_work_left_over_the_cells_that_run():
     assert study_of(evaluating, WAITING, per_cell=60.0, evaluation=5.0).seconds_left == pytest.approx(5 + 65)
     assert study_of(evaluating, WAITING).seconds_left is None
     assert study_of(WAITING, DONE, per_cell=60.0).seconds_left is None
+    assert study_of(TRAINING, TRAINED, DONE, evaluation=5.0).seconds_left == pytest.approx(23 + 5)
+    assert study_of(evaluating, TRAINED, DONE, evaluation=5.0).seconds_left == pytest.approx(5 + 5)
 
 
-def drawn(study):
-    console = Console(width=100, file=io.StringIO())
+def drawn(study, width=100):
+    console = Console(width=width, file=io.StringIO())
     console.print(frame(study))
     return console.file.getvalue()
 
@@ -278,6 +315,23 @@ def test_a_frame_has_a_line_per_method_and_one_for_each_cell_that_is_at_work_or_
     assert any(line.startswith("ddk-2 stopped 5/10") for line in lines)
     assert lines[-2:] == ["ucb-3: the loss is nan", "ddk-2: its process has ended; the same command goes on"]
     assert not any(line.startswith(("rl-1", "random-0")) for line in lines)
+
+
+def test_the_signs_in_sight_are_explained():
+    legend = "● done  ◐ training  ◎ trained, to be evaluated  ○ waiting"
+    assert legend in drawn(study_of(TRAINING, TRAINED, WAITING, DONE)).splitlines()[5].rstrip()
+    assert drawn(study_of(DONE)).splitlines()[-1].rstrip() == "● done"
+
+
+@pytest.mark.parametrize("width", [100, 60, 40, 12])
+def test_a_narrow_screen_has_fewer_columns_and_none_that_is_cut(width):
+    seeds = [replace(DONE, seed=seed) for seed in range(5)]
+    text = drawn(study_of(TRAINING, *seeds), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("likeliest arm" in text) == (width > 60)
+    assert ("accuracy" in text) == (width > 40)
+    assert "rl-0" in text
 
 
 def test_methods_curves_are_means_as_far_as_all_seeds_have_got():

@@ -169,9 +169,10 @@ def report() -> None:
     for setting in SETTINGS:
         say(f"\n{setting:<26}{'rl':>7}{'traditional':>13}{'KL rl':>9}{'trad.':>8}   examples to come as near")
         for found in findings(setting, read_rows()):
-            ratio = "more than 1" if found.examples.ratio is None else f"{found.examples.ratio:.2f}"
-            high = "more than 1" if found.examples.high in (None, np.inf) else f"{found.examples.high:.2f}"
-            span = "" if found.examples.low is None else f"({found.examples.low:.2f} to {high})"
+            missing = "more than 1" if found.examples.rival_gained else "no ratio, traditional has not come nearer"
+            ratio = missing if found.examples.ratio is None else f"{found.examples.ratio:.2f}"
+            high = "or more" if found.examples.high in (None, np.inf) else f"to {found.examples.high:.2f}"
+            span = "" if found.examples.low is None else f"({found.examples.low:.2f} {high})"
             say(
                 f"{found.variant:<26}{found.accuracy:>7.1%}{found.baseline_accuracy:>13.1%}{found.kl_per_token:>9.4f}"
                 f"{found.baseline_kl_per_token:>8.4f}   {ratio} {span}, {found.seeds} seeds"

@@ -12,7 +12,7 @@ from pipeline.analysis.reading import Results, read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.settings import ReportParams
 from pipeline.analysis.summary import rounded, summarise
-from pipeline.analysis.tables import experiment_report
+from pipeline.analysis.tables import REPORT, experiment_report
 from pipeline.common.files import replacing_file, replacing_folder, write_json, write_text
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
@@ -22,7 +22,6 @@ from pipeline.problems.record import read_problems
 from pipeline.report_page.page import report_page
 
 METRICS_BY_RUN = Path("metrics/metrics_by_run.json")
-REPORT = Path("metrics/experiment_report.md")
 COSTS = Path("metrics/costs.md")
 PAGE = Path("metrics/report.html")
 PICTURE = Path("plots/comprehensive_comparison.png")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 DPI = 150
@@ -125,45 +126,29 @@ def fill_colours(names: Sequence[str]) -> list[Any]:
     return [FILLS[i % len(FILLS)] for i in range(len(names))]
 
 
+def smoothed(table: pd.DataFrame) -> pd.DataFrame:
+    """Probabilities without the flicker of single steps: the eye wants the trend."""
+    return table.rolling(max(1, len(table) // 50), min_periods=1, center=True).mean()
+
+
 def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
-    """Stacked areas of probability with the name of each group at its right end.
+    """Stacked areas of probability; a legend names them, since a band may be gone at either end.
 
     Args:
         axes: where to draw.
         x_T: examples seen, one per row of the table.
         table: probabilities, a row per step and a column per group; rows sum to one.
     """
-    window = max(1, len(table) // 50)  # the eye wants the trend, not the flicker of single steps
-    smooth_TG = table.rolling(window, min_periods=1, center=True).mean().to_numpy()
-    axes.stackplot(x_T, smooth_TG.T, colors=fill_colours(list(table.columns)), edgecolor="white", linewidth=0.8)
+    names = list(table.columns)
+    colours = fill_colours(names)
+    axes.stackplot(x_T, smoothed(table).to_numpy().T, colors=colours, edgecolor="white", linewidth=0.8)
     end = max(x_T[-1], x_T[0] + 1)  # a run may be one step long
     axes.set(xlim=(x_T[0], end), ylim=(0, 1), ylabel="share of draws")
     percent_axis(axes.yaxis)
     thousands_axis(axes.xaxis)
     axes.grid(visible=False)
-    ends = smooth_TG[-1].cumsum() - smooth_TG[-1] / 2
-    for name, end in zip(table.columns, spread(ends, 0.06), strict=True):
-        axes.annotate(
-            name,
-            (1, end),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=10,
-            annotation_clip=False,
-        )
-
-
-def spread(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Ascending positions moved as little as needed to stand at least `gap` apart, inside 0..1 where that fits."""
-    spread_out = np.array(positions, dtype=float)
-    for i in range(1, len(spread_out)):
-        spread_out[i] = max(spread_out[i], spread_out[i - 1] + gap)
-    spread_out -= max(0.0, spread_out[-1] - (1 - gap / 2))
-    for i in range(len(spread_out) - 2, -1, -1):
-        spread_out[i] = min(spread_out[i], max(spread_out[i + 1] - gap, gap / 2 + i * gap))
-    return spread_out
+    named = [Patch(facecolor=c, edgecolor="#888888", label=name) for name, c in zip(names, colours, strict=True)]
+    axes.legend(handles=named[::-1], loc="center left", bbox_to_anchor=(1, 0.5), fontsize=10)  # as they are stacked
 
 
 def say(axes: Axes, text: str) -> None:

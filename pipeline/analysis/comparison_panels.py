@@ -14,8 +14,8 @@ from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import Style
 from pipeline.analysis.summary import Summary
-from pipeline.analysis.verdict import BASELINE, Comparison, Outcome, Ratio
-from pipeline.analysis.wording import ratio_text, validation_accuracy_of
+from pipeline.analysis.verdict import Comparison, Outcome, Ratio
+from pipeline.analysis.wording import listed, ratio_text, validation_accuracy_of
 
 RATIO_MARGIN = 1.06  # room for what lies beyond the training
 
@@ -66,16 +66,17 @@ def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Style]) -> None:
         say(axes, "Nothing to compare with")
         return
     end = max(1.0, *(r.trained for _, _, c in rows for r in (c.examples_ratio, c.kl_examples_ratio))) * RATIO_MARGIN
-    for row, (method, _, comparison) in enumerate(rows):
+    for row, (method, rival, comparison) in enumerate(rows):
+        _say_what_is_missing(axes, rival, comparison, row)
         _draw_ratio(axes, comparison.examples_ratio, row - 0.13, end, styles[method], filled=True)
         _draw_ratio(axes, comparison.kl_examples_ratio, row + 0.17, end, styles[method], filled=False)
     axes.axvline(1, color=QUIET, linestyle="--", linewidth=1.5)
-    names = [method if rival == BASELINE else f"{method} / {rival}" for method, rival, _ in rows]
+    names = [f"{method} / {rival}" for method, rival, _ in rows]
     axes.set_yticks(range(len(rows)), names)
     for label, (method, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(styles[method].colour)
     axes.set(
-        title=f"Examples they need, over {BASELINE}'s",
+        title="Examples they need, over their rival's",
         xlabel="filled: to reach the rival's final accuracy\nhollow: to come as near to the teacher (KL per token)",
         xlim=(0, end),
         ylim=(len(rows) - 0.5, -0.6),
@@ -93,8 +94,25 @@ def _by_ratio(methods: Mapping[str, Comparison]) -> list[tuple[str, Comparison]]
     return sorted(methods.items(), key=place)
 
 
+def _say_what_is_missing(axes: Axes, rival: str, compared: Comparison, row: float) -> None:
+    """Why a row has no ratio by accuracy, by KL or by both."""
+    ratios = {"accuracy": compared.examples_ratio, "KL": compared.kl_examples_ratio}
+    if missing := [measured for measured, ratio in ratios.items() if not ratio.exists]:
+        axes.text(
+            0.02,
+            row + (0.02 if len(missing) == 2 else -0.13 if missing == ["accuracy"] else 0.17),
+            f"{rival} ended no better than it began by {listed(missing)}",
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            color=QUIET,
+            fontsize=9,
+        )
+
+
 def _draw_ratio(axes: Axes, found: Ratio, row: float, end: float, style: Style, *, filled: bool) -> None:
     """A dot with its interval; what lies beyond the training is an arrow at the edge."""
+    if not found.exists:
+        return
     colour, face = style.colour, style.colour if filled else "white"
     if found.low is not None:
         high = end if found.high is None else found.high
@@ -105,7 +123,7 @@ def _draw_ratio(axes: Axes, found: Ratio, row: float, end: float, style: Style, 
     )
     if filled:
         axes.annotate(
-            ratio_text(found).replace("more than ", ">"),
+            ratio_text(found).replace("more than ", ">").replace("less than ", "<"),
             (end, row),
             xytext=(8, 0),
             textcoords="offset points",

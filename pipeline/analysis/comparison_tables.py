@@ -10,6 +10,7 @@ from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import Summary
 from pipeline.analysis.verdict import Comparison, Finding, Ratio
 from pipeline.analysis.wording import (
+    listed,
     p_value,
     points,
     points_ahead,
@@ -50,17 +51,40 @@ def comparisons(summary: Summary) -> str:
 def _legend(summary: Summary, pairs: int) -> str:
     tested = next(iter(next(iter(summary.comparisons.values())).values())).accuracy.test.p is not None
     marks = (
-        "▲ and ▼ mark what is shown to be better and worse than the rival; without a mark no difference is shown. A "
-        f"mark needs a p-value corrected for {pairs} comparisons, and an interval is of one comparison alone. So an "
-        "interval may lie on one side of no difference without a mark."
+        "▲ and ▼ mark what is shown to be better and worse than the rival; without a mark no difference is shown."
+        + _of_several(pairs)
         if tested
         else "Fewer than 3 seeds cannot tell anybody apart, so nothing is marked."
     )
     return (
         "Examples, and training compute, are those that the method needs to reach the rival's final validation "
         "accuracy, and to come as near to the teacher (KL per token on the validation problems), over what the rival "
-        f"spent: below 1 is less. {marks}"
+        "spent: below 1 is less. More than X: all that the method spent, which is X, did not get it there. Of compute "
+        "X may be less than 1, since the same number of examples can have fewer tokens. "
+        + " ".join([marks, *_nothing_to_reach(summary)])
     )
+
+
+def _of_several(pairs: int) -> str:
+    if pairs == 1:
+        return ""
+    return (
+        f" A mark needs a p-value corrected for {pairs} comparisons, and an interval is of one comparison alone. So an "
+        "interval may lie on one side of no difference without a mark."
+    )
+
+
+def _nothing_to_reach(summary: Summary) -> list[str]:
+    """Which rivals give no ratio, and why."""
+    rivals = summary.comparisons.items()
+    by_accuracy = [rival for rival, methods in rivals if not all(c.examples_ratio.exists for c in methods.values())]
+    by_kl = [rival for rival, methods in rivals if not all(c.kl_examples_ratio.exists for c in methods.values())]
+    return [
+        f"By {measured} {listed(names)} ended no better than {'it' if len(names) == 1 else 'they'} began, so there is "
+        "nothing to reach, and no ratio."
+        for measured, names in (("validation accuracy", by_accuracy), ("KL", by_kl))
+        if names
+    ]
 
 
 def comparison_cells(compared: Comparison) -> list[str]:
@@ -76,8 +100,8 @@ def comparison_cells(compared: Comparison) -> list[str]:
 
 def ratio_cell(ratio: Ratio) -> str:
     """A ratio with its interval, if it has one, and its mark."""
-    bounds = ratio_span(ratio)
-    return ratio_text(ratio) + (f" ({bounds})" if bounds else "") + _mark(ratio.test)
+    text, bounds = ratio_text(ratio), ratio_span(ratio)
+    return text + (f" ({bounds})" if bounds not in ("", text) else "") + _mark(ratio.test)
 
 
 def _mark(test: Finding) -> str:
@@ -123,8 +147,11 @@ def _test(test: Finding) -> list[str]:
     return [*(NONE if p is None else p_value(p) for p in (test.p, test.p_holm)), test.verdict]
 
 
-def curricula(summary: Summary) -> str:
-    """What the methods with several arms drew by, and whether it meant anything; empty without such a method."""
+def curricula(summary: Summary, depth: int) -> str:
+    """What the methods with several arms drew by, and whether it meant anything; empty without such a method.
+
+    depth: of its heading.
+    """
     several = {name: m for name, m in summary.methods.items() if m.curriculum.entropy_share is not None}
     if not several:
         return ""
@@ -142,7 +169,7 @@ def curricula(summary: Summary) -> str:
                 percent(method.curriculum.entropy_share or 0.0),
             ]
         )
-    heading = "## What the curricula learned\n\n"
+    heading = f"{'#' * depth} What the curricula learned\n\n"
     note = (
         "A curriculum that learns draws arms by their Q-values. They are worth something if an arm's Q before a step "
         "goes with the reward it then earns. The entropy of the draws is 100% of the largest where all arms are "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, examples_of, grouped, probabilities, say
+from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, examples_of, grouped, probabilities, say, smoothed
 from pipeline.analysis.reading import Results, TrainedRun
 from pipeline.analysis.verdict import ADAPTIVE
 from pipeline.common.errors import ResultsError
@@ -27,18 +27,21 @@ def draw_draws(axes: Axes, results: Results) -> None:
     draw_stack(axes, examples_T, with_target(table, results))
     seeds = len(results.runs[method])
     average = f" (mean of {seeds} seeds)" if seeds > 1 else ""
-    axes.set(title=f"What {method} draws, and what the target is made of", xlabel=f"training examples{average}")
+    axes.set(
+        title=f"What {method} draws, with the shares at its end, and what the target is made of",
+        xlabel=f"training examples{average}",
+    )
 
 
 def with_target(table: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The table with each group's mean share of the draws, and its share of the test problems, in its name."""
+    """The table with each group's share of the draws at the end, and of the test problems, in its name."""
     target = {f"level {level}": float((results.level_P == level).mean()) for level in np.unique(results.level_P)}
     target |= {str(subject): float((results.subject_P == subject).mean()) for subject in np.unique(results.subject_P)}
-    names = {}
+    names, at_end = {}, smoothed(table).iloc[-1]
     for name in table.columns:
         known = str(name).startswith("level ") or not str(name).startswith("all")
         share = f", target {target.get(str(name), 0.0):.0%}" if known and set(table.columns) & set(target) else ""
-        names[name] = f"{name}: {table[name].mean():.0%}{share}"
+        names[name] = f"{name}: {at_end[name]:.0%}{share}"
     return table.rename(columns=names)
 
 

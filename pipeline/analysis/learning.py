@@ -27,6 +27,10 @@ class Curves:
     spent_V: np.ndarray
     value_SV: np.ndarray
 
+    def gained(self) -> bool:
+        """Whether the mean curve ends above where it begins."""
+        return bool(self.value_SV[:, -1].mean() > self.value_SV[:, 0].mean())
+
 
 @dataclass(frozen=True)
 class Need:
@@ -34,14 +38,17 @@ class Need:
 
     ratio: None where the mean curve does not get there: it is then more than `trained`, the whole that the method
     spent. low, high: bounds of its interval, None without two seeds; high is infinite where the interval is open, low
-    is `trained` where the method is shown not to get there. lead: the method's value minus the rival's once it has
-    spent the same, or all that it has; what a ratio of 1 is tested by. None without two seeds.
+    is `trained` where the method is shown not to get there. rival_gained: whether the rival ended better than it began;
+    where it did not, its final value is there before the first example, so there is no ratio and no interval. lead:
+    the method's value minus the rival's once it has spent the same, or all that it has; what a ratio of 1 is tested
+    by. None without two seeds.
     """
 
     ratio: float | None
     low: float | None
     high: float | None
     trained: float
+    rival_gained: bool
     lead: OverSeeds | None
 
 
@@ -81,14 +88,17 @@ def need(method: Curves, rival: Curves, confidence: float) -> Need:
     crossing in single seeds, whose curves are too noisy for one and may never cross, and a ratio of 1 is left out
     exactly where the method leads, or trails, at the end. The rival's final value is as uncertain as the rest.
     """
-    trained = float(method.spent_V[-1] / rival.spent_V[-1])
+    trained, gained = float(method.spent_V[-1] / rival.spent_V[-1]), rival.gained()
     share_V = method.spent_V / rival.spent_V[-1]
     final_S = rival.value_SV[:, -1]
-    ratio = spent_to_reach(share_V, method.value_SV.mean(axis=0), float(final_S.mean()))
+    ratio = spent_to_reach(share_V, method.value_SV.mean(axis=0), float(final_S.mean())) if gained else None
     if len(final_S) < 2:
-        return Need(ratio, None, None, trained, None)
+        return Need(ratio, None, None, trained, gained, None)
     share_G, same = _grid(float(share_V[0]), trained)
     value_SG = PchipInterpolator(share_V, method.value_SV, axis=1)(share_G)
+    lead = difference_over_seeds(value_SG[:, same], final_S)
+    if not gained:
+        return Need(None, None, None, trained, gained, lead)
     lead_G, half_G = _lead(value_SG, final_S, confidence)
     below_G, above_G = lead_G < -half_G, lead_G > half_G
     # true curves rise: who is below after the same spending was below before, who is above stays so
@@ -100,7 +110,7 @@ def need(method: Curves, rival: Curves, confidence: float) -> Need:
     high = np.inf if not above_G[-1] else float(share_G[~above_G].max(initial=share_G[0]))
     if ratio is not None:
         low, high = min(low, ratio), max(high, ratio)  # where nothing varies, rounding may put it a hair outside
-    return Need(ratio, low, high, trained, difference_over_seeds(value_SG[:, same], final_S))
+    return Need(ratio, low, high, trained, gained, lead)
 
 
 def _grid(first: float, last: float) -> tuple[np.ndarray, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.analysis.comparison_tables import comparisons, curricula
 from pipeline.analysis.markdown import NONE, bullets, code, table
 from pipeline.analysis.metrics import METRICS, Metric, percent, whole
@@ -10,9 +12,17 @@ from pipeline.analysis.summary import Method, Reference, Summary
 from pipeline.analysis.verdict import BASELINE
 from pipeline.analysis.wording import accuracy_headline, closeness_headline, exactly, headline, listed, points, span
 
+REPORT = Path("metrics/experiment_report.md")
+
+
+def verdict_in(report: str) -> str:
+    """What `verdict_paragraph` wrote into a report, without its marks."""
+    _, verdict, *_ = report.split("\n\n")
+    return verdict.replace("**", "")
+
 
 def experiment_report(summary: Summary) -> str:
-    """metrics/experiment_report.md."""
+    """What REPORT holds."""
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
         verdict_paragraph(summary),
@@ -23,7 +33,7 @@ def experiment_report(summary: Summary) -> str:
         "## Accuracy by level\n\n" + _by_group(summary, "accuracy_by_level", "level "),
         "## Accuracy by subject\n\n" + _by_group(summary, "accuracy_by_subject", ""),
         "## How fast they learn\n\n" + _efficiency(summary),
-        curricula(summary),
+        curricula(summary, depth=2),
         "## All metrics\n\n" + _metrics(summary),
         "## Two graders\n\n" + _graders(summary),
         "## What was computed\n\n" + _computed(summary),
@@ -205,7 +215,7 @@ def further_tables(summary: Summary) -> str:
     parts = [
         "### Accuracy on the test problems\n\n" + _accuracy(summary),
         "### How fast they learn\n\n" + _efficiency(summary),
-        curricula(summary),
+        curricula(summary, depth=3),
         "### All metrics\n\n" + _metrics(summary),
         "### How the intervals are made\n\n" + _methods_note(summary),
     ]

@@ -31,7 +31,13 @@ BASELINE = "traditional"
 ADAPTIVE = "rl"
 # what the adaptive curriculum is held against besides: each takes away one thing that it claims to need
 CONTROLS = ("random", "rl_random_reward", "rl_permuted", "static_mixture")
-Verdict = Literal["better", "worse", "no difference shown", "fewer than 3 seeds cannot tell"]
+Verdict = Literal[
+    "better",
+    "worse",
+    "no difference shown",
+    "fewer than 3 seeds cannot tell",
+    "the rival ended no better than it began",
+]
 Pair: TypeAlias = tuple[str, str]  # a method and its rival
 Spent = Literal["examples", "compute"]
 Measured = Literal["validation_accuracy", "validation_kl"]
@@ -71,7 +77,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a test says. Null without tests, below three seeds.
+    """What a test says. Null without tests: below three seeds, or where there is nothing to reach.
 
     smallest_detectable: what would have been shown in 8 of 10 repetitions at the first and strictest step of Holm's
     correction, in the units of what is tested: a difference of accuracies, or a ratio's `final_lead`.
@@ -83,12 +89,16 @@ class Finding:
     verdict: Verdict
 
 
+NOTHING_TO_REACH = Finding(None, None, None, "the rival ended no better than it began")
+
+
 @dataclass(frozen=True)
 class Ratio:
     """What the method needs to reach the rival's final validation accuracy or KL, over all that the rival spent.
 
     ratio: null where it does not get there with all that it spent: it is more than `trained`. low, high: of its
-    interval, null for one seed; high is null too where the interval has no upper end. final_lead: by how much
+    interval, null for one seed; high is null too where the interval has no upper end. All three are null where the
+    rival ended no better than it began, see `exists`. final_lead: by how much
     the method is better after the same spending: in accuracy, or the log of the rival's KL over the method's.
     """
 
@@ -98,6 +108,11 @@ class Ratio:
     trained: float
     final_lead: float | None
     test: Finding
+
+    @property
+    def exists(self) -> bool:
+        """False where the rival ended no better than it began: its level is there before the first example."""
+        return self.test.verdict != NOTHING_TO_REACH.verdict
 
 
 @dataclass(frozen=True)
@@ -170,8 +185,11 @@ def _ratios(
         pair: found.lead.smallest_detectable(alpha) for pair, found in needs.items() if found.lead is not None
     }
     leads = {pair: 0.0 if found.lead is None else found.lead.value for pair, found in needs.items()}
+    # a pair without a ratio stays in the family: who gained is known from the data, and must not ease the correction
     tests = _tests(leads, p_values, detectable, confidence, seeds_of(outcomes))
-    return {pair: _ratio(found, tests[pair]) for pair, found in needs.items()}
+    return {
+        pair: _ratio(found, tests[pair] if found.rival_gained else NOTHING_TO_REACH) for pair, found in needs.items()
+    }
 
 
 def _ratio(found: Need, test: Finding) -> Ratio:

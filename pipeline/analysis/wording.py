@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipeline.analysis.markdown import NONE
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.summary import Method, Summary
 from pipeline.analysis.verdict import BASELINE, Comparison, Difference, Finding, Ratio, Verdict
@@ -17,6 +18,8 @@ EXAMPLES_CLAIMS: Mapping[Verdict, str] = {
     "no difference shown": "**{method}: no difference shown** from {rival} in the examples it needs",
     "fewer than 3 seeds cannot tell": "**{method}: fewer than 3 seeds cannot tell** whether it needs fewer examples "
     "than {rival}",
+    "the rival ended no better than it began": "**{method}: {rival} ended no more accurate than it began**, so there "
+    "is nothing to reach with fewer examples",
 }
 
 
@@ -30,8 +33,20 @@ def headline(summary: Summary) -> str:
     ratios = {name: found.examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
     if not ratios:
         return _best(summary)
+    return _untold(ratios) or _shown(ratios)
+
+
+def _untold(ratios: Mapping[str, Ratio]) -> str:
+    """Why nothing is claimed of the baseline's examples; empty where something is."""
+    if not all(ratio.exists for ratio in ratios.values()):
+        return f"{BASELINE} ended no more accurate than it began, so there is nothing to reach with fewer examples"
     if _named("fewer than 3 seeds cannot tell", ratios):
         return f"Fewer than 3 seeds per method cannot tell which curriculum needs fewer examples than {BASELINE}"
+    return ""
+
+
+def _shown(ratios: Mapping[str, Ratio]) -> str:
+    """Who is shown to need fewer examples than the baseline, and who more."""
     better, more = _fewest_first(ratios), _more(ratios)
     if len(better) == 1:
         found = ratios[better[0]]
@@ -46,6 +61,8 @@ def headline(summary: Summary) -> str:
 def closeness_headline(summary: Summary) -> str:
     """Who comes as near to the teacher as the baseline with fewer examples; empty without a verdict."""
     ratios = {name: found.kl_examples_ratio for name, found in summary.comparisons.get(BASELINE, {}).items()}
+    if not all(ratio.exists for ratio in ratios.values()):
+        return f"{BASELINE} ended no nearer to the teacher (KL per token) than it began, so no ratio is given of that."
     if not ratios or _named("fewer than 3 seeds cannot tell", ratios):
         return ""
     better, more = _fewest_first(ratios), _more(ratios)
@@ -105,10 +122,11 @@ def sentence(pair: tuple[str, str], comparison: Comparison, confidence: float) -
     method, rival = pair
     examples, near, accuracy = comparison.examples_ratio, comparison.kl_examples_ratio, comparison.accuracy
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
+    numbers = f": to reach its final accuracy {_ratio_numbers(examples, confidence)}" if examples.exists else ""
+    nearer = f": {_ratio_numbers(near, confidence)}" if near.exists else ""
     return (
-        f"{claim}: to reach its final accuracy {_ratio_numbers(examples, confidence)}. To come as near to the teacher "
-        f"(KL per token), {near.test.verdict}: {_ratio_numbers(near, confidence)}. Final accuracy, "
-        f"{accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(confidence)} interval "
+        f"{claim}{numbers}. To come as near to the teacher (KL per token), {near.test.verdict}{nearer}. Final "
+        f"accuracy, {accuracy.test.verdict}: {points(accuracy.difference)}, {exactly(confidence)} interval "
         f"{span(accuracy.low, accuracy.high)}{_p_holm(accuracy.test)}."
     )
 
@@ -147,18 +165,24 @@ def q_sentence(name: str, method: Method, confidence: float) -> str:
 
 
 def ratio_text(found: Ratio) -> str:
-    """A ratio, or that it is more than all that was trained."""
-    return f"{found.ratio:.2f}" if found.ratio is not None else _beyond(found)
+    """A ratio, or that it is more than all that was trained, or that there is none."""
+    if not found.exists:
+        return NONE
+    return _beyond(found) if found.ratio is None else _share(found.ratio)
 
 
 def ratio_span(found: Ratio) -> str:
-    """The interval of a ratio; one that lies beyond all that was trained has no end to name."""
+    """The interval of a ratio, empty without one; one that lies beyond all that was trained has no end to name."""
     if found.low is None:
         return ""
     if found.ratio is None and found.low >= found.trained:
         return _beyond(found)
-    high = _beyond(found) if found.high is None else f"{found.high:.2f}"
-    return f"{found.low:.2f} to {high}"
+    return f"{found.low:.2f} or more" if found.high is None else f"{found.low:.2f} to {_share(found.high)}"
+
+
+def _share(spent: float) -> str:
+    """Two decimals; what they cannot show is little, but not nothing."""
+    return "less than 0.01" if 0 <= spent < 0.005 else f"{spent:.2f}"
 
 
 def _beyond(found: Ratio) -> str:

@@ -17,10 +17,12 @@ MOST_PARAMS = 12  # more would not leave room for the results
 
 
 def side_by_side(first: Version, second: Version) -> Group:
-    """Parameters that differ, then a line per method and reference."""
+    """Parameters that differ, then a line per method and reference, then the verdicts."""
     parts: list[RenderableType] = [*_differences(first, second), _results(first, second)]
-    if first.overview == second.overview:
-        parts.append(Text("All results are equal."))
+    if first.verdict != second.verdict:
+        parts += [Text.assemble((f"{version.name}: ", "bold"), version.verdict) for version in (first, second)]
+    elif first.overview == second.overview:
+        parts.append(Text("These results are equal, and so is the verdict."))
     return Group(*parts)
 
 
@@ -58,7 +60,8 @@ def _results(first: Version, second: Version) -> Table:
         )
     table.caption = (
         f"Accuracy and KL per token are those on the test problems. Examples are what it takes to reach {BASELINE}'s "
-        "final validation accuracy, or KL, over all that it was trained on; >1 where that was not enough."
+        "final validation accuracy, or KL, over all that it was trained on; >1 where that was not enough, - where "
+        "there is no ratio."
     )
     table.caption_justify = "left"
     return table
@@ -69,7 +72,7 @@ def _both(first: float | None, second: float | None, shown: Callable[[float], st
 
 
 def _ratios(first: Mapping[str, float | None], second: Mapping[str, float | None], what: str) -> str:
-    """A ratio that is there and null is more than 1, since the method never got so far."""
+    """A ratio that is there and null is more than 1, since the method never got so far; none is there of others."""
     shown = [
         "-" if what not in values else ">1" if (value := values[what]) is None else f"{value:.2f}"
         for values in (first, second)

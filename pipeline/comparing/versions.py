@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dvc.api import metrics_show, params_show
+import dvc.api
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
+from pipeline.analysis.tables import REPORT, verdict_in
 from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.paths import OVERVIEW
 
@@ -19,10 +22,11 @@ Overview = Mapping[str, Mapping[str, float | None]]  # of each method and refere
 
 @dataclass(frozen=True)
 class Version:
-    """One side of a comparison."""
+    """One side of a comparison. verdict: the report's, in words."""
 
     name: str
     overview: Overview
+    verdict: str
     params: Mapping[str, Any]
 
 
@@ -34,9 +38,16 @@ def read_version(name: str) -> Version:
     """
     rev = None if name == WORKSPACE else name
     try:
-        return Version(name, metrics_show(str(OVERVIEW), rev=rev), params_show("params.yaml", rev=rev))
-    except (DvcException, SCMError, FileNotFoundError) as error:
+        # not by `metrics_show`, which leaves out what is null
+        overview = json.loads(_text(OVERVIEW, rev))
+        return Version(name, overview, verdict_in(_text(REPORT, rev)), dvc.api.params_show("params.yaml", rev=rev))
+    except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
         raise ResultsError(
             f"{name} cannot be compared ({one_line(error)}); give a commit, or an experiment of `make experiments`, "
-            f"that has {OVERVIEW}"
+            f"that has {OVERVIEW} and {REPORT}"
         ) from error
+
+
+def _text(path: Path, rev: str | None) -> str:
+    text: str = dvc.api.read(str(path), rev=rev, encoding="utf-8")
+    return text

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.analysis.draws_panel import mean_probabilities
+from pipeline.analysis.metrics import percent
 from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import method_styles
@@ -22,6 +23,8 @@ Row = dict[str, Any]
 SLICES = 60  # of the training, in the chart of arms; more would be thinner than a line
 FADED = 0.12  # opacity of what is not chosen in the legend
 REFERENCES = {"teacher": "#000000", "untrained student": "#999999"}
+SHAPES = {"teacher": "cross", "untrained student": "diamond"}  # traditional is nearly black too
+CHOSEN = "chosen"  # page.js knows it too: charts side by side share what is chosen
 INK = "#444444"
 ROWS = alt.NamedData(name="rows")
 
@@ -42,7 +45,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
     is_kl = measured == "validation_kl"
     answered = results.all_runs()[0].record.validation_problems
     rows = [row for method in results.runs for row in curve_rows(results, method, measured, confidence)]
-    chosen = _choice(f"chosen_{measured}", "method")
+    chosen, near = _choice("method"), _nearest()
     y = alt.Y(
         "mean:Q",
         title="KL from the teacher, nats per token" if is_kl else validation_accuracy_of(answered),
@@ -53,9 +56,12 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
         x=_examples(),
         color=_colour("method", list(results.runs)),
     )
-    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True)).encode(
-        y=y,
-        opacity=alt.condition(chosen, alt.value(1.0), alt.value(FADED)),
+    base = base.encode(y=y)
+    opacity = alt.condition(chosen, alt.value(1.0), alt.value(FADED))
+    line = base.mark_line(strokeWidth=2).encode(opacity=opacity)
+    dots = base.mark_point(filled=True).encode(
+        opacity=opacity,
+        size=alt.condition(near, alt.value(140), alt.value(45)),
         tooltip=[
             alt.Tooltip("method:N"),
             alt.Tooltip("examples:Q", format=",d"),
@@ -66,7 +72,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
     band = base.mark_area().encode(
         y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), opacity=alt.condition(chosen, alt.value(0.1), alt.value(0.0))
     )
-    return _spec(alt.layer(band, line).add_params(chosen), rows, height=300)
+    return _spec(alt.layer(band, line, dots.add_params(near)).add_params(chosen), rows, height=300)
 
 
 def curve_rows(results: Results, method: str, measured: Measured, confidence: float) -> Iterator[Row]:
@@ -91,7 +97,7 @@ def accuracy_by_group(summary: Summary, group: str) -> Spec:
         "untrained student": summary.untrained_student,
     }
     rows = [row for name, model in models.items() for row in group_rows(name, model, group)]
-    chosen = _choice(f"chosen_{group}", "model")
+    chosen, near = _choice("model"), _nearest()
     base = alt.Chart(ROWS).encode(
         y=alt.Y(f"{group}:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
         yOffset=alt.YOffset("model:N", sort=None),
@@ -99,12 +105,20 @@ def accuracy_by_group(summary: Summary, group: str) -> Spec:
         opacity=alt.condition(chosen, alt.value(1.0), alt.value(FADED)),
     )
     accuracy = alt.X("accuracy:Q", title="accuracy on the test problems", axis=alt.Axis(format="%"))
-    dots = base.mark_point(filled=True, size=60).encode(
+    interval = [alt.Tooltip("interval:N")] if group == "level" else []
+    dots = base.mark_point(filled=True).encode(
         x=accuracy.scale(domain=[0, 1]),
-        tooltip=[alt.Tooltip("model:N"), alt.Tooltip(f"{group}:N"), alt.Tooltip("accuracy:Q", format=".1%")],
+        shape=_shape("model", list(models)),
+        size=alt.condition(near, alt.value(140), alt.value(60)),
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip(f"{group}:N"),
+            alt.Tooltip("accuracy:Q", format=".1%"),
+            *interval,
+        ],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
-    return _spec(alt.layer(bars, dots).add_params(chosen), rows, height=alt.Step(11))
+    return _spec(alt.layer(bars, dots.add_params(near)).add_params(chosen), rows, height=alt.Step(11))
 
 
 def group_rows(name: str, model: Method | Reference, group: str) -> Iterator[Row]:
@@ -113,6 +127,8 @@ def group_rows(name: str, model: Method | Reference, group: str) -> Iterator[Row
     bounds = model.accuracy_by_level_bounds if isinstance(model, Method) and group == "level" else {}
     for key, accuracy in accuracies.items():
         row = {"model": name, group: f"level {key}" if group == "level" else key, "accuracy": _short(accuracy)}
+        if group == "level":
+            row["interval"] = " to ".join(map(percent, bounds.get(key, []))) or "none, it is one model"
         yield row | dict(zip(("low", "high"), map(_short, bounds.get(key, [])), strict=False))
 
 
@@ -174,17 +190,30 @@ def _examples() -> alt.X:
     return alt.X("examples:Q", title="examples trained on", axis=axis, scale=alt.Scale(nice=False))
 
 
-def _choice(name: str, field: str) -> alt.Parameter:
+def _choice(field: str) -> alt.Parameter:
     """A click in the legend chooses, a click with shift adds, a double click takes all back."""
-    return alt.selection_point(name=name, fields=[field], bind="legend")
+    return alt.selection_point(name=CHOSEN, fields=[field], bind="legend")
+
+
+def _nearest() -> alt.Parameter:
+    """The dot nearest to the pointer, which grows and tells its numbers."""
+    return alt.selection_point(name="near", on="pointerover", clear="pointerout", nearest=True, empty=False)
 
 
 def _colour(field: str, names: Sequence[str]) -> alt.Color:
     styles = method_styles([name for name in names if name not in REFERENCES])
     colours = [REFERENCES.get(name) or styles[name].colour for name in names]
     scale = alt.Scale(domain=list(names), range=colours)
-    legend = alt.Legend(orient="top", columns=4, symbolOpacity=1)
-    return alt.Color(f"{field}:N", title=None, sort=None, scale=scale, legend=legend)
+    return alt.Color(f"{field}:N", title=None, sort=None, scale=scale, legend=_legend())
+
+
+def _shape(field: str, names: Sequence[str]) -> alt.Shape:
+    scale = alt.Scale(domain=list(names), range=[SHAPES.get(name, "circle") for name in names])
+    return alt.Shape(f"{field}:N", title=None, sort=None, scale=scale, legend=_legend())
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="top", columns=4, symbolOpacity=1)
 
 
 def _spec(chart: Any, rows: list[Row], height: Any) -> Spec:

@@ -6,9 +6,28 @@
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
 function drawCharts() {
+  const drawn = {}; // a promise of each chart's view, by id
   for (const [id, spec] of Object.entries(read("charts-data"))) {
-    vegaEmbed(`#${id}`, spec, { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } })
-      .catch((error) => document.getElementById(id).append(`This chart cannot be drawn: ${error.message}`));
+    drawn[id] = vegaEmbed(`#${id}`, spec, { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } })
+      .then(({ view }) => view);
+    drawn[id].catch((error) => document.getElementById(id).append(`This chart cannot be drawn: ${error.message}`));
+  }
+  for (const pair of document.querySelectorAll(".pair")) {
+    Promise.all([...pair.querySelectorAll(".chart")].map(({ id }) => drawn[id])).then(followEachOther, () => {});
+  }
+}
+
+// What is chosen in the legend of one chart is chosen in all of a pair. Vega keeps it as data of this name.
+const CHOSEN = "chosen_store";
+
+function followEachOther(views) {
+  for (const view of views) {
+    view.addDataListener(CHOSEN, (name, rows) => {
+      const chosen = JSON.stringify(rows);
+      for (const other of views) {
+        if (JSON.stringify(other.data(name)) !== chosen) other.data(name, JSON.parse(chosen)).runAsync();
+      }
+    });
   }
 }
 
@@ -78,12 +97,12 @@ function unpack(problem) {
 
 const PROBLEMS = DATA.problems.map(unpack);
 
-const OUTCOMES = {
+const ANSWERS = {
   right: (answer) => answer.right,
   wrong: (answer) => !answer.right,
   none: (answer) => answer.content === null,
 };
-const DIFFERENCES = {
+const DISAGREEMENTS = {
   answer: (answer) => !answer.agrees,
   "only-student": (answer, teacher) => answer.right && !teacher.right,
   "only-teacher": (answer, teacher) => !answer.right && teacher.right,
@@ -100,8 +119,8 @@ function matching(filters) {
   const text = filters.text.trim().toLowerCase();
   const wanted = (answer, problem) =>
     (filters.method === "" || answer.method === filters.method) &&
-    (filters.outcome === "" || OUTCOMES[filters.outcome](answer)) &&
-    (filters.differs === "" || DIFFERENCES[filters.differs](answer, problem.teacher)) &&
+    (filters.answers === "" || ANSWERS[filters.answers](answer)) &&
+    (filters.disagreement === "" || DISAGREEMENTS[filters.disagreement](answer, problem.teacher)) &&
     (text === "" || holds(text, problem, answer));
   return PROBLEMS.filter(
     (problem) =>
@@ -167,6 +186,7 @@ function card({ problem, answers }) {
 const FORM = document.getElementById("filters");
 const CARDS = document.getElementById("cards");
 const MORE = document.getElementById("more");
+const UNKNOWN = document.getElementById("unknown");
 let found = [];
 
 function filtersNow() {
@@ -191,26 +211,42 @@ function show() {
   showMore();
 }
 
-// The address keeps the filters, so that a view can be passed on: report.html#outcome=wrong&level=5
+// The address keeps the filters, so that a view can be passed on: report.html#answers=wrong&level=5
 function remember() {
   const set = Object.entries(filtersNow()).filter(([, value]) => value !== "");
   history.replaceState(null, "", `#${set.length ? new URLSearchParams(set) : "problems"}`);
 }
 
+// The filters are those of the address alone. One that names a part of the page says nothing of them.
 function recall() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  for (const [name, value] of wanted) {
-    const field = FORM.elements.namedItem(name);
-    if (field) field.value = value;
+  const address = location.hash.slice(1);
+  if (address !== "" && document.getElementById(address)) return;
+  const fields = new Map([...FORM.elements].filter(({ name }) => name).map((field) => [field.name, field]));
+  for (const field of fields.values()) field.value = "";
+  const unknown = [];
+  for (const [name, value] of new URLSearchParams(address)) {
+    const field = fields.get(name);
+    const values = [...(field?.options ?? [])].map((option) => option.value);
+    if (!field) unknown.push(`${name} (there are ${[...fields.keys()].join(", ")})`);
+    else if (values.length && !values.includes(value)) unknown.push(`${name}=${value} (there are ${values.slice(1).join(", ")})`);
+    else field.value = value;
   }
+  UNKNOWN.textContent = `The address asks for what is not here: ${unknown.join("; ")}.`;
+  UNKNOWN.hidden = !unknown.length;
 }
 
-FORM.addEventListener("input", () => { remember(); show(); });
-FORM.addEventListener("reset", () => setTimeout(() => { remember(); show(); }));
+function refilter() {
+  UNKNOWN.hidden = true;
+  remember();
+  show();
+}
+
+FORM.addEventListener("input", refilter);
+FORM.addEventListener("reset", () => setTimeout(refilter));
 FORM.addEventListener("submit", (event) => event.preventDefault());
 MORE.addEventListener("click", showMore);
 window.addEventListener("hashchange", () => { recall(); show(); });
-FORM.elements.namedItem("differs").querySelector("[value=graders]").hidden = DATA.graders.length < 2;
+FORM.elements.namedItem("disagreement").querySelector("[value=graders]").hidden = DATA.graders.length < 2;
 recall();
 show();
 drawCharts();

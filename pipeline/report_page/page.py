@@ -50,9 +50,9 @@ def report_page(results: Results, summary: Summary, problems: list[Problem]) -> 
 
 
 def as_html(markdown: str) -> str:
-    """The report's Markdown; HTML in it is shown, not obeyed."""
+    """The report's Markdown; HTML in it is shown, not obeyed. A table that is too wide scrolls by itself."""
     html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    return html
+    return html.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
 
 
 def as_json(value: Any) -> str:

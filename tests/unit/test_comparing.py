@@ -12,15 +12,17 @@ from dvc.repo import Repo
 from rich.console import Console
 
 from pipeline import compare
+from pipeline.common.errors import ResultsError
 from pipeline.comparing.listing import _experiments, in_words, listing
 from pipeline.comparing.side_by_side import side_by_side
-from pipeline.comparing.versions import Version
+from pipeline.comparing.versions import Version, read_version
 
 OVERVIEW = {
     "rl": {"accuracy": 0.487, "kl_per_token": 0.0706, "examples_ratio": 0.57, "kl_examples_ratio": 0.546},
     "traditional": {"accuracy": 0.453, "kl_per_token": 0.09},
     "teacher": {"accuracy": 0.805, "kl_per_token": 0.0},
 }
+VERDICT = "No difference shown."
 PARAMS = {"seeds": [0, 1, 2], "curricula": {"rl": {"alpha": 0.05, "tau": 0.5}}}
 
 
@@ -36,8 +38,8 @@ def printed(drawing, width=80):
 
 def test_results_stand_side_by_side_with_what_is_changed():
     params = {"seeds": [0, 1, 2], "curricula": {"rl": {"alpha": 0.3, "tau": 0.5}}}
-    second = Version("sharper", changed(accuracy=0.5, kl_per_token=0.08, kl_examples_ratio=None), params)
-    lines = printed(side_by_side(Version("HEAD", OVERVIEW, PARAMS), second))
+    second = Version("sharper", changed(accuracy=0.5, kl_per_token=0.08, kl_examples_ratio=None), VERDICT, params)
+    lines = printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), second))
     assert lines[:2] == ["curricula.rl.alpha: 0.05 → 0.3", "HEAD → sharper"]
     assert "rl 48.7→50.0 +1.3 0.0706→0.0800 +0.0094 0.57 0.55→>1" in lines
     assert "traditional 45.3 0.0900 - -" in lines
@@ -45,15 +47,22 @@ def test_results_stand_side_by_side_with_what_is_changed():
 
 
 def test_equal_versions_say_so():
-    version = Version("HEAD", OVERVIEW, PARAMS)
+    version = Version("HEAD", OVERVIEW, VERDICT, PARAMS)
     lines = printed(side_by_side(version, version))
     assert lines[0] == "The parameters are equal."
-    assert lines[-1] == "All results are equal."
+    assert lines[-1] == "These results are equal, and so is the verdict."
+
+
+def test_another_verdict_on_the_same_numbers_is_shown():
+    second = Version("softer", OVERVIEW, "rl needs 0.57 times the examples of traditional.", PARAMS)
+    lines = printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), second))
+    assert lines[-2:] == [f"HEAD: {VERDICT}", f"softer: {second.verdict}"]
+    assert not any("results are equal" in line for line in lines)
 
 
 def test_a_method_that_only_one_side_has_is_shown_too():
-    second = Version("other", OVERVIEW | {"ucb": {"accuracy": 0.4, "kl_per_token": 0.1}}, PARAMS)
-    assert "ucb -→40.0 -→0.1000 - -" in printed(side_by_side(Version("HEAD", OVERVIEW, PARAMS), second))
+    second = Version("other", OVERVIEW | {"ucb": {"accuracy": 0.4, "kl_per_token": 0.1}}, VERDICT, PARAMS)
+    assert "ucb -→40.0 -→0.1000 - -" in printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), second))
 
 
 def test_the_default_methods_and_many_changed_params_fit_a_screen():
@@ -61,9 +70,9 @@ def test_the_default_methods_and_many_changed_params_fit_a_screen():
     overview = dict.fromkeys([*methods, "teacher", "untrained_student"], OVERVIEW["rl"])
     other = {name: {key: value * 1.1 for key, value in model.items()} for name, model in overview.items()}
     first, second = ({f"param_{i}": i + shift for i in range(60)} for shift in (0, 1))
-    lines = printed(side_by_side(Version("one", overview, first), Version("two", other, second)))
+    lines = printed(side_by_side(Version("one", overview, "so " * 130, first), Version("two", other, "", second)))
     assert "and 48 other parameters, see `dvc params diff`" in lines
-    assert len(lines) <= 40
+    assert len(lines) <= 45
 
 
 @pytest.fixture
@@ -77,23 +86,38 @@ def repository(tmp_path, monkeypatch):
     Repo.init().close()
     Path("metrics").mkdir()
     Path("dvc.yaml").write_text("metrics:\n- metrics/overview.json\nparams:\n- params.yaml\n")
-    write(OVERVIEW, PARAMS)
+    write(changed(examples_ratio=None), PARAMS)
     subprocess.run(["git", "add", "--all"], check=True)
     subprocess.run(["git", "commit", "--quiet", "--message", "results"], check=True)
 
 
-def write(overview, params):
+def write(overview, params, verdict=VERDICT):
     Path("metrics/overview.json").write_text(json.dumps(overview))
+    Path("metrics/experiment_report.md").write_text(f"# Curricula compared\n\n**{verdict}**\n\nCompared: rl.\n")
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 def test_the_command_compares_the_last_commit_with_the_working_directory(repository, monkeypatch, capsys):
-    write(changed(accuracy=0.6), PARAMS | {"seeds": [0]})
+    write(changed(accuracy=0.6), PARAMS | {"seeds": [0]}, "rl needs fewer.")
     monkeypatch.setattr(sys, "argv", ["compare"])
     compare.main()
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["seeds: [0, 1, 2] → [0]", "HEAD → workspace"]
-    assert any(line.startswith("rl 48.7→60.0 +11.3 0.0706 0.57 0.55") for line in lines)
+    assert any(line.startswith("rl 48.7→60.0 +11.3 0.0706 >1→0.57 0.55") for line in lines)
+    assert any(line.startswith("traditional 45.3 0.0900 - -") for line in lines)
+    assert lines[-2:] == [f"HEAD: {VERDICT}", "workspace: rl needs fewer."]
+
+
+def test_an_experiment_is_found_by_its_name(repository):
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run(["git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/sharper", head], check=True)
+    assert read_version("sharper").overview == changed(examples_ratio=None)
+
+
+def test_what_is_no_json_is_said_in_one_sentence(repository):
+    Path("metrics/overview.json").write_text("<<<<<<<")
+    with pytest.raises(ResultsError, match=r"^workspace cannot be compared \("):
+        read_version("workspace")
 
 
 def test_a_version_that_is_not_there_is_named(repository, monkeypatch, capsys):

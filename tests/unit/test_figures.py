@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report_inputs import ARMS, REPORT, arm_log, write_inputs
 
-from pipeline.analysis.charts import fix_layout, group_of, grouped, probabilities, spread
+from pipeline.analysis.charts import draw_stack, fix_layout, group_of, grouped, probabilities
+from pipeline.analysis.comparison_panels import draw_ratios
 from pipeline.analysis.comparison_picture import comprehensive_comparison
-from pipeline.analysis.draws_panel import curriculum_to_show, mean_probabilities
+from pipeline.analysis.draws_panel import curriculum_to_show, mean_probabilities, with_target
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.styles import STYLES, method_styles
@@ -196,12 +197,45 @@ def test_draws_are_averaged_over_seeds_and_placed_by_examples():
     np.testing.assert_array_equal(examples_T, np.arange(40) * 8)
 
 
-@pytest.mark.parametrize("positions", [[0.0, 0.0, 0.0], [0.1, 0.5, 0.9], [0.98, 0.99, 1.0], [0.5, 0.5, 0.51]])
-def test_labels_are_spread_inside_the_axes(positions):
-    got = spread(positions, 0.06)
-    assert (np.diff(got) >= 0.06 - 1e-9).all()
-    assert got.min() >= 0
-    assert got.max() <= 1
+def test_labels_of_draws_say_the_shares_at_the_end():
+    """A band that ends at its edge with one share must not be named with the mean over the run."""
+    write_inputs({"rl": 0.4}, [0])
+    shares = np.linspace(0.9, 0.1, 200)
+    table = with_target(pd.DataFrame({"Algebra": shares, "Geometry": 1 - shares}), read_results(["rl"], [0]))
+    assert list(table.columns) == ["Algebra: 10%, target 33%", "Geometry: 90%, target 33%"]
+
+
+def test_a_stack_names_its_bands_in_a_legend_in_their_order(monkeypatch):
+    """Bands that have vanished at the end have no edge to stand beside."""
+    axes = Figure().subplots()
+    gone = pd.DataFrame({"level 1": [1.0, 0.5, 0.0], "level 2": [0.0, 0.5, 0.0], "level 3": [0.0, 0.0, 1.0]})
+    draw_stack(axes, np.arange(3), gone)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["level 3", "level 2", "level 1"]
+    assert not [text for text in axes.texts if text.get_text()]
+
+
+def drawn_ratios(summary):
+    axes = Figure().subplots()
+    draw_ratios(axes, summary, method_styles(list(summary.methods)))
+    return axes
+
+
+def test_rows_of_ratios_name_both_and_a_missing_ratio_is_explained():
+    write_inputs({"rl": 0.5, "traditional": 0.4, "random": 0.4}, [0, 1, 2])
+    results = read_results(["rl", "traditional", "random"], [0, 1, 2])
+    axes = drawn_ratios(summarise(results, "mini", REPORT))
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(rows) == ["random / traditional", "rl / random", "rl / traditional"]
+    assert "traditional" not in axes.get_title(loc="left") + axes.get_title()
+
+    flat = [
+        replace(run, learning_curve=run.learning_curve.assign(validation_accuracy=0.5))
+        for run in results.runs["traditional"]
+    ]
+    results = replace(results, runs=results.runs | {"traditional": tuple(flat)})
+    texts = [text.get_text() for text in drawn_ratios(summarise(results, "mini", REPORT)).texts]
+    assert texts.count("traditional ended no better than it began by accuracy") == 2
+    assert "0.00" not in texts
 
 
 def test_a_layout_is_fixed_before_it_is_drawn():

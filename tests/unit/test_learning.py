@@ -114,6 +114,16 @@ def test_one_seed_gives_the_ratio_alone():
     assert found.ratio == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("rival_V", [[0.3, 0.2, 0.2, 0.1], [0.3, 0.3, 0.3, 0.3], [0.3, 0.5, 0.4, 0.3]])
+def test_the_level_of_a_rival_that_gained_nothing_is_no_ratio(rival_V, seeds):
+    """It is there before the first example, whatever the method does."""
+    for own_V in ([0.3, 0.25, 0.25, 0.2], [0.3, 0.4, 0.5, 0.6]):
+        found = need(curves(*around(own_V, 0.01)[:seeds]), curves(*around(rival_V, 0.01)[:seeds]), 0.95)
+        assert (found.ratio, found.low, found.high, found.rival_gained) == (None, None, None, False)
+    assert need(curves(*around(rival_V, 0.01)), curves(*around(RISING_V, 0.01)), 0.95).rival_gained
+
+
 def test_equal_runs_are_equal():
     same = curves(RISING_V, RISING_V, RISING_V)
     found = need(same, same, 0.95)

@@ -16,8 +16,9 @@ from pipeline import report
 from pipeline.analysis import metrics
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import examples_to_threshold, summarise, threshold_accuracy
-from pipeline.analysis.verdict import CONTROLS, Finding, Ratio, pairs, verdict
-from pipeline.analysis.wording import headline, ratio_span, ratio_text
+from pipeline.analysis.tables import verdict_in
+from pipeline.analysis.verdict import CONTROLS, NOTHING_TO_REACH, Finding, Ratio, pairs, verdict
+from pipeline.analysis.wording import headline, ratio_span, ratio_text, sentence
 from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
@@ -157,7 +158,7 @@ def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     ratio = results["comparisons"]["traditional"]["rl"]["examples_ratio"]
     rows = {line.split(" | ")[0]: line for line in text.splitlines() if " / traditional | " in line}
     assert f"| {ratio['ratio']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) ▲ |" in rows["| rl / traditional"]
-    assert rows["| hard_to_easy / traditional"].count("| more than 1 (more than 1) ▼ |") >= 2
+    assert rows["| hard_to_easy / traditional"].count("| more than 1 ▼ |") >= 2
     assert (rows["| rl / traditional"].count("▲"), rows["| hard_to_easy / traditional"].count("▼")) == (5, 5)
     first = text.splitlines()[2]
     span = f"{ratio['ratio']:.2f} times the examples of traditional ({ratio['low']:.2f} to {ratio['high']:.2f})"
@@ -170,6 +171,7 @@ def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     )
     assert first.endswith(said)
     assert "above traditional, hard_to_easy (-" in first
+    assert verdict_in(text) == first.replace("**", "")
 
 
 def test_no_difference_is_said_as_plainly_and_with_what_would_have_been_shown(quick):
@@ -262,15 +264,63 @@ def ratio(value, low, high, trained=1.0):
     ("found", "text", "interval"),
     [
         (ratio(0.62, 0.5, 0.77), "0.62", "0.50 to 0.77"),
-        (ratio(0.9, 0.7, None), "0.90", "0.70 to more than 1"),
-        (ratio(None, 0.83, None), "more than 1", "0.83 to more than 1"),
+        (ratio(0.9, 0.7, None), "0.90", "0.70 or more"),
+        (ratio(None, 0.83, None), "more than 1", "0.83 or more"),
         (ratio(None, 1.0, None), "more than 1", "more than 1"),
         (ratio(None, 1.12, None, trained=1.12), "more than 1.12", "more than 1.12"),
         (ratio(0.62, None, None), "0.62", ""),
+        (ratio(0.0, 0.0, 0.3), "less than 0.01", "0.00 to 0.30"),
+        (ratio(0.004, 0.0, 0.004), "less than 0.01", "0.00 to less than 0.01"),
+        (replace(ratio(None, None, None), test=NOTHING_TO_REACH), "-", ""),
     ],
 )
 def test_ratios_in_words(found, text, interval):
     assert (ratio_text(found), ratio_span(found)) == (text, interval)
+
+
+def change_curves(method, **columns):
+    """Sets columns of all learning curves of a method to functions of their values."""
+    for path in Path("data/runs").glob(f"{method}-[0-9]*/learning_curve.csv"):
+        curve = pd.read_csv(path)
+        curve.assign(**{name: change(curve[name]) for name, change in columns.items()}).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2, 3, 4]])
+def test_where_the_rival_ends_no_better_than_it_began_nothing_is_claimed(quick, seeds):
+    """Everybody's KL rises, and so does the accuracy: the ratios of KL mean nothing, those of accuracy stay."""
+    write_inputs({"rl": 0.6, "traditional": 0.4}, seeds)
+    change_curves("traditional", validation_kl=lambda kl: 0.3 / kl)
+    change_curves("rl", validation_kl=lambda kl: 0.1 / kl)
+    results, text = run_report()
+    comparison = results["comparisons"]["traditional"]["rl"]
+    for name in ("kl_examples_ratio", "kl_compute_ratio"):
+        found = comparison[name]
+        assert (found["ratio"], found["low"], found["high"], found["test"]["p_holm"]) == (None, None, None, None)
+        assert found["test"]["verdict"] == "the rival ended no better than it began"
+        assert name not in json.loads(report.OVERVIEW.read_text())["rl"]
+    assert comparison["examples_ratio"]["ratio"] < 1
+    row = next(line for line in text.splitlines() if line.startswith("| rl / traditional"))
+    assert row.endswith(" | - | - |")
+    assert "By KL traditional ended no better than it began, so there is nothing to reach, and no ratio." in text
+    assert "By validation accuracy traditional ended" not in text
+    assert "traditional ended no nearer to the teacher (KL per token) than it began" in text.splitlines()[2]
+    assert "0.00" not in row
+
+    change_curves("traditional", validation_accuracy=lambda accuracy: 0.2 - accuracy / 10)
+    results, text = run_report()
+    assert text.splitlines()[2].startswith("**traditional ended no more accurate than it began, so there is nothing")
+    assert "By validation accuracy traditional ended no better than it began" in text
+    summary = summarise(read_results(["rl", "traditional"], seeds), "mini", REPORT)
+    said = sentence(("rl", "traditional"), summary.comparisons["traditional"]["rl"], 0.95)
+    assert said.startswith("**rl: traditional ended no more accurate than it began**, so there is nothing to reach")
+    assert "(KL per token), the rival ended no better than it began. Final accuracy" in said
+    assert "times as many" not in said
+
+
+def test_a_single_comparison_is_not_corrected(quick):
+    write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1, 2])
+    _, text = run_report()
+    assert "corrected for" not in text.split("### ")[0]
 
 
 def test_the_headline_names_several_and_leaves_intervals_to_the_table(quick):
@@ -618,6 +668,8 @@ def test_the_plot_template_draws_every_method_and_revision(quick, revisions):
     assert filled["encoding"]["color"]["field"] == "method"
     assert filled["transform"][-1]["groupby"] == ["rev", "method", "x_value"]
     assert filled["layer"][1]["encoding"]["strokeDash"]["field"] == "rev"
+    assert "lowest to the highest seed" in filled["title"]["subtitle"]
+    assert filled["layer"][0]["encoding"]["y"]["axis"]["labelExpr"].startswith("'validation_accuracy' ===")
     assert {row["method"] for row in filled["data"]["values"]} == set(SKILLS)
 
 

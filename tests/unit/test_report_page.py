@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -174,6 +175,29 @@ def test_arms_show_each_slices_mean_probability(results):
     assert row["share"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_every_table_scrolls_by_itself_and_headings_leave_no_level_out(page):
+    shown = page.split('<script type="application/json"')[0]
+    assert shown.count("<table>") == shown.count('<div class="wide" tabindex="0"><table>') > 5
+    levels = [int(level) for level in re.findall(r"<h(\d)", shown)]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert "<h3>What the curricula learned</h3>" in shown
+
+
+def test_charts_tell_intervals_and_tell_the_teacher_from_traditional(results):
+    summary = summarise(results, "mini", REPORT)
+    for group in ("level", "subject"):
+        spec = charts(results, summary)[f"by-{group}"]
+        dots = next(layer for layer in spec["layer"] if "shape" in layer["encoding"])
+        shape = dots["encoding"]["shape"]["scale"]
+        shapes = dict(zip(shape["domain"], shape["range"], strict=True))
+        assert shapes["traditional"] != shapes["teacher"] != shapes["untrained student"]
+        assert ("interval" in [part["field"] for part in dots["encoding"]["tooltip"]]) == (group == "level")
+    rows = {row["model"]: row for row in charts(results, summary)["by-level"]["datasets"]["rows"]}
+    low, high = summary.methods["rl"].accuracy_by_level_bounds["5"]
+    assert rows["rl"]["interval"] == f"{low:.1%} to {high:.1%}"
+    assert rows["teacher"]["interval"] == "none, it is one model"
+
+
 def test_methods_without_arms_to_choose_from_are_not_offered(results):
     [shown] = [param for param in arms_over_time(results)["params"] if param["name"] == "method_of_arms"]
     assert (shown["value"], shown["bind"]["options"]) == ("rl", ["rl"])
@@ -211,6 +235,63 @@ def test_chromium_shows_charts_and_formulas_and_obeys_no_text(made):
     assert "\\frac{1}{" in cards[2]
 
 
+def said_by(folder, address, script):
+    """What a script, run once the charts are drawn, makes the page's title; `later` waits for an event's work."""
+    steps = f"const later = () => new Promise((done) => setTimeout(done, 500)); later().then(async () => {{{script}}});"
+    return json.loads(html.unescape(re.search("<title>(.*?)</title>", opened(folder, address, steps))[1]))
+
+
+@needs_chromium
+def test_a_new_address_brings_its_filters_alone_and_a_part_of_the_page_none(made):
+    script = """
+        const seen = [filtersNow()];
+        for (const address of ["answers=wrong", "tables", ""]) {
+          location.hash = address;
+          await later();
+          seen.push(filtersNow());
+        }
+        document.title = JSON.stringify(seen.map((filters) => new URLSearchParams(filters).toString()));
+    """
+    empty = "level=&subject=&method=&answers=&disagreement=&text="
+    wrong = empty.replace("answers=", "answers=wrong")
+    first = empty.replace("level=", "level=5").replace("text=", "text=9")
+    assert said_by(made[0], "#level=5&text=9", script) == [first, wrong, wrong, empty]
+
+
+@needs_chromium
+def test_what_the_page_does_not_know_in_its_address_is_named(made):
+    script = """
+        const seen = [UNKNOWN.textContent, UNKNOWN.hidden, found.length, FORM.elements.level.value];
+        FORM.elements.level.dispatchEvent(new Event("input", {bubbles: true}));
+        seen.push(UNKNOWN.hidden);
+        document.title = JSON.stringify(seen);
+    """
+    keys = "level, subject, method, answers, disagreement, text"
+    wanted = f"The address asks for what is not here: level=9 (there are 1, 2, 3, 4, 5); <b> (there are {keys})."
+    problems = len(data_of(made[2], "answers-data")["problems"])
+    assert said_by(made[0], "#level=9&<b>=2&text=", script) == [wanted, False, problems, "", True]
+    assert said_by(made[0], "#level=4", "document.title = JSON.stringify(UNKNOWN.hidden)") is True
+
+
+@needs_chromium
+@pytest.mark.parametrize(("clicked", "follows"), [("curves-accuracy", "curves-kl"), ("by-subject", "by-level")])
+def test_what_is_chosen_in_one_legend_fades_the_rest_in_the_chart_beside_it_too(made, clicked, follows):
+    script = f"""
+        const faded = () => document.querySelectorAll("#{follows} path[opacity='0.12']").length;
+        const symbol = (id) => document.querySelector(`#${{id}} .role-legend-symbol path`);
+        const seen = [faded()];
+        symbol("{clicked}").dispatchEvent(new MouseEvent("click", {{bubbles: true}}));
+        await later();
+        seen.push(faded());
+        symbol("{follows}").dispatchEvent(new MouseEvent("dblclick", {{bubbles: true}}));
+        await later();
+        document.title = JSON.stringify([...seen, faded()]);
+    """
+    before, chosen, after = said_by(made[0], "", script)
+    assert (before, after) == (0, 0)
+    assert chosen > 0
+
+
 @needs_chromium
 def test_chromium_filters_by_address_and_by_form(made):
     folder, _, page = made
@@ -225,12 +306,12 @@ def test_chromium_filters_by_address_and_by_form(made):
         const said = [count(), CARDS.childElementCount, [...levels].join()];
         FORM.reset();
         FORM.elements.namedItem("method").value = "rl";
-        const field = FORM.elements.namedItem("differs");
+        const field = FORM.elements.namedItem("disagreement");
         field.value = "only-student";
         field.dispatchEvent(new Event("input", {bubbles: true}));
         document.title = JSON.stringify([...said, count(), location.hash]);
     """
-    dom = opened(folder, "#level=5&outcome=wrong", choose)
+    dom = opened(folder, "#level=5&answers=wrong", choose)
     said = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
     problems, answers = sum(map(bool, kept)), sum(map(len, kept))
     all_answers = f"{5 * len(kept)} answers of students, the untrained one among them"
@@ -241,7 +322,7 @@ def test_chromium_filters_by_address_and_by_form(made):
     problems, answers = sum(map(bool, kept)), sum(map(len, kept))
     assert answers > 0
     assert said[3] == f"{problems} of {len(kept)} problems, {answers} of {all_answers}"
-    assert said[4] == "#method=rl&differs=only-student"
+    assert said[4] == "#method=rl&disagreement=only-student"
     shown = dom.split('id="cards"')[1]
     assert '<div class="method">rl' in shown
     assert '<div class="method">traditional' not in shown

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.common.errors import DataError
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import TEACHER
+from pipeline.common.paths import TEACHER, UNTRAINED_STUDENT
 from pipeline.common.stage import exit_on_error
 from pipeline.evaluation.answers import answer, load
 from pipeline.evaluation.settings import EvaluationParams
@@ -24,6 +24,9 @@ from pipeline.language_models.loading import load_encoder
 from pipeline.language_models.processes import join_processes
 from pipeline.language_models.settings import GenerationParams, ModelsParams
 from pipeline.problems.record import Problem
+from pipeline.publishing.students import require_student
+
+REFERENCES = (UNTRAINED_STUDENT, TEACHER)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def read_params(file: ParamsFile) -> Params:
 def main() -> None:
     """Prints every answer to every problem."""
     asked, params = parse_arguments(), read_params(ParamsFile())
+    if (run := asked.names[0]) not in REFERENCES:
+        require_student(run, REFERENCES)
     join_processes(params.models)
     if params.evaluation.engine == "vllm":
         require_vllm(params.models)

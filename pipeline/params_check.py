@@ -28,7 +28,7 @@ from pipeline.sources import source_of
 from pipeline.training.settings import TrainingParams, require_unbiased
 
 Methods = Annotated[list[str], Field(min_length=1)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 
 
 @settings

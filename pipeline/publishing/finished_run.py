@@ -18,11 +18,11 @@ from pipeline.common.paths import (
     RESULTS,
     RUN_PICTURES,
     RUNS,
-    STUDENTS,
     TEACHER_LOGITS_METRICS,
     TRAINING_COSTS,
 )
 from pipeline.problems.record import SPLITS, Problem, Split, read_problems
+from pipeline.publishing.students import require_student
 from pipeline.results.files import AGAIN, read_csv, read_record, read_rows
 from pipeline.results.rows import CurvePoint, Prediction, TrainingCost, TrainingRecord
 
@@ -77,7 +77,7 @@ def read_finished_run(method: str, seed: int) -> FinishedRun:
         ResultsError: the student is not trained, the report does not compare it, or a file is missing or malformed.
     """
     name = f"{method}-{seed}"
-    require_student(method, seed)
+    require_student(name)
     summary = read_record(RESULTS, Summary)
     require_compared(method, seed, summary)
     if not (picture := RUN_PICTURES / f"{name}.png").exists():
@@ -94,23 +94,13 @@ def read_finished_run(method: str, seed: int) -> FinishedRun:
     )
 
 
-def require_student(method: str, seed: int) -> None:
-    """Raises ResultsError unless the run's student is there."""
-    folder = STUDENTS / f"{method}-{seed}"
-    if not (folder / "config.json").exists():
-        raise ResultsError(f"{folder} holds no trained student; {_remedy(method, seed)}")
-
-
 def require_compared(method: str, seed: int, summary: Summary) -> None:
     """Raises ResultsError unless the report compares the run with the others."""
-    if method not in summary.methods:
-        raise ResultsError(f"{RESULTS} holds the methods {', '.join(summary.methods)}; {_remedy(method, seed)}")
-    if seed not in (seeds := summary.methods[method].seeds):
-        raise ResultsError(f"{RESULTS} holds the seeds {', '.join(map(str, seeds))}; {_remedy(method, seed)}")
-
-
-def _remedy(method: str, seed: int) -> str:
-    return (
+    remedy = (
         f"put {method} among the methods and {seed} among the seeds of params.yaml and run `dvc repro`, which trains "
         "and compares it"
     )
+    if method not in summary.methods:
+        raise ResultsError(f"{RESULTS} holds the methods {', '.join(summary.methods)}; {remedy}")
+    if seed not in (seeds := summary.methods[method].seeds):
+        raise ResultsError(f"{RESULTS} holds the seeds {', '.join(map(str, seeds))}; {remedy}")

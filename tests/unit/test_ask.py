@@ -55,7 +55,15 @@ def test_several_problems_come_from_the_standard_input(asked):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run", "rl-7", PROBLEM], "error: models/students/rl-7 holds no trained student; run `dvc repro` on"),
+        (
+            ["--run", "rl-7", PROBLEM],
+            "error: models/students/rl-7 holds no trained student; choose from rl-0, untrained_student, teacher, or "
+            "put rl among the methods and 7 among the seeds of params.yaml and run `dvc repro`, which trains",
+        ),
+        (
+            ["--run", "rl", PROBLEM],
+            "error: models/students/rl holds no trained student; choose from rl-0, untrained_student, teacher\n",
+        ),
         (["--run", "rl-0", "é"], "error: problem 'number 1' has characters this tokenizer cannot write ('é')"),
         (["--run", "rl-0", " "], "error: there is no problem to solve"),
         (["--run", "rl-0", "-"], "error: there is no problem to solve"),

@@ -107,6 +107,8 @@ def test_what_can_be_run_passes(file_of, changes):
         ),
         ({"seeds": ["a"]}, "seeds.0: input should be a valid integer (it is 'a')"),
         ({"seeds": [0, 1.5]}, "seeds.1: input should be a valid integer (it is 1.5)"),
+        ({"seeds": ["1"]}, "seeds.0: input should be a valid integer (it is '1')"),
+        ({"seeds": [True]}, "seeds.0: input should be a valid integer (it is True)"),
         ({"seeds": [-1]}, "seeds.0: input should be greater than or equal to 0 (it is -1)"),
         ({"seeds": [1, 0, 1]}, "seeds: it names 1 twice; name each once"),
         ({"seeds": 5}, "seeds: input should be a valid array (it is 5)"),

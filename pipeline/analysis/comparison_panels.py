@@ -14,7 +14,7 @@ from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import Interval, seed_interval
 from pipeline.analysis.styles import Style
 from pipeline.analysis.summary import Summary
-from pipeline.analysis.verdict import Comparison, Outcome, Ratio
+from pipeline.analysis.verdict import BASELINE, Comparison, Outcome, Ratio
 from pipeline.analysis.wording import listed, ratio_text, validation_accuracy_of
 
 RATIO_MARGIN = 1.06  # room for what lies beyond the training
@@ -71,12 +71,13 @@ def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Style]) -> None:
         _draw_ratio(axes, comparison.examples_ratio, row - 0.13, end, styles[method], filled=True)
         _draw_ratio(axes, comparison.kl_examples_ratio, row + 0.17, end, styles[method], filled=False)
     axes.axvline(1, color=QUIET, linestyle="--", linewidth=1.5)
-    names = [f"{method} / {rival}" for method, rival, _ in rows]
+    common = BASELINE if BASELINE in summary.comparisons else None  # whose examples the title speaks of
+    names = [method if rival == common else f"{method}, over\n{rival}'s" for method, rival, _ in rows]
     axes.set_yticks(range(len(rows)), names)
     for label, (method, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(styles[method].colour)
     axes.set(
-        title="Examples they need, over their rival's",
+        title=f"Examples they need, over {common}'s" if common else "Examples they need",
         xlabel="filled: to reach the rival's final accuracy\nhollow: to come as near to the teacher (KL per token)",
         xlim=(0, end),
         ylim=(len(rows) - 0.5, -0.6),

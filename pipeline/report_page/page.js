@@ -28,6 +28,8 @@ function followEachOther(views) {
         if (JSON.stringify(other.data(name)) !== chosen) other.data(name, JSON.parse(chosen)).runAsync();
       }
     });
+    // Vega takes a choice back only in the chart where it was made
+    view.addEventListener("dblclick", () => views.forEach((each) => each.data(CHOSEN, []).runAsync()));
   }
 }
 

@@ -196,7 +196,9 @@ EDGE = 1.08
 
 
 def draw_ratio(axes: Axes, ratio: Ratio, row: float, style: Style, *, filled: bool) -> None:
-    """A dot with its interval."""
+    """A dot with its interval; nothing where the rival ended no better than it began."""
+    if not ratio.exists:
+        return
     high = EDGE if ratio.high is None else ratio.high
     assert ratio.low is not None  # there are three seeds
     axes.plot([ratio.low, high], [row, row], color=style.colour, linewidth=2.5 if filled else 1, solid_capstyle="butt")

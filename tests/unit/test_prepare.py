@@ -313,5 +313,5 @@ def test_the_whole_of_real_math_is_prepared(workplace):
     sizes = {"train": 6994, "probe": 1, "validation": 500, "test": 500}
     assert {s: found["splits"][s]["problems"] for s in SPLITS} == sizes
     assert found["dropped"]["train"] == NONE | {"unknown_level": 2, "empty_boxed_answer": 2, "duplicate": 1}
-    assert sum(found["splits"][s]["compared_as_text"] for s in SPLITS) == 90  # choices, names, days
+    assert sum(found["splits"][s]["compared_as_text"] for s in SPLITS) == 91  # choices, names, days
     assert read_problems("test")[0].id == "test/precalculus/807.json"

@@ -18,6 +18,7 @@ that is the bound. It says nothing of how much one learnable arm is worth beside
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -268,7 +269,10 @@ def main() -> None:
         found["search"] = search(bench)
         say(str({key: value for key, value in found["search"].items() if key != "best_mixture"}))
     if args.setting is not None:
-        write_json(ROOT / f"benchmarks/results/room-{args.setting}.json", found)
+        path = ROOT / f"benchmarks/results/room-{args.setting}.json"
+        if not args.search and path.exists():  # what was searched for an hour stays
+            found = json.loads(path.read_text(encoding="utf-8")) | found
+        write_json(path, found)
 
 
 if __name__ == "__main__":

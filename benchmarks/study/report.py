@@ -163,7 +163,7 @@ def share_of_oracle(found: Studied) -> float | None:
 
 
 def figure_of(found: Sequence[Studied]) -> Figure:
-    """A panel per setting: what methods need of the baseline's examples, by KL (filled) and by accuracy (hollow)."""
+    """A panel per setting: what methods need of the baseline's examples, by accuracy (filled) and by KL (hollow)."""
     methods = [m for m in [*METHODS, *REPLAYS] if any(m in f.comparisons[BASELINE] for f in found)]
     styles = method_styles([*METHODS, *REPLAYS])
     figure = Figure(figsize=(max(8, 3.2 + 3.2 * len(found)), 1.8 + 0.36 * len(methods)), layout="constrained")
@@ -174,7 +174,7 @@ def figure_of(found: Sequence[Studied]) -> Figure:
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.supxlabel(
         f"examples, over those of {BASELINE}\n"
-        "filled: to come as near to the teacher; hollow: to reach its final accuracy",
+        "filled: to reach its final accuracy; hollow: to come as near to the teacher (KL per token)",
         fontsize=11,
     )
     return figure
@@ -185,8 +185,8 @@ def draw_setting(axes: Axes, found: Studied, methods: Sequence[str], styles: Map
     for row, method in enumerate(methods):
         if (compared := found.comparisons[BASELINE].get(method)) is None:
             continue
-        draw_ratio(axes, compared.kl_examples_ratio, row - 0.14, styles[method], filled=True)
-        draw_ratio(axes, compared.examples_ratio, row + 0.18, styles[method], filled=False)
+        draw_ratio(axes, compared.examples_ratio, row - 0.14, styles[method], filled=True)
+        draw_ratio(axes, compared.kl_examples_ratio, row + 0.18, styles[method], filled=False)
     axes.axvline(1, color=QUIET, linestyle="--", linewidth=1.2)
     axes.set(title=f"{found.setting} ({found.seeds} seeds)", xlim=(0, EDGE))
     axes.grid(visible=False, axis="y")

@@ -98,18 +98,20 @@ def _matrix(file: ParamsFile) -> Matrix:
 def _require_curricula(file: ParamsFile, matrix: Matrix) -> None:
     _require_known(file, "methods", matrix.methods)
     _require_known(file, "replays", matrix.replays)
-    arms = {method: _checked_curriculum(file, method).arms for method in (*matrix.methods, *matrix.replays)}
+    told = {method: _checked_curriculum(file, method) for method in (*matrix.methods, *matrix.replays)}
     for replay in matrix.replays:
-        if REPLAYED not in arms:
+        if REPLAYED not in told:
             raise ParamsError(
                 f"{file.path}: replays: {replay} replays the run of {REPLAYED} with the same seed; add {REPLAYED} to "
                 "methods"
             )
-        if arms[replay] != arms[REPLAYED]:
-            raise ParamsError(
-                f"{file.path}: curricula.{replay}.arms: it is {arms[replay]}, and {replay} replays the run of "
-                f"{REPLAYED}, whose arms are {arms[REPLAYED]}; set it to {arms[REPLAYED]}"
-            )
+        for key in ("arms", "draws"):
+            own, replayed = getattr(told[replay], key), getattr(told[REPLAYED], key)
+            if own != replayed:
+                raise ParamsError(
+                    f"{file.path}: curricula.{replay}.{key}: it is {own}, and {replay} replays the run of {REPLAYED}, "
+                    f"where it is {replayed}; set it to {replayed}"
+                )
 
 
 def _require_known(file: ParamsFile, key: str, names: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from pipeline.arms.signals import StepSignals
 
+Draws = Literal["systematic", "independent"]
+
 
 @dataclass(frozen=True)
 class ProbeUse:
@@ -26,8 +28,8 @@ class ProbeUse:
 class Curriculum(Protocol):
     """Says how likely each arm is to be drawn.
 
-    One whose `draws` is "systematic" gets its share of each batch to the next whole example; otherwise examples are
-    drawn one by one.
+    Each arm gets its share of every batch to the next whole example, unless `draws` is "independent": then examples
+    are drawn one by one.
     """
 
     def probabilities(self, progress: float) -> np.ndarray:
@@ -105,8 +107,8 @@ def adaptive(curriculum: Curriculum) -> AdaptiveCurriculum | None:
 
 
 def is_systematic(curriculum: Curriculum) -> bool:
-    """Whether a curriculum's draws are systematic."""
-    return getattr(curriculum, "draws", "independent") == "systematic"
+    """Whether a curriculum's draws are systematic, as they are unless it says "independent"."""
+    return getattr(curriculum, "draws", "systematic") == "systematic"
 
 
 def probe_use(part: object) -> ProbeUse | None:

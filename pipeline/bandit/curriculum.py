@@ -8,10 +8,11 @@ and the next step draws from a Boltzmann distribution with a uniform floor:
 
     pi(c) = (1 - epsilon) softmax(V / tau)(c) + epsilon / A
 
-To SEC's letter V = Q. With `shrink`, V are posterior means, see shrinkage.py: noise does not move the draws, and arms
-learn from those they share a factor with. `scale` frees tau of the reward's unit: `arms` divides V's deviations from
-their mean by the standard deviation over arms that was observed, noise included; `history` standardises rewards by the
-mean and deviation of all before.
+To SEC's letter V = Q, and examples are drawn one by one. With systematic draws each arm gets its share of every batch
+to the next whole example, so that chance adds no unevenness of its own. With `shrink`, V are posterior means, see
+shrinkage.py: noise does not move the draws, and arms learn from those they share a factor with. `scale` frees tau of
+the reward's unit: `arms` divides V's deviations from their mean by the standard deviation over arms that was observed,
+noise included; `history` standardises rewards by the mean and deviation of all before.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class SelfEvolvingCurriculum:
         self._q = QValues(len(factors), params.alpha)
         self._half_differences = QValues(len(factors), params.alpha)  # weighted over time as what they are errors of
         self.probe = probe_use(reward)
+        self.draws = params.draws
 
     @property
     def q_values_A(self) -> np.ndarray:

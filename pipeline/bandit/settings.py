@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.arms.grouping import SeveralArms
+from pipeline.arms.protocols import Draws
 from pipeline.common.params import PositiveFloat, Share, settings
 
 Alpha = Annotated[float, Field(gt=0, le=1)]
@@ -23,5 +24,6 @@ class BanditParams:
     warmup: Share
     shrink: bool
     scale: Literal["none", "arms", "history"]
+    draws: Draws
     reward: str
     rewards: dict[str, dict[str, Any]]

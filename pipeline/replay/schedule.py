@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet
+from pipeline.arms.protocols import Draws
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import ARM_LOG, RUNS
 from pipeline.results.files import read_csv
@@ -45,8 +46,8 @@ def read_schedule(seed: int, arms: ArmSet) -> np.ndarray:
 class Replay:
     """Draws as a schedule [step, A] says, at the same share of the run."""
 
-    def __init__(self, schedule_SA: np.ndarray) -> None:
-        self._schedule_SA = schedule_SA
+    def __init__(self, schedule_SA: np.ndarray, draws: Draws) -> None:
+        self._schedule_SA, self.draws = schedule_SA, draws
 
     def probabilities(self, progress: float) -> np.ndarray:
         """The schedule's row for this share of the steps."""

@@ -157,7 +157,16 @@ class Halves:
 def test_a_curriculum_draws_by_what_the_halves_agree_on_alone(scale):
     """Two measurements that are opposite are all noise; two that are equal are none."""
     params = BanditParams(
-        arms="level_subject", alpha=0.05, tau=0.5, epsilon=0, warmup=0, shrink=True, scale=scale, reward="", rewards={}
+        arms="level_subject",
+        alpha=0.05,
+        tau=0.5,
+        epsilon=0,
+        warmup=0,
+        shrink=True,
+        scale=scale,
+        draws="systematic",
+        reward="",
+        rewards={},
     )
     rng = np.random.default_rng(0)
     truth, noise = np.repeat([0.0, 0.5, 1.0], 5), rng.normal(0, 0.5, (2, 15))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.arms.grouping import ArmSet
-from pipeline.arms.protocols import adaptive, load_state_of, state_of
+from pipeline.arms.protocols import adaptive, is_systematic, load_state_of, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.rewards import build_reward
 from pipeline.common.errors import ParamsError, ResultsError
@@ -39,6 +39,7 @@ RL = {
     "warmup": 0.0,
     "shrink": False,
     "scale": "none",
+    "draws": "independent",
     "reward": "confidence_gap",
     "rewards": {name: {} for name in REWARDS} | SECTIONS["rl"]["rewards"],
 }
@@ -233,6 +234,13 @@ def test_a_replay_needs_its_run():
         build("static_mixture", seed=3)
 
 
+@pytest.mark.parametrize("name", CURRICULA)
+def test_arms_get_their_share_of_every_batch_unless_a_curriculum_says_otherwise(name):
+    assert is_systematic(build(name)) == (name != "random")
+    if "draws" in SECTIONS[name]:
+        assert not is_systematic(build(name, draws="independent"))
+
+
 def test_procurl_prefers_arms_at_half_mastery():
     curriculum = build("procurl", alpha=1.0, tau=0.1, epsilon=0.0)
     curriculum.update(signals(0, range(5), [0.0, 0.1, 0.5, 0.9, 0.8]))  # confidences 1, 0.9, 0.5, 0.1, 0.2
@@ -344,7 +352,7 @@ def test_a_learner_that_could_not_resume_is_refused():
         ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
         ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
         ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/bandit/rewards has {', '.join(REWARDS)}"),
-        ({"rewards": {}}, "curricula.rl.rewards.confidence_gap is missing; add an entry"),
+        ({"rewards": {}}, "the curriculum's rewards.confidence_gap is missing; add an entry"),
         (
             {"arms": "all"},
             "curricula.rl.arms: input should be 'level', 'subject', 'level_subject', 'source' or ",

@@ -102,8 +102,13 @@ def test_what_can_be_run_passes(file_of, changes):
         ),
         (
             {"replays": ["rl_permuted"], "curricula.rl_permuted.arms": "level"},
-            "curricula.rl_permuted.arms: it is level, and rl_permuted replays the run of rl, whose arms are "
+            "curricula.rl_permuted.arms: it is level, and rl_permuted replays the run of rl, where it is "
             "level_subject; set it to level_subject",
+        ),
+        (
+            {"replays": ["static_mixture"], f"{RL}.draws": "independent"},
+            "curricula.static_mixture.draws: it is systematic, and static_mixture replays the run of rl, where it is "
+            "independent; set it to independent",
         ),
         ({"seeds": ["a"]}, "seeds.0: input should be a valid integer (it is 'a')"),
         ({"seeds": [0, 1.5]}, "seeds.1: input should be a valid integer (it is 1.5)"),
@@ -150,7 +155,7 @@ def test_what_can_be_run_passes(file_of, changes):
                 f"{RL}.reward": "multi_objective",
                 f"{RL}.rewards.multi_objective.weights": {"target_gain": 1.0, "target_similarity": 1.0},
             },
-            "curricula.rl.rewards.multi_objective.weights names rewards that look at the probe differently",
+            "the curriculum's rewards.multi_objective.weights names rewards that look at the probe differently",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -1,4 +1,4 @@
-"""The rewards of `rl`. Each file here is one; its name is its key under `curricula.rl.rewards` in params.yaml.
+"""The rewards of adaptive curricula. Each file here is one; its name is its key under a curriculum's `rewards`.
 
 A reward file defines
 
@@ -27,7 +27,7 @@ def build_reward(name: str, settings: dict[str, Any], seed: int) -> Reward:
         TypeError: it defines only one of state and load_state.
     """
     module = find(__name__, name, ["build"], "reward")
-    where = f"params.yaml: curricula.rl.rewards.{name}"
+    where = f"params.yaml: the curriculum's rewards.{name}"
     if name not in settings:
         raise ParamsError(f"{where} is missing; add an entry, `{name}: {{}}` if it has no settings")
     reward: Reward = module.build(checked(settings[name], module.Params, where), settings, seed)

@@ -29,13 +29,13 @@ def build(params: Params, all_settings: dict[str, Any], seed: int) -> MultiObjec
     """
     if "multi_objective" in params.weights:
         raise ParamsError(
-            "params.yaml: curricula.rl.rewards.multi_objective.weights must not name multi_objective itself"
+            "params.yaml: the curriculum's rewards.multi_objective.weights must not name multi_objective itself"
         )
     parts = {name: (weight, build_reward(name, all_settings, seed)) for name, weight in params.weights.items()}
     looking = {name: use for name, (_, reward) in parts.items() if (use := probe_use(reward)) is not None}
     if len(set(looking.values())) > 1:
         raise ParamsError(
-            "params.yaml: curricula.rl.rewards.multi_objective.weights names rewards that look at the probe "
+            "params.yaml: the curriculum's rewards.multi_objective.weights names rewards that look at the probe "
             f"differently, {' and '.join(looking)}; a run has one way to look, so leave out all but one"
         )
     return MultiObjective(parts, next(iter(looking.values()), None))

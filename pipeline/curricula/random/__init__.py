@@ -1,10 +1,11 @@
-"""random: uniform over arms, whatever they hold. The control for an adaptive curriculum's arms."""
+"""random: uniform over arms, whatever they hold, drawn one by one."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet, SeveralArms
+from pipeline.arms.protocols import Draws
 from pipeline.common.params import settings
 
 
@@ -21,6 +22,8 @@ def build(params: Params, arms: ArmSet, seed: int) -> Random:
 
 class Random:
     """The same probability for every arm."""
+
+    draws: Draws = "independent"
 
     def __init__(self, arms: int) -> None:
         self._arms = arms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet, SeveralArms
+from pipeline.arms.protocols import Draws
 from pipeline.common.params import settings
 from pipeline.common.seeding import numpy_rng
 from pipeline.replay.schedule import Replay, inputs, read_schedule
@@ -14,9 +15,10 @@ __all__ = ["Params", "build", "inputs"]
 
 @settings
 class Params:
-    """The arms, which must be those of `rl`."""
+    """Arms and draws, which must be those of `rl`."""
 
     arms: SeveralArms
+    draws: Draws
 
 
 def build(params: Params, arms: ArmSet, seed: int) -> Replay:
@@ -25,7 +27,7 @@ def build(params: Params, arms: ArmSet, seed: int) -> Replay:
     Raises:
         ResultsError: rl's run of the same seed is not there, or had other arms.
     """
-    return Replay(read_schedule(seed, arms)[:, exchanged(len(arms), seed)])
+    return Replay(read_schedule(seed, arms)[:, exchanged(len(arms), seed)], params.draws)
 
 
 def exchanged(arms: int, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet, SeveralArms
+from pipeline.arms.protocols import Draws
 from pipeline.common.params import settings
 from pipeline.replay.schedule import Replay, inputs, read_schedule
 
@@ -15,9 +16,10 @@ __all__ = ["Params", "build", "inputs"]
 
 @settings
 class Params:
-    """The arms, which must be those of `rl`, and which of its mixtures is taken: mean or final."""
+    """Arms and draws, which must be those of `rl`, and which of its mixtures is taken: mean or final."""
 
     arms: SeveralArms
+    draws: Draws
     mixture: Literal["mean", "final"]
 
 
@@ -29,4 +31,4 @@ def build(params: Params, arms: ArmSet, seed: int) -> Replay:
     """
     schedule_SA = read_schedule(seed, arms)
     mixture_A = schedule_SA.mean(axis=0) if params.mixture == "mean" else schedule_SA[-1]
-    return Replay(np.broadcast_to(mixture_A, schedule_SA.shape))
+    return Replay(np.broadcast_to(mixture_A, schedule_SA.shape), params.draws)

@@ -1,8 +1,6 @@
-"""stratified: uniform over arms like random, but dealt out evenly, so that chance leaves no arm behind in a batch."""
+"""stratified: uniform over arms like random, but each gets its share of every batch: the control for what rl draws."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 
@@ -22,9 +20,7 @@ def build(params: Params, arms: ArmSet, seed: int) -> Stratified:
 
 
 class Stratified:
-    """The same probability for every arm, drawn systematically."""
-
-    draws: Literal["systematic"] = "systematic"
+    """The same probability for every arm."""
 
     def __init__(self, arms: int) -> None:
         self._arms = arms

@@ -45,6 +45,7 @@ CURRICULUM: dict[str, dict[str, Any]] = {
     "tau 1": {"curricula.rl.tau": 1.0},
     "epsilon 0": {"curricula.rl.epsilon": 0.0},
     "epsilon 0.2": {"curricula.rl.epsilon": 0.2},
+    "independent draws": {"curricula.rl.draws": "independent"},
     "arms subject": {"curricula.rl.arms": "subject"},
     "similarity and progress": {
         "curricula.rl.reward": "multi_objective",

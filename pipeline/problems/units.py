@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 PERCENT, DEGREE, DOLLAR = "%", "°", "$"
-UNITS_OF_A_LETTER = "mgshlL"  # where they are set as text
+UNITS_OF_A_LETTER = "mgshlLNJ"  # where they are set as text
 CURRENCIES = {"\\$": DOLLAR, "€": "€", "£": "£"}
 
 _NAMES = {
@@ -44,6 +44,8 @@ _NAMES = {
     "rad": "rad radian",
     "°C": "celsius °c",
     "°F": "fahrenheit °f",
+    "newton": "newton n",
+    "joule": "joule j",
     "unit": "unit",
 }
 _CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in aliases.split()}

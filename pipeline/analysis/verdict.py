@@ -30,7 +30,7 @@ from pipeline.analysis.statistics import (
 BASELINE = "traditional"
 ADAPTIVE = "rl"
 # what the adaptive curriculum is held against besides: each takes away one thing that it claims to need
-CONTROLS = ("random", "rl_random_reward", "rl_permuted", "static_mixture")
+CONTROLS = ("random", "stratified", "rl_random_reward", "rl_permuted", "static_mixture")
 Verdict = Literal[
     "better",
     "worse",

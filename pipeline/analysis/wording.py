@@ -50,12 +50,13 @@ def _shown(ratios: Mapping[str, Ratio]) -> str:
     better, more = _fewest_first(ratios), _more(ratios)
     if len(better) == 1:
         found = ratios[better[0]]
-        return f"{better[0]} needs {ratio_text(found)} times the examples of {BASELINE} ({ratio_span(found)}){more}"
+        times = f"{ratio_text(found)} times its examples ({ratio_span(found)})"
+        return f"{better[0]} reaches {BASELINE}'s final accuracy with {times}{more}"
     if better:
-        return f"Fewer examples than {BASELINE}: {_times(better, ratios)}{more}"
+        return f"Examples to reach {BASELINE}'s final accuracy: {_times(better, ratios)}{more}"
     if more:
-        return f"No curriculum is shown to need fewer examples than {BASELINE}{more}"
-    return f"No difference shown: no curriculum is shown to need fewer, or more, examples than {BASELINE}"
+        return f"No curriculum is shown to reach {BASELINE}'s final accuracy with fewer examples{more}"
+    return f"No curriculum is shown to reach {BASELINE}'s final accuracy with fewer, or more, examples"
 
 
 def closeness_headline(summary: Summary) -> str:

@@ -54,7 +54,7 @@ def test_equal_versions_say_so():
 
 
 def test_another_verdict_on_the_same_numbers_is_shown():
-    second = Version("softer", OVERVIEW, "rl needs 0.57 times the examples of traditional.", PARAMS)
+    second = Version("softer", OVERVIEW, "rl reaches traditional's final accuracy sooner.", PARAMS)
     lines = printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), second))
     assert lines[-2:] == [f"HEAD: {VERDICT}", f"softer: {second.verdict}"]
     assert not any("results are equal" in line for line in lines)

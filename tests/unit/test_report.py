@@ -161,8 +161,8 @@ def test_a_clear_winner_and_a_clear_loser_are_named(quick):
     assert rows["| hard_to_easy / traditional"].count("| more than 1 ▼ |") >= 2
     assert (rows["| rl / traditional"].count("▲"), rows["| hard_to_easy / traditional"].count("▼")) == (5, 5)
     first = text.splitlines()[2]
-    span = f"{ratio['ratio']:.2f} times the examples of traditional ({ratio['low']:.2f} to {ratio['high']:.2f})"
-    assert first.startswith(f"**rl needs {span}; hard_to_easy needs more.**")
+    span = f"{ratio['ratio']:.2f} times its examples ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    assert first.startswith(f"**rl reaches traditional's final accuracy with {span}; hard_to_easy needs more.**")
     assert "In final accuracy on the test problems: rl (+" in first
     near = results["comparisons"]["traditional"]["rl"]["kl_examples_ratio"]
     numbers = f"{near['ratio']:.2f} times ({near['low']:.2f} to {near['high']:.2f})"
@@ -178,7 +178,9 @@ def test_no_difference_is_said_as_plainly_and_with_what_would_have_been_shown(qu
     write_inputs({"rl": 0.4, "traditional": 0.4}, [0, 1, 2])
     results, text = run_report()
     assert verdicts(results, "examples_ratio") == verdicts(results, "accuracy") == {"rl": "no difference shown"}
-    assert text.splitlines()[2].startswith("**No difference shown: no curriculum is shown to need fewer, or more,")
+    assert text.splitlines()[2].startswith(
+        "**No curriculum is shown to reach traditional's final accuracy with fewer, or more,"
+    )
     assert "No curriculum is shown to come as near to the teacher as traditional with fewer examples." in text
     assert not [line for line in text.splitlines() if "rl / traditional" in line and ("▲" in line or "▼" in line)]
     comparison = results["comparisons"]["traditional"]["rl"]
@@ -327,10 +329,10 @@ def test_the_headline_names_several_and_leaves_intervals_to_the_table(quick):
     skills = {"traditional": 0.3} | {f"m{i}": 0.6 + i / 100 for i in range(4)}
     write_inputs(skills, [0, 1, 2])
     summary = summarise(read_results(list(skills), [0, 1, 2]), "mini", REPORT)
-    assert headline(summary).startswith("Fewer examples than traditional: m3 0.")
-    assert " to " not in headline(summary)
+    assert headline(summary).startswith("Examples to reach traditional's final accuracy: m3 0.")
+    assert "(" not in headline(summary)
     few = {"m0": summary.comparisons["traditional"]["m0"], "m1": summary.comparisons["traditional"]["m1"]}
-    assert headline(replace(summary, comparisons={"traditional": few})).count(" to ") == 2
+    assert headline(replace(summary, comparisons={"traditional": few})).count(" to ") == 3
 
 
 def test_targets_lie_between_the_curves_beginning_and_the_teacher(quick):

@@ -18,7 +18,7 @@ from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import Interrupted, interruptible
 from pipeline.common.params import checked
-from pipeline.curricula import random, rl
+from pipeline.curricula import random, rl, stratified
 from pipeline.distillation import loss as loss_module
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
@@ -359,6 +359,18 @@ def test_other_runtime_errors_are_not_taken_for_memory(start, tiny_model, monkey
         take_steps(start(tiny_model()), 1)
 
 
+@pytest.mark.parametrize(("uniform", "even"), [(stratified, True), (random, False)])
+def test_batches_are_as_even_as_the_curriculum_asks(store, tiny_model, uniform, even):
+    settings = checked(TRAINING, TrainingParams, "training")
+    curriculum = uniform.build(uniform.Params(arms="subject"), ARMS, 0)
+    run = Run(tiny_model().eval(), curriculum, TrainingSet(ENCODED, ARMS, store), settings, 0)
+    dealt = [np.zeros(2)]
+    for _ in range(4):
+        run.step()
+        dealt.append(run._dealt_A.copy())
+    assert (np.diff(dealt, axis=0) == 3).all() == even
+
+
 def test_a_run_is_as_long_as_its_budget(start, tiny_model):
     assert start(tiny_model()).steps == 4
     assert start(tiny_model(), batch_size=2, epochs=3, steps_per_epoch=None).steps == 3 * 8 // 2
@@ -397,6 +409,7 @@ def start_learning(store, request):
         warmup=0.0,
         shrink=True,
         scale="history",
+        draws="systematic",
         reward="multi_objective",
         rewards=rewards,
     )

@@ -26,7 +26,7 @@ from benchmarks._branches import Bench, State, copy_of, load_bench, solution_pro
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
 from benchmarks.study.running import study_plan, working_copy
-from pipeline.arms.protocols import ProbeUse, Reward, probe_use
+from pipeline.arms.protocols import Draws, ProbeUse, Reward, probe_use
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards import build_reward
@@ -61,6 +61,8 @@ class Row:
 class Observer:
     """Draws uniformly and lets rewards watch; Q-values by reward."""
 
+    draws: Draws = "independent"  # as in all rows
+
     def __init__(self, rewards: dict[str, Reward], arms: int, probe: ProbeUse) -> None:
         self._rewards, self._arms, self.probe = rewards, arms, probe
         self.q = {name: QValues(arms, ALPHA) for name in rewards}
@@ -83,6 +85,8 @@ class Observer:
 
 class Raised:
     """Half of the draws from one arm, the others uniform."""
+
+    draws: Draws = "independent"
 
     def __init__(self, arm: int, arms: int) -> None:
         self._share_A = np.full(arms, (1 - RAISED) / arms)

@@ -31,6 +31,7 @@ BASELINE = "traditional"
 ADAPTIVE = "rl"
 # what the adaptive curriculum is held against besides: each takes away one thing that it claims to need
 CONTROLS = ("random", "stratified", "rl_random_reward", "rl_permuted", "static_mixture")
+DRAWS = ("stratified", "random")  # uniform over arms both: what it is worth that each gets its share of every batch
 Verdict = Literal[
     "better",
     "worse",
@@ -143,9 +144,10 @@ class Comparison:
 
 
 def pairs(methods: Sequence[str]) -> list[Pair]:
-    """Every method against the baseline, and the adaptive curriculum against each of its controls."""
-    against_baseline = [(name, BASELINE) for name in methods if name != BASELINE and BASELINE in methods]
-    return against_baseline + [(ADAPTIVE, name) for name in CONTROLS if ADAPTIVE in methods and name in methods]
+    """Every method against the baseline, the adaptive curriculum against its controls, and both ways to draw."""
+    wanted = [(name, BASELINE) for name in methods if name != BASELINE]
+    wanted += [*((ADAPTIVE, name) for name in CONTROLS), DRAWS]
+    return [pair for pair in wanted if set(pair) <= set(methods)]
 
 
 def compare(

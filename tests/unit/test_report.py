@@ -17,7 +17,7 @@ from pipeline.analysis import metrics
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import examples_to_threshold, summarise, threshold_accuracy
 from pipeline.analysis.tables import verdict_in
-from pipeline.analysis.verdict import CONTROLS, NOTHING_TO_REACH, Finding, Ratio, pairs, verdict
+from pipeline.analysis.verdict import CONTROLS, DRAWS, NOTHING_TO_REACH, Finding, Ratio, pairs, verdict
 from pipeline.analysis.wording import headline, ratio_span, ratio_text, sentence
 from pipeline.common.params import ParamsFile
 
@@ -213,8 +213,9 @@ def test_everyone_meets_the_baseline_and_rl_its_controls():
         ("rl", "random"),
         ("rl", "static_mixture"),
     ]
-    assert pairs(["rl", *CONTROLS]) == [("rl", name) for name in CONTROLS]
-    assert pairs(["mine", *CONTROLS]) == pairs(["traditional"]) == []
+    assert pairs(["rl", *CONTROLS]) == [*(("rl", name) for name in CONTROLS), DRAWS]
+    assert pairs(["mine", *CONTROLS]) == [DRAWS] == [("stratified", "random")]
+    assert pairs(["mine", "random"]) == pairs(["traditional"]) == []
 
 
 def test_each_question_is_one_family_over_all_pairs(quick):

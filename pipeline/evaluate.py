@@ -21,6 +21,7 @@ from pipeline.common.paths import (
     UNTRAINED_STUDENT,
 )
 from pipeline.common.stage import exit_on_error
+from pipeline.contents.noticed import require_models_noticed
 from pipeline.evaluation.answers import answer, graded, load
 from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.settings import EvaluationParams
@@ -61,6 +62,7 @@ def main() -> None:
     """Evaluates one model on the test split."""
     name = parse_arguments()
     params = read_params(ParamsFile())
+    require_models_noticed(read_of_models(name, params.models))
     with only_one(f"evaluate-{name}"), Grader(params.grading.seconds, params.grading.workers) as grader:
         join_processes(params.models)
         if params.evaluation.engine == "vllm":
@@ -85,6 +87,13 @@ def main() -> None:
         )
         write_record(EVALUATION_COSTS / f"{name}.json", cost)
         print(f"{name}: {sum(row.correct for row in rows)} of {len(rows)} test problems solved")
+
+
+def read_of_models(name: str, models: ModelsParams) -> dict[str, str]:
+    """What is read of teacher and student: all of the one that is evaluated, of others the tokenizer."""
+    teacher = "teacher" if name == TEACHER else "teacher_tokenizer"
+    student = "student" if name == UNTRAINED_STUDENT else "student_tokenizer"
+    return {teacher: models.teacher, student: models.student}
 
 
 def parse_arguments() -> str:

@@ -19,8 +19,8 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import LOCAL_INPUTS
 from pipeline.common.stage import exit_on_error
-from pipeline.contents.digests import file_digests, joint_digest
-from pipeline.contents.folders import data_files, local_model, model_files, tokenizer_files
+from pipeline.contents.folders import local_model
+from pipeline.contents.noticed import PROBLEMS, digests_of
 from pipeline.language_models.settings import ModelsParams
 from pipeline.params_check import require_runnable
 from pipeline.sources import Source, source_of
@@ -47,22 +47,19 @@ def main() -> None:
     require_runnable(file)
     inputs = inputs_of(read_params(file))
     with only_one("local_inputs"):
-        digests = file_digests({file for paths in inputs.values() for files in paths.values() for file in files})
+        digests = {name: digests_of(name, paths) for name, paths in inputs.items()}
         with replacing_folder(LOCAL_INPUTS) as folder:
-            for name, paths in inputs.items():
-                found = {str(path): joint_digest(path, files, digests) for path, files in paths.items()}
+            for name, found in digests.items():
                 write_json(folder / f"{name}.json", found)
     named = sorted({str(path) for paths in inputs.values() for path in paths})
     print(f"looked into {', '.join(named)}" if named else "params.yaml names no local file or model but the mini ones")
 
 
-def inputs_of(params: Params) -> dict[str, dict[Path, list[Path]]]:
-    """For each output the paths that params.yaml names, with the files at or below them that count."""
-    inputs = {"problems": {path: data_files(path) for path in params.source.local_paths()}}
+def inputs_of(params: Params) -> dict[str, list[Path]]:
+    """For each output the paths that params.yaml names."""
+    inputs = {PROBLEMS: params.source.local_paths()}
     for role, name in (("teacher", params.models.teacher), ("student", params.models.student)):
-        folders = [folder] if (folder := local_model(name)) else []
-        inputs[role] = {folder: model_files(folder) for folder in folders}
-        inputs[f"{role}_tokenizer"] = {folder: tokenizer_files(folder) for folder in folders}
+        inputs[role] = inputs[f"{role}_tokenizer"] = [folder] if (folder := local_model(name)) else []
     return inputs
 
 

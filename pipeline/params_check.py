@@ -72,7 +72,10 @@ def _require_scale(file: ParamsFile) -> None:
         raise ParamsError(f"{file.path}: scale: there is no {file.scale!r}; choose from {', '.join(scales)}")
     where = f"{file.path}: scales.{file.scale}"
     scale = checked(scales[file.scale], Scale, where)
-    source_of(scale.data, f"{where}.data")
+    try:
+        source_of(scale.data, f"{where}.data").require()
+    except ParamsError as error:
+        raise ParamsError(str(error) if where in str(error) else f"{where}: {error}") from error
     require_grid(scale.teacher_logits)
     require_unbiased(scale.training, scale.teacher_logits.scheme)
     kept = scale.teacher_logits.temperatures

@@ -18,6 +18,7 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARE_METRICS, PREPARED
 from pipeline.common.stage import exit_on_error
+from pipeline.contents.noticed import PROBLEMS, require_noticed
 from pipeline.problems.grading import Grader, compared_as_text
 from pipeline.problems.record import SPLITS, Problem, write_problems
 from pipeline.sources import Source, source_of
@@ -39,6 +40,7 @@ def main() -> None:
     """Prepares the problems of the active scale."""
     params = read_params(ParamsFile())
     with only_one("prepare"):
+        require_noticed(PROBLEMS, params.source.local_paths())
         prepared = params.source.read()
         with Grader(GRADING_SECONDS, GRADING_WORKERS) as grader:
             problems = [problem for split in SPLITS for problem in prepared.splits[split]]

@@ -22,6 +22,7 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import CHECKPOINTS, PREPARED, TEACHER_LOGITS, TEACHER_LOGITS_COST, TEACHER_LOGITS_METRICS
 from pipeline.common.stage import exit_on_error
+from pipeline.contents.noticed import require_models_noticed
 from pipeline.language_models.loading import load_encoder, load_model
 from pipeline.language_models.processes import join_processes
 from pipeline.language_models.prompts import EncodedSplit, Encoder, longest_first
@@ -53,6 +54,7 @@ def main() -> None:
     params = read_params(ParamsFile())
     kept = params.teacher_logits
     require_grid(kept)
+    require_models_noticed({"teacher": params.models.teacher, "student_tokenizer": params.models.student})
     processes = join_processes(params.models)
     encoder = load_encoder(params.models)
     identity = store_identity(encoder) | {

@@ -21,6 +21,7 @@ from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import PREPARED, RECORD, RUNS, STUDENTS, TEACHER_LOGITS, TRAINING_COSTS
 from pipeline.common.stage import exit_on_error
+from pipeline.contents.noticed import require_models_noticed
 from pipeline.curricula import build_curriculum, inputs_of, modules_of, params_class
 from pipeline.language_models.loading import load_encoder, load_model, model_identity, precision, save_student
 from pipeline.language_models.processes import Processes, join_processes, peak_memory
@@ -90,6 +91,7 @@ def main() -> None:
     params = read_params(ParamsFile(), cell.method)
     require_its_stage(cell)
     require_unbiased(params.training, params.scheme)
+    require_models_noticed({"teacher_tokenizer": params.models.teacher, "student": params.models.student})
     trackers = chosen_trackers()
     processes = join_processes(params.models)
     with only_one(f"train-{cell.name}", is_main=processes.is_main):

@@ -32,7 +32,7 @@ def warnings(results: Results) -> list[str]:
     elif seeds < LEAST_SEEDS:
         found.append(f"There are only {seeds} seeds per method: intervals are very wide, and no verdict is given.")
     if results.teacher.accuracy <= results.untrained_student.accuracy:
-        found.append("The teacher is no better than the untrained student: the target accuracy means nothing.")
+        found.append("The teacher is no better than the untrained student: examples to a threshold mean nothing.")
     levels, counts = np.unique(results.level_P, return_counts=True)
     few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
     if few:

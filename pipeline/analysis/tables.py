@@ -13,6 +13,7 @@ from pipeline.analysis.verdict import BASELINE
 from pipeline.analysis.wording import accuracy_headline, closeness_headline, exactly, headline, listed, points, span
 
 REPORT = Path("metrics/experiment_report.md")
+LEVELS = 5  # of MATH
 
 
 def verdict_in(report: str) -> str:
@@ -57,8 +58,14 @@ def setting(summary: Summary) -> str:
         f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
         f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
         f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor). Test and "
-        f"validation problems are of the target: {listed(list(summary.teacher.accuracy_by_subject))}."
+        f"validation problems are of the target: {_target(summary)}."
     )
+
+
+def _target(summary: Summary) -> str:
+    """The subjects of the test problems, and their levels where these are not all."""
+    subjects, levels = listed(list(summary.teacher.accuracy_by_subject)), list(summary.teacher.accuracy_by_level)
+    return subjects if len(levels) == LEVELS else f"level {listed(list(map(str, levels)))} of {subjects}"
 
 
 def _interval(found: Interval | PointEstimate) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+from pydantic_core import ErrorDetails
 
 from pipeline.common.errors import ParamsError
 
@@ -28,6 +29,13 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
+UNKNOWN_KEY = "unexpected_keyword_argument"
+IN_WORDS = {
+    UNKNOWN_KEY: "there is no such key; mend its spelling or remove it",
+    "list_type": "input should be a list",
+    "dict_type": "input should be a mapping",
+    "dataclass_type": "input should be a mapping",
+}
 
 
 @typing.dataclass_transform(frozen_default=True)
@@ -67,11 +75,33 @@ def checked(value: Any, kind: type[T], where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value))  # strict mode takes mappings only from JSON
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join([where, *map(str, first["loc"])])
-        given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-        said = first["msg"].removeprefix("Value error, ")
-        raise ParamsError(f"{path}: {said[0].lower()}{said[1:]}{given}") from error
+        # a value that may be of several types has an error for each, of which the deepest is of the type that it has
+        first = max(error.errors(), key=lambda e: len(_keys_of(e, value)))
+        keys = _keys_of(first, value)
+        given = "" if first["type"] in ("missing", UNKNOWN_KEY) else f" (it is {first['input']!r})"
+        said = dict.fromkeys(_said(e) for e in error.errors() if _keys_of(e, value) == keys)
+        ways = ", or ".join([next(iter(said)), *(text.removeprefix("input should be ") for text in [*said][1:])])
+        raise ParamsError(f"{'.'.join([where, *keys])}: {ways}{given}") from error
+
+
+def _keys_of(error: ErrorDetails, value: Any) -> list[str]:
+    """The keys that lead to what is wrong; pydantic's path also names the types that a value may be of."""
+    keys = []
+    for part in error["loc"]:
+        inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        if inside:
+            value = value[part]
+        if inside or error["type"] == "missing":
+            keys.append(str(part))
+    return keys
+
+
+def _said(error: ErrorDetails) -> str:
+    """Pydantic's message, in the words of YAML."""
+    if error["type"] in IN_WORDS:
+        return IN_WORDS[error["type"]]
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
 
 
 class _Loader(yaml.SafeLoader):

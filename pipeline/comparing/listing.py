@@ -15,6 +15,7 @@ from rich.text import Text
 from pipeline.common.paths import TEACHER, UNTRAINED_STUDENT
 
 ACCURACY = ".accuracy"
+UNFINISHED = ("Queued", "Running", "Failed")
 PARAMS = "params.yaml:"  # DVC's prefix of parameters that are called like a metric
 Row = Mapping[str, Any]  # of DVC's table: a column per metric and parameter
 
@@ -50,12 +51,17 @@ def _experiments(rows: Sequence[Row], params: Sequence[str]) -> Iterator[Experim
             row["typ"] == "baseline",
             row["Created"] or row["State"] or "",
             {key: value for key in params if (value := _param(row, key)) != _param(base, key)},
-            {key.removesuffix(ACCURACY): value for key, value in row.items() if _is_accuracy(key, value)},
+            # DVC gives one that is not finished the numbers of the commit that it began with
+            {} if row["State"] in UNFINISHED else _accuracies_in(row),
         )
 
 
 def _param(row: Row, key: str) -> Any:
     return row.get(f"{PARAMS}{key}", row.get(key))
+
+
+def _accuracies_in(row: Row) -> dict[str, float]:
+    return {key.removesuffix(ACCURACY): value for key, value in row.items() if _is_accuracy(key, value)}
 
 
 def _is_accuracy(key: str, value: Any) -> bool:

@@ -34,7 +34,11 @@ class RunParams:
     def as_file(self, seed: int) -> dict[str, Any]:
         """What of params.yaml gives the run with this seed; of folders outside the project only the last part."""
         data = asdict(self.source.data) | {self.source.data.source: asdict(self.source.params)}
-        models = replace(self.models, teacher=without_machine(self.models.teacher), student=self.student)
+        models = replace(self.models, teacher=self.teacher, student=self.student)
+        if Path(self.models.teacher).is_dir():  # a folder has no revision, whatever params.yaml says
+            models = replace(models, teacher_revision=None)
+        if Path(self.models.student).is_dir():
+            models = replace(models, student_revision=None)
         sections = {
             "data": _without_machine(data),
             "models": asdict(models),

@@ -9,6 +9,10 @@ A source file defines
 and where it reads local files or folders, so that DVC sees when what they hold changes,
 
     local_paths(params)   -> a list of their paths
+
+and where params can be wrong in ways that show without reading anything
+
+    require(params, data)    which raises a ParamsError then
 """
 
 from __future__ import annotations
@@ -40,6 +44,16 @@ class Source:
         """
         prepared: Prepared = _module(self.data.source).read(self.params, self.data)
         return prepared
+
+    def require(self) -> None:
+        """Checks what shows without reading anything.
+
+        Raises:
+            ParamsError: a parameter is missing, or does not fit the source or another.
+        """
+        module = _module(self.data.source)
+        if hasattr(module, "require"):
+            module.require(self.params, self.data)
 
     def local_paths(self) -> list[Path]:
         """The local files and folders that `read` reads."""

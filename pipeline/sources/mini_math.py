@@ -45,6 +45,17 @@ class Params:
     skew: NonNegativeFloat
 
 
+def require(params: Params, data: DataParams) -> None:
+    """Checks sizes, target and spoiled arms.
+
+    Raises:
+        ParamsError: a size is missing or no multiple of the number of cells, or the target or a spoiled arm is none of
+            them.
+    """
+    spoiled_cells(params.spoiled)
+    even_counts(data)
+
+
 def read(params: Params, data: DataParams) -> Prepared:
     """The splits of mini_math: distinct problems, equally many of every subject and level (of the target, but train).
 

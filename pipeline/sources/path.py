@@ -37,12 +37,11 @@ def _train(params: Params) -> list[Path]:
     return [Path(path) for path in several]
 
 
-def read(params: Params, data: DataParams) -> Prepared:
-    """The splits of local files.
+def require(params: Params, data: DataParams) -> None:
+    """Checks that files are named, and the target once.
 
     Raises:
-        ParamsError: no file is named, or the target is named twice. DataError: a file cannot be read, is malformed,
-            or holds too little.
+        ParamsError: they are not.
     """
     if params.train is None:
         raise ParamsError(f"data.source is path but data.path.train is null; set it to {EXPECTED}")
@@ -51,6 +50,16 @@ def read(params: Params, data: DataParams) -> Prepared:
             "data.path.target names a file of target problems and data.target subjects or levels; set one of the two "
             "to null"
         )
+
+
+def read(params: Params, data: DataParams) -> Prepared:
+    """The splits of local files.
+
+    Raises:
+        ParamsError: no file is named, or the target is named twice. DataError: a file cannot be read, is malformed,
+            or holds too little.
+    """
+    require(params, data)
     train = read_split(_train(params), "train")
     test = None if params.test is None else read_split([Path(params.test)], "test")
     if params.target is not None:

@@ -156,12 +156,18 @@ def read_study(projects: Sequence[Path]) -> Study:
     names = [cell.name for cell in cells]
     return Study(
         params.scale,
-        params.scale_section("training.validation_problems", int | None),  # type: ignore[arg-type]  # no type[T]
+        _answered(params),
         cells,
         shared,
         _mean(cost for p in projects for cost in _seconds(p / TRAINING_COSTS, names, TrainingCost)),
         _seconds_per_evaluation(projects, names),
     )
+
+
+def _answered(params: ParamsFile) -> int | None:
+    """How many of the validation problems are answered; None: all."""
+    most = params.scale_section("training.validation_problems", int | None)  # type: ignore[arg-type]  # no type[T]
+    return None if most is None or most >= params.scale_section("data.validation_size", int) else most
 
 
 def _seconds_per_evaluation(projects: Sequence[Path], names: Sequence[str]) -> float | None:

@@ -369,7 +369,7 @@ PARAMS = [
     ),
     broken("no data", lambda: change_params(lambda v: v["scales"]["mini"].pop("data")), "prepare", "data is missing"),
     broken(
-        "unknown key", setting(".data.trian_size", 70), "prepare", "scales.mini.data.trian_size: unexpected keyword"
+        "unknown key", setting(".data.trian_size", 70), "prepare", "scales.mini.data.trian_size: there is no such key"
     ),
     broken(
         "unknown source",

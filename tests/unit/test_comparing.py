@@ -140,7 +140,14 @@ def test_experiments_say_what_is_changed_since_their_commit():
         row(None, "main", "baseline", 0.05, **{"rl.accuracy": 0.487, "teacher.accuracy": 0.8}),
         row("sharper", "abc1234", "branch_base", 0.3, **{"rl.accuracy": 0.5, "easy_to_hard.accuracy": 0.4}),
         row(None, "v1", "baseline", 0.5, **{"rl.accuracy": 0.4, "splits.train.accuracy": 0.1}),
-        row("bigger", "def5678", "branch_base", 0.5, "qwen2", **{"Created": None, "State": "Running"}),
+        row(
+            "bigger",
+            "def5678",
+            "branch_base",
+            0.5,
+            "qwen2",
+            **{"Created": None, "State": "Running", "rl.accuracy": 0.4},
+        ),
     ]
     found = list(_experiments(rows, ["scale", "curricula.rl.alpha"]))
     assert [(e.name, dict(e.changed), dict(e.accuracies)) for e in found] == [

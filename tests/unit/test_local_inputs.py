@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import local_inputs
+from pipeline import local_inputs, prepare
+from pipeline.common.errors import DataError
 from pipeline.common.paths import LOCAL_INPUTS
+from pipeline.contents.noticed import require_models_noticed, require_noticed
 from tests.conftest import ROOT
 
 NAMES = ["problems", "student", "student_tokenizer", "teacher", "teacher_tokenizer"]
@@ -45,7 +47,10 @@ def workplace(tmp_path, monkeypatch):
     write_folder(folder / "student", MODEL)
     write_folder(folder, {"train.jsonl": "a", "MATH/algebra/1.json": "b", "test.jsonl": "c", "target.jsonl": "d"})
     paths = {"train": ["train.jsonl", "MATH"], "test": "test.jsonl", "target": "target.jsonl"}
-    set_params({"source": "path", "path": paths}, teacher=str(tmp_path / "teacher"), student="student")
+    everything = {"subjects": None, "levels": None}
+    set_params(
+        {"source": "path", "path": paths, "target": everything}, teacher=str(tmp_path / "teacher"), student="student"
+    )
     return folder
 
 
@@ -96,6 +101,51 @@ def test_a_change_of_a_file_shows_where_it_is_read(workplace, changed, differ):
     write_folder(workplace, {changed: "x"})
     after = written()
     assert {name for name in NAMES if before[name] != after[name]} == differ
+
+
+@pytest.mark.parametrize(
+    ("changed", "noticed"),
+    [
+        ("train.jsonl", {"problems"}),
+        ("../teacher/model-2.safetensors", {"teacher"}),
+        ("student/tokenizer.json", {"student", "student_tokenizer"}),
+        ("student/README.md", set()),
+    ],
+)
+def test_a_stage_that_is_run_alone_refuses_what_dvc_was_not_told(workplace, changed, noticed):
+    """As with `dvc repro --single-item`, where DVC would credit the result to what was there before."""
+    written()
+    write_folder(workplace, {changed: "x"})
+    models = {"teacher": str(workplace.parent / "teacher"), "student": "student"}
+    looks = {"problems": lambda: require_noticed("problems", [Path("train.jsonl"), Path("MATH")])} | {
+        name: lambda name=name: require_models_noticed({name: models[name.removesuffix("_tokenizer")]})
+        for name in NAMES[1:]
+    }
+    for name, look in looks.items():
+        if name in noticed:
+            with pytest.raises(
+                DataError, match=r"is not what DVC knows of it by data/local_inputs/\w+\.json; run `dvc"
+            ):
+                look()
+        else:
+            look()
+    written()
+    for look in looks.values():
+        look()
+
+
+def test_models_of_the_hub_and_a_project_that_dvc_never_saw_are_not_looked_at(workplace):
+    require_models_noticed({"student": "student", "teacher": "HuggingFaceTB/SmolLM2-135M"})
+    written()
+    require_models_noticed({"teacher": "HuggingFaceTB/SmolLM2-135M"})
+
+
+def test_prepare_refuses_a_changed_file(workplace, capsys):
+    written()
+    Path("train.jsonl").write_text("other")
+    with pytest.raises(SystemExit):
+        prepare.main()
+    assert "error: train.jsonl is not what DVC knows of it" in capsys.readouterr().err
 
 
 def test_a_file_that_goes_shows_and_one_that_is_written_again_does_not(workplace):

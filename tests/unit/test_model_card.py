@@ -268,6 +268,12 @@ def test_a_local_students_folder_is_no_hub_name_and_stays_at_home(rl, params, tm
     assert sections["data"]["path"] == {"train": "math.jsonl", "test": "test.jsonl", "target": None}
 
 
+def test_a_folder_has_no_revision_whatever_params_say(rl, params, tmp_path):
+    values = params(student=str(tmp_path), student_revision="12fd25f", teacher="org/big", teacher_revision="1a2b3c4")
+    models = yaml.safe_load(block(card_of(rl, values), "yaml"))["scales"]["mini"]["models"]
+    assert (models["student_revision"], models["teacher_revision"]) == (None, "1a2b3c4")
+
+
 def test_a_student_of_fewer_layers_says_so(rl, params):
     assert "/student`, of which 10 layers were kept, learnt" in card_of(rl, params(student_layers=10)).text
 

@@ -3,9 +3,10 @@
 import dataclasses
 import importlib
 import json
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from pipeline.analysis.settings import ReportParams
@@ -67,7 +68,7 @@ class Plan:
     """A section as the stages have them."""
 
     steps: Positive
-    note: str | None
+    note: str | Annotated[list[str], Field(min_length=1)] | None
     windows: dict[str, Window]
 
 
@@ -94,18 +95,21 @@ def window(**changes):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (changed(speed=1), r"^plan.speed: unexpected keyword argument \(it is 1\)$"),
-        (window(speed=1), r"^plan.windows.a.speed: unexpected keyword argument \(it is 1\)$"),
+        (changed(speed=1), r"^plan.speed: there is no such key; mend its spelling or remove it$"),
+        (window(speed=1), r"^plan.windows.a.speed: there is no such key; mend its spelling or remove it$"),
         ({"steps": 3, "windows": {}}, "^plan.note: field required$"),
         (changed(steps="3"), r"^plan.steps: .* valid integer \(it is '3'\)$"),
         (changed(steps=3.0), r"^plan.steps: .* valid integer \(it is 3.0\)$"),
         (changed(steps=True), r"^plan.steps: .* valid integer \(it is True\)$"),
         (changed(steps=0), r"^plan.steps: .* greater than 0 \(it is 0\)$"),
-        (changed(note=3), r"^plan.note: .* valid string \(it is 3\)$"),
+        (changed(note=3), r"^plan.note: input should be a valid string, or a list \(it is 3\)$"),
+        (changed(note=[3]), r"^plan.note.0: .* valid string \(it is 3\)$"),
+        (changed(windows=[]), r"^plan.windows: input should be a mapping \(it is \[\]\)$"),
+        (changed(windows={"a": 2}), r"^plan.windows.a: input should be a mapping \(it is 2\)$"),
         (window(width="2"), r"^plan.windows.a.width: .* valid number \(it is '2'\)$"),
         (window(width=True), r"^plan.windows.a.width: .* valid number \(it is True\)$"),
         (window(shares=[0.5, 1.5]), r"^plan.windows.a.shares.1: .* less than or equal to 1 \(it is 1.5\)$"),
-        (window(shares=0.5), r"^plan.windows.a.shares: .* valid array \(it is 0.5\)$"),
+        (window(shares=0.5), r"^plan.windows.a.shares: input should be a list \(it is 0.5\)$"),
     ],
 )
 def test_a_section_refuses_what_it_does_not_name_and_values_of_other_types(value, sentence):

@@ -294,6 +294,14 @@ def drawn(study, width=100):
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize(("most", "said"), [(1, 1), (10_000, None), (None, None)])
+def test_more_problems_than_there_are_is_all_of_them(project, most, said):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["scales"][values["scale"]]["training"]["validation_problems"] = most
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    assert read_study([Path()]).validation_problems == said
+
+
 def test_a_frame_says_how_many_problems_an_accuracy_is_of():
     study = study_of(DONE)
     assert "validation accuracy  " in drawn(study)

@@ -144,11 +144,12 @@ def methods_table(found: Studied) -> str:
 
 
 def pairs_table(found: Studied) -> str:
-    """rl against its controls; empty where there are none."""
+    """rl against its controls, and both ways to draw; empty where there is no such pair."""
     rows = [
-        [f"{ADAPTIVE} / {rival}", *comparison_cells(methods[ADAPTIVE])]
+        [f"{method} / {rival}", *comparison_cells(compared)]
         for rival, methods in found.comparisons.items()
-        if rival != BASELINE and ADAPTIVE in methods
+        for method, compared in methods.items()
+        if rival != BASELINE
     ]
     return table(["pair", *COMPARED], rows) if rows else ""
 

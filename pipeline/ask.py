@@ -66,7 +66,12 @@ def main() -> None:
     encoder = load_encoder(params.models)
     problems = [Problem(f"number {i}", text, "", 1, "", "", "asked") for i, text in enumerate(asked.problems, start=1)]
     for problem in problems:
-        encoder.encode(problem)  # refuses characters that the tokenizer cannot write
+        length = len(encoder.encode(problem).prompt_ids)  # refuses characters that the tokenizer cannot write
+        if length > params.models.max_tokens:
+            raise DataError(
+                f"problem {problem.id} has {length} tokens as a prompt, more than models.max_tokens, "
+                f"{params.models.max_tokens}, which students are trained with; shorten it"
+            )
     answers = [
         answer(name, load(name, params.models), encoder, problems, params.evaluation, params.generation)
         for name in asked.names
@@ -84,7 +89,10 @@ def parse_arguments() -> Arguments:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--run", required=True, metavar="METHOD-SEED", help="which student, for example rl-0; or untrained_student"
+        "--run",
+        required=True,
+        metavar="METHOD-SEED",
+        help="which student, for example rl-0; or untrained_student or teacher",
     )
     parser.add_argument("--teacher", action="store_true", help="let the teacher answer too")
     parser.add_argument("problem", help="the problem's text; - reads one from each line of the standard input")

@@ -55,8 +55,8 @@ def _shown(ratios: Mapping[str, Ratio]) -> str:
     if better:
         return f"Examples to reach {BASELINE}'s final accuracy: {_times(better, ratios)}{more}"
     if more:
-        return f"No curriculum is shown to reach {BASELINE}'s final accuracy with fewer examples{more}"
-    return f"No curriculum is shown to reach {BASELINE}'s final accuracy with fewer, or more, examples"
+        return f"No curriculum is shown to need fewer examples to reach {BASELINE}'s final accuracy{more}"
+    return f"No curriculum is shown to need fewer, or more, examples to reach {BASELINE}'s final accuracy"
 
 
 def closeness_headline(summary: Summary) -> str:

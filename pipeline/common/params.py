@@ -75,8 +75,9 @@ def checked(value: Any, kind: type[T], where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value))  # strict mode takes mappings only from JSON
     except ValidationError as error:
-        # a value that may be of several types has an error for each, of which the deepest is of the type that it has
-        first = max(error.errors(), key=lambda e: len(_keys_of(e, value)))
+        # a misspelt key is missing too; a value that may be of several types has an error for each, of which the
+        # deepest is of the type that it has
+        first = max(error.errors(), key=lambda e: (e["type"] == UNKNOWN_KEY, len(_keys_of(e, value))))
         keys = _keys_of(first, value)
         given = "" if first["type"] in ("missing", UNKNOWN_KEY) else f" (it is {first['input']!r})"
         said = dict.fromkeys(_said(e) for e in error.errors() if _keys_of(e, value) == keys)

@@ -23,6 +23,8 @@ def side_by_side(first: Version, second: Version) -> Group:
         parts += [Text.assemble((f"{version.name}: ", "bold"), version.verdict) for version in (first, second)]
     elif first.overview == second.overview:
         parts.append(Text("These results are equal, and so is the verdict."))
+        if differing(dict(first.params), dict(second.params)):
+            parts.append(Text("If these parameters should change them, run `dvc repro` first: they are older."))
     return Group(*parts)
 
 

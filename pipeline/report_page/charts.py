@@ -21,6 +21,7 @@ from pipeline.analysis.wording import validation_accuracy_of
 Spec = dict[str, Any]
 Row = dict[str, Any]
 SLICES = 60  # of the training, in the chart of arms; more would be thinner than a line
+HALO = 400  # square pixels
 FADED = 0.12  # opacity of what is not chosen in the legend
 REFERENCES = {"teacher": "#000000", "untrained student": "#999999"}
 SHAPES = {"teacher": "cross", "untrained student": "diamond"}  # traditional is nearly black too
@@ -45,7 +46,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
     is_kl = measured == "validation_kl"
     answered = results.all_runs()[0].record.validation_problems
     rows = [row for method in results.runs for row in curve_rows(results, method, measured, confidence)]
-    chosen, near = _choice("method"), _nearest()
+    chosen, pointed_at = _choice("method"), _pointed_at()
     y = alt.Y(
         "mean:Q",
         title="KL from the teacher, nats per token" if is_kl else validation_accuracy_of(answered),
@@ -61,7 +62,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
     line = base.mark_line(strokeWidth=2).encode(opacity=opacity)
     dots = base.mark_point(filled=True).encode(
         opacity=opacity,
-        size=alt.condition(near, alt.value(140), alt.value(45)),
+        size=alt.condition(pointed_at, alt.value(140), alt.value(45)),
         tooltip=[
             alt.Tooltip("method:N"),
             alt.Tooltip("examples:Q", format=",d"),
@@ -72,7 +73,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
     band = base.mark_area().encode(
         y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), opacity=alt.condition(chosen, alt.value(0.1), alt.value(0.0))
     )
-    return _spec(alt.layer(band, line, dots.add_params(near)).add_params(chosen), rows, height=300)
+    return _spec(alt.layer(band, line, _with_halos(dots, pointed_at)).add_params(chosen), rows, height=300)
 
 
 def curve_rows(results: Results, method: str, measured: Measured, confidence: float) -> Iterator[Row]:
@@ -97,7 +98,7 @@ def accuracy_by_group(summary: Summary, group: str) -> Spec:
         "untrained student": summary.untrained_student,
     }
     rows = [row for name, model in models.items() for row in group_rows(name, model, group)]
-    chosen, near = _choice("model"), _nearest()
+    chosen, pointed_at = _choice("model"), _pointed_at()
     base = alt.Chart(ROWS).encode(
         y=alt.Y(f"{group}:N", title=None, sort=None, axis=alt.Axis(labelLimit=200)),
         yOffset=alt.YOffset("model:N", sort=None),
@@ -109,7 +110,7 @@ def accuracy_by_group(summary: Summary, group: str) -> Spec:
     dots = base.mark_point(filled=True).encode(
         x=accuracy.scale(domain=[0, 1]),
         shape=_shape("model", list(models)),
-        size=alt.condition(near, alt.value(140), alt.value(60)),
+        size=alt.condition(pointed_at, alt.value(140), alt.value(60)),
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip(f"{group}:N"),
@@ -118,7 +119,7 @@ def accuracy_by_group(summary: Summary, group: str) -> Spec:
         ],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
-    return _spec(alt.layer(bars, dots.add_params(near)).add_params(chosen), rows, height=alt.Step(11))
+    return _spec(alt.layer(bars, _with_halos(dots, pointed_at)).add_params(chosen), rows, height=alt.Step(11))
 
 
 def group_rows(name: str, model: Method | Reference, group: str) -> Iterator[Row]:
@@ -151,13 +152,13 @@ def arms_over_time(results: Results) -> Spec:
             y=alt.Y("arm:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
             color=alt.Color(
                 "share:Q",
-                title="share of the draws",
+                title="probability of the arm",
                 scale=alt.Scale(scheme="blues", domainMin=0),
                 legend=alt.Legend(format=".0%", orient="top", gradientLength=220),
             ),
             tooltip=[
                 alt.Tooltip("arm:N"),
-                alt.Tooltip("share:Q", title="share of the draws", format=".2%"),
+                alt.Tooltip("share:Q", title="probability of the arm", format=".2%"),
                 alt.Tooltip("even:Q", title="if all arms were drawn alike", format=".2%"),
                 alt.Tooltip("examples:Q", title="from example", format=",d"),
                 alt.Tooltip("until:Q", title="to example", format=",d"),
@@ -195,9 +196,17 @@ def _choice(field: str) -> alt.Parameter:
     return alt.selection_point(name=CHOSEN, fields=[field], bind="legend")
 
 
-def _nearest() -> alt.Parameter:
-    """The dot nearest to the pointer, which grows and tells its numbers."""
-    return alt.selection_point(name="near", on="pointerover", clear="pointerout", nearest=True, empty=False)
+def _pointed_at() -> alt.Parameter:
+    """The dot that the pointer is over, or near, which grows and tells its numbers."""
+    return alt.selection_point(name="pointed_at", on="pointerover", clear="pointerout", empty=False)
+
+
+def _with_halos(dots: alt.Chart, pointed_at: alt.Parameter) -> alt.LayerChart | alt.FacetChart:
+    """Dots in unseen larger ones, so that the pointer need not hit them.
+
+    Vega-Lite's own way, `nearest`, has the texts of a tooltip undefined (its numbers are right).
+    """
+    return alt.layer(dots, dots.encode(size=alt.value(HALO), opacity=alt.value(0)).add_params(pointed_at))
 
 
 def _colour(field: str, names: Sequence[str]) -> alt.Color:

@@ -15,6 +15,7 @@ function drawCharts() {
   for (const pair of document.querySelectorAll(".pair")) {
     Promise.all([...pair.querySelectorAll(".chart")].map(({ id }) => drawn[id])).then(followEachOther, () => {});
   }
+  return Promise.allSettled(Object.values(drawn));
 }
 
 // What is chosen in the legend of one chart is chosen in all of a pair. Vega keeps it as data of this name.
@@ -237,6 +238,12 @@ function recall() {
   UNKNOWN.hidden = !unknown.length;
 }
 
+// An address with filters is one of answers, which lie far below.
+function goToAnswers() {
+  const address = location.hash.slice(1);
+  if (address !== "" && !document.getElementById(address)) document.getElementById("problems").scrollIntoView();
+}
+
 function refilter() {
   UNKNOWN.hidden = true;
   remember();
@@ -247,8 +254,8 @@ FORM.addEventListener("input", refilter);
 FORM.addEventListener("reset", () => setTimeout(refilter));
 FORM.addEventListener("submit", (event) => event.preventDefault());
 MORE.addEventListener("click", showMore);
-window.addEventListener("hashchange", () => { recall(); show(); });
+window.addEventListener("hashchange", () => { recall(); show(); goToAnswers(); });
 FORM.elements.namedItem("disagreement").querySelector("[value=graders]").hidden = DATA.graders.length < 2;
 recall();
 show();
-drawCharts();
+drawCharts().then(goToAnswers); // charts move what is below them

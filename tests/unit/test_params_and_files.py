@@ -98,6 +98,10 @@ def window(**changes):
         (changed(speed=1), r"^plan.speed: there is no such key; mend its spelling or remove it$"),
         (window(speed=1), r"^plan.windows.a.speed: there is no such key; mend its spelling or remove it$"),
         ({"steps": 3, "windows": {}}, "^plan.note: field required$"),
+        (
+            {"steps": 3, "note": None, "window": {}},
+            "^plan.window: there is no such key; mend its spelling or remove it$",
+        ),
         (changed(steps="3"), r"^plan.steps: .* valid integer \(it is '3'\)$"),
         (changed(steps=3.0), r"^plan.steps: .* valid integer \(it is 3.0\)$"),
         (changed(steps=True), r"^plan.steps: .* valid integer \(it is True\)$"),

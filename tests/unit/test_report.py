@@ -179,7 +179,7 @@ def test_no_difference_is_said_as_plainly_and_with_what_would_have_been_shown(qu
     results, text = run_report()
     assert verdicts(results, "examples_ratio") == verdicts(results, "accuracy") == {"rl": "no difference shown"}
     assert text.splitlines()[2].startswith(
-        "**No curriculum is shown to reach traditional's final accuracy with fewer, or more,"
+        "**No curriculum is shown to need fewer, or more, examples to reach traditional's final"
     )
     assert "No curriculum is shown to come as near to the teacher as traditional with fewer examples." in text
     assert not [line for line in text.splitlines() if "rl / traditional" in line and ("▲" in line or "▼" in line)]

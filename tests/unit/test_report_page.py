@@ -187,7 +187,7 @@ def test_charts_tell_intervals_and_tell_the_teacher_from_traditional(results):
     summary = summarise(results, "mini", REPORT)
     for group in ("level", "subject"):
         spec = charts(results, summary)[f"by-{group}"]
-        dots = next(layer for layer in spec["layer"] if "shape" in layer["encoding"])
+        dots, _ = next(layer["layer"] for layer in spec["layer"] if "layer" in layer)
         shape = dots["encoding"]["shape"]["scale"]
         shapes = dict(zip(shape["domain"], shape["range"], strict=True))
         assert shapes["traditional"] != shapes["teacher"] != shapes["untrained student"]
@@ -256,6 +256,48 @@ def test_a_new_address_brings_its_filters_alone_and_a_part_of_the_page_none(made
     wrong = empty.replace("answers=", "answers=wrong")
     first = empty.replace("level=", "level=5").replace("text=", "text=9")
     assert said_by(made[0], "#level=5&text=9", script) == [first, wrong, wrong, empty]
+
+
+@needs_chromium
+def test_an_address_with_filters_leads_to_the_answers(made):
+    script = """
+        const above = () => document.getElementById("problems").getBoundingClientRect().top;
+        const seen = [above()];
+        location.hash = "level=4";
+        await later();
+        document.title = JSON.stringify([...seen, above()]);
+    """
+    top, filtered = said_by(made[0], "", script)
+    assert top > 500
+    assert 0 <= filtered < 100  # below the navigation
+    assert 0 <= said_by(made[0], "#level=9", script)[0] < 100
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("chart", "told"),
+    [
+        ("curves-accuracy", ["method", "examples", "mean over seeds", "single seeds"]),
+        ("curves-kl", ["method", "examples", "mean over seeds", "single seeds"]),
+        ("by-level", ["model", "level", "accuracy", "interval"]),
+        ("by-subject", ["model", "subject", "accuracy"]),
+    ],
+)
+def test_a_point_tells_its_texts_and_numbers(made, chart, told):
+    script = f"""
+        const dots = [...document.querySelectorAll("#{chart} .mark-symbol path[opacity='0']")];
+        const box = dots[0].getBoundingClientRect();
+        for (const kind of ["pointerover", "pointermove"]) {{
+          const place = {{clientX: box.x + box.width / 2, clientY: box.y + box.height / 2}};
+          dots[0].dispatchEvent(new PointerEvent(kind, {{bubbles: true, ...place}}));
+        }}
+        await later();
+        const cells = [...document.querySelectorAll("#vg-tooltip-element td")].map((cell) => cell.textContent);
+        document.title = JSON.stringify(cells);
+    """
+    cells = said_by(made[0], "", script)
+    assert [name.removesuffix(":") for name in cells[::2]] == told
+    assert "undefined" not in cells
 
 
 @needs_chromium

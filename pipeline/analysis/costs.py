@@ -18,8 +18,8 @@ def costs_page(results: Results) -> str:
             [
                 "# What it cost",
                 "Training seconds are those of a run's steps, without its validations. Seconds are means over seeds, "
-                "memory is the most that one process held. Other programs on the machine lengthen seconds; training compute, in "
-                "the report, is counted.",
+                "memory is the most that one process held. Other programs on the machine lengthen seconds; training "
+                "compute, in the report, is counted.",
                 _table(results),
                 "Made with:",
                 made_with(results.teacher.cost.provenance),

@@ -65,6 +65,10 @@ def test_several_problems_come_from_the_standard_input(asked):
             "error: models/students/rl holds no trained student; choose from rl-0, untrained_student, teacher\n",
         ),
         (["--run", "rl-0", "é"], "error: problem 'number 1' has characters this tokenizer cannot write ('é')"),
+        (
+            ["--run", "rl-0", "7" * 4000],
+            "error: problem number 1 has 4001 tokens as a prompt, more than models.max_tokens",
+        ),
         (["--run", "rl-0", " "], "error: there is no problem to solve"),
         (["--run", "rl-0", "-"], "error: there is no problem to solve"),
     ],

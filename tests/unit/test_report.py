@@ -370,7 +370,7 @@ def test_a_teacher_below_its_student_is_warned_of(quick):
     change_rows("data/predictions/teacher.jsonl", correct=lambda i: i < 3)
     results, _ = run_report()
     assert results["warnings"] == [
-        "The teacher is no better than the untrained student: the target accuracy means nothing."
+        "The teacher is no better than the untrained student: examples to a threshold mean nothing."
     ]
 
 

@@ -85,23 +85,26 @@ def parse_arguments() -> Arguments:
     """Reads the command line, and the standard input where the problem is `-`.
 
     Raises:
-        DataError: there is no problem.
+        DataError: there is no problem, or more than one run.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--run",
         required=True,
+        action="append",
         metavar="METHOD-SEED",
         help="which student, for example rl-0; or untrained_student or teacher",
     )
     parser.add_argument("--teacher", action="store_true", help="let the teacher answer too")
-    parser.add_argument("problem", help="the problem's text; - reads one from each line of the standard input")
+    parser.add_argument("problem", nargs="+", help="a problem's text; - reads one from each line of the standard input")
     args = parser.parse_args()
-    texts = sys.stdin.read().splitlines() if args.problem == "-" else [args.problem]
+    if len(args.run) > 1:
+        raise DataError("there are several --run; give one, and call again for another")
+    texts = [line for text in args.problem for line in (sys.stdin.read().splitlines() if text == "-" else [text])]
     problems = [text for text in texts if text.strip()]
     if not problems:
         raise DataError("there is no problem to solve: give one after the options, or one on each line after a -")
-    return Arguments([args.run, TEACHER] if args.teacher else [args.run], problems)
+    return Arguments([*args.run, TEACHER] if args.teacher else args.run, problems)
 
 
 if __name__ == "__main__":

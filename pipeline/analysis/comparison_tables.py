@@ -59,8 +59,8 @@ def _legend(summary: Summary, pairs: int) -> str:
     return (
         "Examples, and training compute, are those that the method needs to reach the rival's final validation "
         "accuracy, and to come as near to the teacher (KL per token on the validation problems), over what the rival "
-        "spent: below 1 is less. More than X: all that the method spent, which is X, did not get it there. Of compute "
-        "X may be less than 1, since the same number of examples can have fewer tokens. "
+        "spent: below 1 is less. More than 1: all that the method spent did not get it there. Of compute that may be "
+        "0.99 or 1.01 times the rival's, since equally many examples have not equally many tokens. "
         + " ".join([marks, *_nothing_to_reach(summary)])
     )
 

@@ -123,7 +123,7 @@ def sentence(pair: tuple[str, str], comparison: Comparison, confidence: float) -
     method, rival = pair
     examples, near, accuracy = comparison.examples_ratio, comparison.kl_examples_ratio, comparison.accuracy
     claim = EXAMPLES_CLAIMS[examples.test.verdict].format(method=method, rival=rival)
-    numbers = f": to reach its final accuracy {_ratio_numbers(examples, confidence)}" if examples.exists else ""
+    numbers = f": to reach {rival}'s final accuracy {_ratio_numbers(examples, confidence)}" if examples.exists else ""
     nearer = f": {_ratio_numbers(near, confidence)}" if near.exists else ""
     return (
         f"{claim}{numbers}. To come as near to the teacher (KL per token), {near.test.verdict}{nearer}. Final "

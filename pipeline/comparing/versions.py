@@ -41,6 +41,8 @@ def read_version(name: str) -> Version:
         # not by `metrics_show`, which leaves out what is null
         overview = json.loads(_text(OVERVIEW, rev))
         return Version(name, overview, verdict_in(_text(REPORT, rev)), dvc.api.params_show("params.yaml", rev=rev))
+    except json.JSONDecodeError as error:
+        raise ResultsError(f"{OVERVIEW} of {name} is not valid JSON ({error}); make it again by `dvc repro`") from error
     except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
         raise ResultsError(
             f"{name} cannot be compared ({one_line(error)}); give a commit, or an experiment of `make experiments`, "

@@ -28,8 +28,10 @@ def require_replaceable(folder: Path, run: str) -> None:
         return
     ours = {CARD, PARAMS, PICTURE}
     found = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if not ours <= found <= ours | {LICENCE} | {file.name for file in (STUDENTS / run).iterdir()}:
-        raise PublishError(f"{folder} is there already and is not a published student; give --to another folder")
+    others = sorted(found - ours - {LICENCE} - {file.name for file in (STUDENTS / run).iterdir()})
+    if not ours <= found or others:
+        why = f"holds {others[0]} besides" if ours <= found else "is not a published student"
+        raise PublishError(f"{folder} is there already and {why}; give --to another folder")
 
 
 def write_folder(folder: Path, run: FinishedRun, params: RunParams, model: str, licence: str) -> None:

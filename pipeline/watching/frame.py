@@ -82,9 +82,11 @@ def _methods(study: Study) -> Columns:
     rows: list[Sequence[RenderableType]] = []
     for method in dict.fromkeys(cell.method for cell in study.cells):
         cells = study.of(method)
+        seeds = Text(" ").join(_seed(cell) for cell in cells)
+        # what was stopped may have been validated at other steps, with other params
+        cells = [cell for cell in cells if cell.state not in (State.STOPPED, State.FAILED)] or cells
         curve = _mean_curve([cell.curve.accuracy_V for cell in cells])
         kl = _mean_curve([cell.curve.kl_V for cell in cells])
-        seeds = Text(" ").join(_seed(cell) for cell in cells)
         bars = sparkline(curve, _highest(study))
         rows.append([method, seeds, bars, f"{curve[-1]:.1%}" if curve else "", f"{kl[-1]:.4f}" if kl else ""])
     return Columns(("method", "seeds", f"validation accuracy{answered}", "", "KL"), ("", "KL"), rows)

@@ -50,6 +50,7 @@ def test_student_and_teacher_answer_as_their_folders_do(asked):
 def test_several_problems_come_from_the_standard_input(asked):
     shown = f"{PROBLEM}\nuntrained_student: {expected('student')}\n\n"
     assert asked("--run", "untrained_student", "-", lines=f"{PROBLEM}\n\n{PROBLEM}\n") == 2 * shown
+    assert asked("--run", "untrained_student", PROBLEM, PROBLEM) == 2 * shown
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ def test_several_problems_come_from_the_standard_input(asked):
             ["--run", "rl-0", "7" * 4000],
             "error: problem number 1 has 4001 tokens as a prompt, more than models.max_tokens",
         ),
+        (["--run", "rl-0", "--run", "rl-1", PROBLEM], "error: there are several --run; give one, and call again for another"),
         (["--run", "rl-0", " "], "error: there is no problem to solve"),
         (["--run", "rl-0", "-"], "error: there is no problem to solve"),
     ],

@@ -116,7 +116,7 @@ def test_an_experiment_is_found_by_its_name(repository):
 
 def test_what_is_no_json_is_said_in_one_sentence(repository):
     Path("metrics/overview.json").write_text("<<<<<<<")
-    with pytest.raises(ResultsError, match=r"^workspace cannot be compared \("):
+    with pytest.raises(ResultsError, match=r"^metrics/overview.json of workspace is not valid JSON \("):
         read_version("workspace")
 
 

@@ -229,7 +229,7 @@ def test_every_metric_stands_beside_those_of_the_method_and_the_references(rl, p
             "rl",
             {"rl": 0.75, "traditional": 0.4},
             [0, 1, 2],
-            "**rl needs fewer examples than traditional**: to reach its final accuracy 0.",
+            "**rl needs fewer examples than traditional**: to reach traditional's final accuracy 0.",
         ),
         (
             "rl",

@@ -204,7 +204,7 @@ def test_the_card_says_what_the_report_says(project, run):
     [row] = [line for line in said.splitlines() if line.startswith("| rl / traditional |")]
     ratio = row.split(" | ")[2].split(" (")[0]
     assert "**rl: fewer than 3 seeds cannot tell** whether it needs fewer examples than traditional" in text
-    assert f": to reach its final accuracy {ratio} times as many" in text
+    assert f": to reach traditional's final accuracy {ratio} times as many" in text
     assert "There are only 2 seeds per method: intervals are very wide, and no verdict is given." in text
     assert "| train | 3 |" in text
     assert "2 training problems could be learnt from" in text
@@ -359,7 +359,7 @@ def test_the_folder_is_written_over_only_if_it_is_a_published_student(project, r
     assert contents(folder) == first
 
     (folder / "notes.txt").write_text("mine")
-    assert failure() == f"{folder.resolve()} is there already and is not a published student; give --to another folder"
+    assert failure() == f"{folder.resolve()} is there already and holds notes.txt besides; give --to another folder"
     assert (folder / "notes.txt").exists()
     assert failure(to="models/students/rl-0").startswith(f"{project}/models/students/rl-0 is there already")
     assert failure(to=".").startswith(f"{project} is there already")

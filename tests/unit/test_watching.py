@@ -342,6 +342,13 @@ def test_a_narrow_screen_has_fewer_columns_and_none_that_is_cut(width):
     assert "rl-0" in text
 
 
+def test_a_stopped_run_is_in_no_mean_beside_others():
+    stopped = replace(DONE, seed=1, state=State.STOPPED, curve=Curve([0.9], [0.001]))
+    assert f"{DONE.curve.accuracy_V[-1]:.1%}" in drawn(study_of(DONE, stopped))
+    assert "90.0%" not in drawn(study_of(DONE, stopped))
+    assert "90.0%" in drawn(study_of(stopped))
+
+
 def test_methods_curves_are_means_as_far_as_all_seeds_have_got():
     text = drawn(study_of(TRAINING, Cell("rl", 1, State.DONE, Curve([0.3, 0.5, 0.6], [0.5, 0.2, 0.1]))))
     assert "40.0%  0.3000" in text

@@ -70,7 +70,10 @@ def test_several_problems_come_from_the_standard_input(asked):
             ["--run", "rl-0", "7" * 4000],
             "error: problem number 1 has 4001 tokens as a prompt, more than models.max_tokens",
         ),
-        (["--run", "rl-0", "--run", "rl-1", PROBLEM], "error: there are several --run; give one, and call again for another"),
+        (
+            ["--run", "rl-0", "--run", "rl-1", PROBLEM],
+            "error: there are several --run; give one, and call again",
+        ),
         (["--run", "rl-0", " "], "error: there is no problem to solve"),
         (["--run", "rl-0", "-"], "error: there is no problem to solve"),
     ],

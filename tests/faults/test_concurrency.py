@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 # a call in the middle of each stage, while it holds its lock
 IN_THE_MIDDLE = {
-    "local_inputs": ("pipeline.local_inputs", "file_digests"),
+    "local_inputs": ("pipeline.local_inputs", "digests_of"),
     "prepare": ("pipeline.prepare", "compared_as_text"),
     "pretrain": ("pipeline.mini.pretraining", "draw_examples"),
     "teacher_logits": ("pipeline.capture.capture", "write_shard"),

@@ -231,7 +231,7 @@ def spoil_source_name(workplace):
 def spoil_source_key(workplace):
     use_files(write_records(workplace / "a.jsonl", *[{}] * 5), None, test_size=1)
     set_data(path={"train": "a.jsonl", "tset": None, "target": None})
-    return "params.yaml: scales.mini.data.path.test: field required"
+    return "params.yaml: scales.mini.data.path.tset: there is no such key; mend its spelling or remove it"
 
 
 def spoil_another_sources_key(workplace):

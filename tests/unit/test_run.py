@@ -232,8 +232,11 @@ def test_compiled_layers_learn_the_same(start, tiny_model, monkeypatch, gradient
     assert len(compiled) == 2
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     passes.clear()
+    begun = weights(plain)
     assert take_steps(run, 2) == pytest.approx(take_steps(plain, 2), rel=1e-6)
-    assert torch.allclose(weights(run), weights(plain), atol=1e-6)
+    # AdamW makes a step of a gradient that is all rounding, so a single weight may differ by more than rounding
+    moved, apart = (weights(plain) - begun).norm(), (weights(run) - weights(plain)).norm()
+    assert apart < 1e-4 * moved
     assert passes == 2 * ["tail_sums", "tail_gradient"]
     assert not torch._dynamo.utils.counters["graph_break"]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.errors import ModelError
 from pipeline.common.files import replacing_folder, write_json
 from pipeline.common.locks import only_one
 from pipeline.common.params import ParamsFile
@@ -56,9 +57,15 @@ def main() -> None:
 
 
 def inputs_of(params: Params) -> dict[str, list[Path]]:
-    """For each output the paths that params.yaml names."""
+    """For each output the paths that params.yaml names.
+
+    Raises:
+        ModelError: a model's folder is not there.
+    """
     inputs = {PROBLEMS: params.source.local_paths()}
     for role, name in (("teacher", params.models.teacher), ("student", params.models.student)):
+        if name.startswith(("/", ".", "~")) and not Path(name).is_dir():  # no name of the hub begins so
+            raise ModelError(f"the {role} {name!r} is no folder; set models.{role} to one, or to a name on the hub")
         inputs[role] = inputs[f"{role}_tokenizer"] = [folder] if (folder := local_model(name)) else []
     return inputs
 

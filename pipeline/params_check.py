@@ -76,6 +76,8 @@ def _require_scale(file: ParamsFile) -> None:
         source_of(scale.data, f"{where}.data").require()
     except ParamsError as error:
         raise ParamsError(str(error) if where in str(error) else f"{where}: {error}") from error
+    for key, values in (("subjects", scale.data["target"]["subjects"]), ("levels", scale.data["target"]["levels"])):
+        _require_distinct(f"{where}.data.target.{key}", values or [])
     require_grid(scale.teacher_logits)
     require_unbiased(scale.training, scale.teacher_logits.scheme)
     kept = scale.teacher_logits.temperatures
@@ -93,9 +95,13 @@ def _matrix(file: ParamsFile) -> Matrix:
         seeds=file.section("seeds", Seeds),
     )
     for key, values in asdict(matrix).items():
-        if len(set(values)) < len(values):
-            raise ParamsError(f"{file.path}: {key}: it names {max(values, key=values.count)} twice; name each once")
+        _require_distinct(f"{file.path}: {key}", values)
     return matrix
+
+
+def _require_distinct(where: str, values: list[Any]) -> None:
+    if len(set(values)) < len(values):
+        raise ParamsError(f"{where}: it names {max(values, key=values.count)} twice; name each once")
 
 
 def _require_curricula(file: ParamsFile, matrix: Matrix) -> None:

@@ -231,6 +231,7 @@ def _usage(model: str, params: RunParams) -> str:
     question = '[{"role": "user", "content": prompt}]' if params.models.chat_template else "prompt"
     return f"""from transformers import pipeline
 
+# model: the student's folder, or its name on the hub
 solve = pipeline("text-generation", model={model!r})
 prompt = {params.models.prompt!r}.replace("{{problem}}", {EXAMPLE_PROBLEM!r})
 print(solve({question}, return_full_text=False)[0]["generated_text"])"""

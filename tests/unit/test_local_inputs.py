@@ -134,6 +134,17 @@ def test_a_stage_that_is_run_alone_refuses_what_dvc_was_not_told(workplace, chan
         look()
 
 
+@pytest.mark.parametrize("name", ["/models/none", "../none", "~/none", "./none"])
+def test_a_model_folder_that_is_not_there_is_one_sentence(workplace, capsys, name):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["scales"]["mini"]["models"]["student"] = name
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SystemExit):
+        local_inputs.main()
+    said = f"error: the student {name!r} is no folder; set models.student to one, or to a name on the hub\n"
+    assert capsys.readouterr().err == said
+
+
 def test_models_of_the_hub_and_a_project_that_dvc_never_saw_are_not_looked_at(workplace):
     require_models_noticed({"student": "student", "teacher": "HuggingFaceTB/SmolLM2-135M"})
     written()

@@ -84,6 +84,7 @@ def test_what_can_be_run_passes(file_of, changes):
         ({"methods": ["rl", "traditionel"]}, f"methods: there is no curriculum 'traditionel'; choose from {OTHERS}"),
         ({f"{MINI}.data.target.subjects": ["Algebr"]}, "Algebr"),
         ({f"{MINI}.data.target.levels": [9]}, "9"),
+        ({f"{MINI}.data.target.levels": [1, 1]}, f"{MINI}.data.target.levels: it names 1 twice; name each once"),
         ({f"{MINI}.data.train_size": 50}, "data.train_size is 50, but mini_math needs a multiple of 35"),
         ({f"{MINI}.data.source": "path"}, "data.source is path but data.path.train is null; set it to"),
         (

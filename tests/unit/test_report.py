@@ -16,9 +16,9 @@ from pipeline import report
 from pipeline.analysis import metrics
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import examples_to_threshold, summarise, threshold_accuracy
-from pipeline.analysis.tables import verdict_in
+from pipeline.analysis.tables import setting, verdict_in
 from pipeline.analysis.verdict import CONTROLS, DRAWS, NOTHING_TO_REACH, Finding, Ratio, pairs, verdict
-from pipeline.analysis.wording import headline, ratio_span, ratio_text, sentence
+from pipeline.analysis.wording import headline, listed, ratio_span, ratio_text, sentence
 from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
@@ -318,6 +318,14 @@ def test_where_the_rival_ends_no_better_than_it_began_nothing_is_claimed(quick, 
     assert said.startswith("**rl: traditional ended no more accurate than it began**, so there is nothing to reach")
     assert "(KL per token), the rival ended no better than it began. Final accuracy" in said
     assert "times as many" not in said
+
+
+def test_a_target_of_some_levels_is_told_with_them(quick):
+    write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1, 2])
+    summary = summarise(read_results(["rl", "traditional"], [0, 1, 2]), "mini", REPORT)
+    assert setting(summary).endswith(f"are of the target: {listed(list(summary.teacher.accuracy_by_subject))}.")
+    easy = replace(summary.teacher, accuracy_by_level={"1": 0.9, "2": 0.8}, accuracy_by_subject={"Algebra": 0.85})
+    assert setting(replace(summary, teacher=easy)).endswith("are of the target: level 1 and 2 of Algebra.")
 
 
 def test_a_single_comparison_is_not_corrected(quick):

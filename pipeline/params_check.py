@@ -72,11 +72,12 @@ def _require_scale(file: ParamsFile) -> None:
         raise ParamsError(f"{file.path}: scale: there is no {file.scale!r}; choose from {', '.join(scales)}")
     where = f"{file.path}: scales.{file.scale}"
     scale = checked(scales[file.scale], Scale, where)
+    source = source_of(scale.data, f"{where}.data")
     try:
-        source_of(scale.data, f"{where}.data").require()
+        source.require()
     except ParamsError as error:
-        raise ParamsError(str(error) if where in str(error) else f"{where}: {error}") from error
-    for key, values in (("subjects", scale.data["target"]["subjects"]), ("levels", scale.data["target"]["levels"])):
+        raise ParamsError(f"{where}: {error}") from error
+    for key, values in asdict(source.data.target).items():
         _require_distinct(f"{where}.data.target.{key}", values or [])
     require_grid(scale.teacher_logits)
     require_unbiased(scale.training, scale.teacher_logits.scheme)

@@ -24,7 +24,9 @@ def side_by_side(first: Version, second: Version) -> Group:
     elif first.overview == second.overview:
         parts.append(Text("These results are equal, and so is the verdict."))
         if differing(dict(first.params), dict(second.params)):
-            parts.append(Text("If these parameters should change them, run `dvc repro` first: they are older."))
+            parts.append(
+                Text("If these parameters should change them, run `dvc repro`: results may be older than params.yaml.")
+            )
     return Group(*parts)
 
 

@@ -53,6 +53,12 @@ def test_equal_versions_say_so():
     assert lines[-1] == "These results are equal, and so is the verdict."
 
 
+def test_equal_results_of_other_parameters_may_be_old():
+    edited = Version("workspace", OVERVIEW, VERDICT, PARAMS | {"scale": "qwen2"})
+    said = "\n".join(printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), edited)))
+    assert "may be older than params.yaml" in " ".join(said.split())
+
+
 def test_another_verdict_on_the_same_numbers_is_shown():
     second = Version("softer", OVERVIEW, "rl reaches traditional's final accuracy sooner.", PARAMS)
     lines = printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), second))

@@ -3,6 +3,7 @@
     python -m benchmarks.gpu_check                       on a CUDA GPU
     python -m benchmarks.gpu_check --smollm2 FOLDER      the same, and the distillation with real weights
     python -m benchmarks.gpu_check --tiny                the same code at tiny shapes on the CPU, in seconds
+    python -m benchmarks.gpu_check --only same_run_twice student_step     these checks and measurements alone
 
 Models are randomly initialised at Qwen2's true shapes, since neither time nor memory depends on the weights; problems
 are random tokens of the lengths that MATH has. What is timed is the project's own code: `Run.step` over a logit store
@@ -142,6 +143,8 @@ class Session:
     folder: Path
     seconds: float
     peak: float | None
+    only: frozenset[str] = frozenset()  # names of checks and sections; none stands for all
+    offered: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.perf_counter)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -150,8 +153,15 @@ class Session:
         """Seconds since the beginning."""
         return time.perf_counter() - self.started
 
+    def wants(self, name: str) -> bool:
+        """Whether a check or section is to be done."""
+        self.offered.add(name)
+        return not self.only or name in self.only
+
     def check(self, name: str, work: Callable[[], Verdict], seconds: float = 20) -> None:
         """Carries out a check; whatever goes wrong in it is a failure of this check alone."""
+        if not self.wants(name):
+            return
 
         def judged() -> dict[str, Any]:
             verdict = work()
@@ -162,7 +172,8 @@ class Session:
 
     def section(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> None:
         """Takes measurements that should be done in so many seconds, unless too little time is left."""
-        self.sections[name] = self._guarded(name, seconds, work)
+        if self.wants(name):
+            self.sections[name] = self._guarded(name, seconds, work)
 
     def _guarded(self, name: str, seconds: float, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         clear_memory(self.device)
@@ -254,6 +265,14 @@ class Teacher:
             **{f"forward_{name}": value for name, value in forward_peak.items()},
         }
 
+    def captured(self) -> LogitStore:
+        """The store that `measure` leaves behind; a session of training steps alone makes it without measuring."""
+        if self.store is None and self._session.only and "teacher_capture" not in self._session.only:
+            self.measure()
+        if self.store is None:
+            raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
+        return self.store
+
     def _passes(self) -> range:
         return range(self._session.scale.capture_passes)
 
@@ -268,7 +287,7 @@ def forward_all(teacher: PreTrainedModel, batches: list[list[EncodedProblem]]) -
 def measure_steps(
     session: Session,
     problems: list[EncodedProblem],
-    store: LogitStore | None,
+    store: LogitStore,
     *,
     gradient_checkpointing: bool,
     compiled: bool = False,
@@ -276,8 +295,6 @@ def measure_steps(
     cap: int | None = None,
 ) -> dict[str, Any]:
     """Speed and memory of whole optimiser steps of the student."""
-    if store is None:
-        raise RuntimeError("there are no teacher logits, since teacher_capture has failed or was skipped")
     training = replace(
         session.params.training, gradient_checkpointing=gradient_checkpointing, compile=compiled, moments=moments
     )
@@ -398,7 +415,7 @@ def run_all(session: Session, smollm2: Path | None) -> None:
     session.section("teacher_capture", 90, teacher.measure)
 
     def step_row(name: str, problems: list[EncodedProblem], **settings: Any) -> None:
-        session.section(name, 45, lambda: measure_steps(session, problems, teacher.store, **settings))
+        session.section(name, 45, lambda: measure_steps(session, problems, teacher.captured(), **settings))
 
     small_gpu = {"gradient_checkpointing": True, "cap": SMALL_GPU_BYTES}
     step_row("student_step", teacher.problems, gradient_checkpointing=False)
@@ -467,6 +484,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="JSON file; default: benchmarks/results/gpu_check-DEVICE.json, or none"
     )
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="checks and measurements to carry out")
     parser.add_argument("--minutes", type=float, default=9.0, help="sections that would take longer are skipped")
     args = parser.parse_args()
     device = "cpu" if args.tiny else "cuda"
@@ -490,8 +508,12 @@ def main() -> None:
             Path(folder),
             60 * args.minutes,
             peak_tflops(name),
+            frozenset(args.only),
         )
         run_all(session, args.smollm2)
+        if unknown := session.only - session.offered:
+            known = ", ".join(sorted(session.offered))
+            raise ModelError(f"--only {min(unknown)}: nothing is called so; one of {known}")
         found = report(session, machine, args.tiny)
     print_table(found)
     if out:

@@ -1,12 +1,13 @@
 """The question once more with real weights on real problems: SmolLM2-135M-Instruct to 10 of its layers, on MATH.
 
     python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER     what is missing: two hours on two cores
-    python -m benchmarks.real_weights --report                           the table alone
+    python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER --device cuda --seeds 6     on a GPU: minutes
+    python -m benchmarks.real_weights --report                           the tables alone
 
 FOLDER of --math holds train.jsonl or train.jsonl.gz in MATH's schema. The pool is all subjects, the target two of them;
 problems are short ones, so that completions are whole and a run takes ten minutes. So few steps teach nobody
 to solve MATH: what counts is the KL per token from the teacher on held-out problems of the target. It can be stopped at
-any time: each finished run is a row of results/study/real.jsonl and is not run again.
+any time: each finished run is a row of results/study/real.jsonl (on a GPU real_cuda.jsonl) and is not run again.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from pipeline.common.errors import DataError
 from pipeline.common.files import write_text
 from pipeline.common.stage import exit_on_error
 
-NAME = "real"
+NAMES = {"cpu": "real", "cuda": "real_cuda"}  # rows of two kinds of machine are not compared with one another
 TARGET = ["Counting & Probability", "Number Theory"]
 LONGEST = 500  # characters of problem and solution together
 METHODS = ["traditional", "rl", "random", "target_only"]
-SEEDS = range(3)
+SEEDS = 3
 SCALE = "smollm2"
 # changes to scales.smollm2
 CHANGES: dict[str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ def short_problems(folder: Path) -> Iterator[str]:
                 yield line
 
 
-def changed(values: dict[str, Any], smollm2: str, problems: str) -> dict[str, Any]:
+def changed(values: dict[str, Any], smollm2: str, problems: str, device: str) -> dict[str, Any]:
     """params.yaml's values for this study, with these weights and problems."""
     values = copy.deepcopy(values)
     scale = values["scales"][SCALE]
@@ -84,11 +85,11 @@ def changed(values: dict[str, Any], smollm2: str, problems: str) -> dict[str, An
         scale[section] |= changes
     scale["data"]["path"]["train"] = problems
     scale["models"] |= dict.fromkeys(("teacher", "student"), smollm2)
-    scale["models"] |= dict.fromkeys(("teacher_revision", "student_revision"))
-    return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(SEEDS)}
+    scale["models"] |= dict.fromkeys(("teacher_revision", "student_revision")) | {"device": device}
+    return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(range(SEEDS))}
 
 
-def plan(smollm2: Path, math: Path, commit: str | None = None) -> Plan:
+def plan(smollm2: Path, math: Path, device: str, commit: str | None = None) -> Plan:
     """What is run; rows are known by values that name no folder of this machine.
 
     Raises:
@@ -97,17 +98,17 @@ def plan(smollm2: Path, math: Path, commit: str | None = None) -> Plan:
     problems = CLONES / "real-problems.jsonl"
     write_text(problems, "".join(short_problems(math)))
     return Plan(
-        NAME,
-        lambda values: changed(values, str(smollm2.resolve()), str(problems)),
-        lambda values: changed(values, "SmolLM2-135M-Instruct", "MATH"),
+        NAMES[device],
+        lambda values: changed(values, str(smollm2.resolve()), str(problems), device),
+        lambda values: changed(values, "SmolLM2-135M-Instruct", "MATH", device),
         known_commit(commit),
     )
 
 
-def tell(found: Studied | None) -> None:
+def tell(name: str, found: Studied | None) -> None:
     """Prints who comes as near to the teacher as the baseline with how much; accuracies mean nothing here."""
     if found is None:
-        say(f"{BASELINE} and another method need {LEAST_SEEDS} seeds each before there is anything to compare")
+        say(f"{name}: {BASELINE} and another method need {LEAST_SEEDS} seeds each before there is anything to compare")
         return
     rows = []
     for method, own in found.outcomes.items():
@@ -115,7 +116,7 @@ def tell(found: Studied | None) -> None:
         ratios = () if compared is None else (compared.kl_examples_ratio, compared.kl_compute_ratio)
         kl = np.mean([curve["validation_kl"].iloc[-1] for curve in own.learning_curves])
         rows.append([method, f"{kl:.4f}", *(map(ratio_cell, ratios) if ratios else [NONE] * 2)])
-    say(f"{NAME}: {found.seeds} seeds\n")
+    say(f"{name}: {found.seeds} seeds\n")
     say(table(["method", "final KL", f"examples, over those of {BASELINE}", "training compute"], rows))
 
 
@@ -126,15 +127,19 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--math", type=Path, help="folder of MATH's training problems")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="the first so many seeds")
+    parser.add_argument("--device", choices=list(NAMES), default="cpu")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--commit", help="the version that it was begun with; default: the newest")
-    parser.add_argument("--report", action="store_true", help="the table alone")
+    parser.add_argument("--report", action="store_true", help="the tables alone")
     args = parser.parse_args()
     if not args.report:
         if args.smollm2 is None or args.math is None:
             parser.error("give --smollm2 and --math, or --report")
-        append_missing(plan(args.smollm2, args.math, args.commit), args.methods, SEEDS, args.processes)
-    tell(studied(NAME))
+        found = plan(args.smollm2, args.math, args.device, args.commit)
+        append_missing(found, args.methods, range(args.seeds), args.processes)
+    for name in NAMES.values() if args.report else [NAMES[args.device]]:
+        tell(name, studied(name))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,20 @@ def test_what_there_is_no_time_for_is_skipped_and_named(in_process):
     assert "teacher_capture: SKIPPED, it may take 90 s, but only 0 s are left" in text.out
 
 
+def test_parts_can_be_taken_alone(in_process):
+    status, _, found = in_process("--tiny", "--only", "loss_float32", "student_step")
+    assert status == 0
+    assert set(found["checks"]) == {"loss_float32"}
+    assert set(found["sections"]) == {"student_step"}
+    assert found["sections"]["student_step"]["tokens_per_s"] > 0
+
+
+def test_a_part_that_does_not_exist_is_named(in_process):
+    status, text, found = in_process("--tiny", "--only", "loss_float64")
+    assert (status, found) == (1, None)
+    assert text.err.startswith("error: --only loss_float64: nothing is called so; one of answers_by_graphs, ")
+
+
 def test_without_a_gpu_it_says_so(in_process, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     status, text, found = in_process()

@@ -309,11 +309,12 @@ def test_real_weights_take_the_short_problems_of_either_file(tmp_path):
 
 
 def test_the_params_of_real_weights_are_valid(tmp_path):
-    values = real_weights.changed(copy.deepcopy(PARAMS), "weights", "problems.jsonl")
+    values = real_weights.changed(copy.deepcopy(PARAMS), "weights", "problems.jsonl", "cuda")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     file = ParamsFile(tmp_path / "params.yaml")
     for method in real_weights.METHODS:
-        assert train_stage.read_params(file, method).models.teacher == "weights"
+        models = train_stage.read_params(file, method).models
+        assert (models.teacher, models.device) == ("weights", "cuda")
     assert file.scale_section("data", dict[str, Any])["path"]["train"] == "problems.jsonl"
 
 

@@ -289,7 +289,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # nothing that a library prints may pass for an answer
     set_up = SetUp.from_json(sys.argv[1])
-    use_threads(set_up.threads)
+    use_threads(set_up.threads, set_up.pair.device)
     before = peak_resident_bytes()
     contender = CONTENDERS[set_up.name](set_up.pair, Path(set_up.store))
     for line in sys.stdin:

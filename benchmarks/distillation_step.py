@@ -221,7 +221,7 @@ def main() -> None:
     if args.tiny or importlib.util.find_spec("trl") is None:
         names = tuple(name for name in CONTENDERS if name != "gkd")
         left_out.append("gkd: " + ("--tiny" if args.tiny else "TRL is not installed"))
-    use_threads(args.threads)
+    use_threads(args.threads, args.device)
     found: dict[str, Any] = {"benchmark": "distillation_step", "environment": environment(args.device)}
     found["left_out"] = left_out
     found["pairs"] = {

@@ -33,6 +33,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from benchmarks import _device_checks as device_checks
@@ -330,6 +332,26 @@ def measure_steps(
     }
 
 
+def profile_steps(session: Session, problems: list[EncodedProblem], store: LogitStore) -> dict[str, Any]:
+    """What the GPU does in a step, by torch's profiler; the rest of seconds_per_step it waits for the host."""
+    training = replace(session.params.training, gradient_checkpointing=False)
+    of_run = training_set(problems, equal_arms(5, len(problems)), store)
+    student = random_model(session.scale.student, session.params.models, torch.float32, seed=0)
+    warm_up, steps = session.scale.warm_up_steps, session.scale.steps
+    run = start_run(student, of_run, replace(session.params, training=training), warm_up + steps)
+    for _ in range(warm_up):
+        run.step()
+    activity = ProfilerActivity.CUDA if session.device == "cuda" else ProfilerActivity.CPU
+    with profile(activities=[activity]) as profiler:
+        for _ in range(steps):
+            run.step()
+    on_gpu = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    return {
+        "kernels_and_copies": len(on_gpu) / steps,
+        "busy_seconds_per_step": sum(event.device_time_total for event in on_gpu) / steps / 1e6,
+    }
+
+
 @contextmanager
 def recorded_draws(problems: list[EncodedProblem]) -> Iterator[list[list[EncodedProblem]]]:
     """A list to which each step taken meanwhile adds the examples that it draws."""
@@ -433,6 +455,8 @@ def run_all(session: Session, smollm2: Path | None) -> None:
         60,
         lambda: measure_generation(session, scale.student, torch.float32, graphs=False),
     )
+    # the profiler slows down what comes after it
+    session.section("student_step_profile", 30, lambda: profile_steps(session, teacher.problems, teacher.captured()))
     if session.device == "cuda":  # a CPU would need a C++ compiler and minutes
         session.check("resumed_compiled_run", lambda: device_checks.resumed_compiled_run(setup()), seconds=120)
 
@@ -493,7 +517,7 @@ def main() -> None:
     params = read_params()
     params = replace(params, training=replace(params.training, compile=False))  # which one part turns on
     threads = 1 if args.tiny else params.models.threads
-    use_threads(threads)
+    use_threads(threads, device)
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
     out = args.out or (
         None if args.tiny else ROOT / f"benchmarks/results/gpu_check-{re.sub('[^A-Za-z0-9]+', '-', name)}.json"

@@ -22,7 +22,7 @@ from transformers.integrations import sdpa_attention
 from transformers.utils import logging as transformers_logging
 
 from pipeline.common.errors import ModelError
-from pipeline.language_models.devices import kind_of
+from pipeline.language_models.devices import kind_of, use_deterministic_cublas
 from pipeline.language_models.settings import ModelsParams
 
 T = TypeVar("T")
@@ -81,15 +81,17 @@ def join_processes(models: ModelsParams) -> Processes:
         raise ModelError("models.device is cuda, but torch finds no CUDA device; set it to cpu or use a GPU machine")
     os.environ.setdefault("OMP_NUM_THREADS", str(models.threads))  # or Accelerate would choose, and say so
     state = PartialState(cpu=models.device == "cpu", timeout=PATIENCE)
-    use_threads(models.threads)
+    use_threads(models.threads, models.device)
     return Processes(state.process_index, state.num_processes)
 
 
-def use_threads(threads: int) -> None:
+def use_threads(threads: int, device: str = "cpu") -> None:
     """Sets what bit-identical results depend on: the number of CPU threads, and deterministic kernels."""
     torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it to be deterministic
     torch.use_deterministic_algorithms(mode=True)
+    if device == "cuda":
+        one = torch.ones(1, 1, device=device)
+        use_deterministic_cublas(lambda: one @ one)
     # it would fill every new buffer with NaN, thousands a step, for programs that read what they have not written
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it has, by a trick
     # no sequence here is packed with others, and to find that out the host would wait for the GPU in every forward pass

@@ -32,6 +32,7 @@ STEP_ROWS = (
     "student_step_on_8_gb_in_8_bits",
 )
 GENERATION_ROWS = ("student_generation", "student_generation_without_graphs", "teacher_generation")
+PROFILE = "student_step_profile"
 NEVER = {"dvc", "datasets", "trl", "math_verify", "pandas", "matplotlib"}
 
 
@@ -53,7 +54,7 @@ def test_every_check_passes_and_the_divergence_falls(tiny):
 
 def test_every_row_has_its_figures(tiny):
     sections = tiny[0]["sections"]
-    assert set(sections) == {"teacher_capture", *STEP_ROWS, "distillation", *GENERATION_ROWS}
+    assert set(sections) == {"teacher_capture", *STEP_ROWS, PROFILE, "distillation", *GENERATION_ROWS}
     capture = sections["teacher_capture"]
     assert capture["capture_tokens_per_s"] > 0
     assert capture["forward_tokens_per_s"] > 0
@@ -63,6 +64,7 @@ def test_every_row_has_its_figures(tiny):
         assert 0 < sections[row]["tokens_per_s"] <= sections[row]["padded_tokens_per_s"]
         assert sections[row]["mfu"] is None  # a CPU's peak is not known, and no default stands in for it
         assert sections[row]["moments"] == ("8bit" if "8_bits" in row else "cpu" if "8_gb" in row else "device")
+    assert sections[PROFILE]["kernels_and_copies"] == 0  # the CPU has none
     for row in GENERATION_ROWS:
         assert 0 < sections[row]["new_tokens"] <= sections[row]["prompts"] * sections[row]["max_new_tokens"]
 
@@ -129,7 +131,7 @@ def test_a_failure_in_one_part_leaves_the_others_and_gives_status_1(in_process, 
     monkeypatch.setattr(gpu_check, "distil", lambda *_: {})
     status, _, found = in_process("--tiny")
     assert status == 1
-    assert found["failures"] == ["broken", "wrong", "teacher_capture", *STEP_ROWS]
+    assert found["failures"] == ["broken", "wrong", "teacher_capture", *STEP_ROWS, PROFILE]
     assert found["checks"]["broken"] == {"error": "RuntimeError: no such kernel"}
     assert found["checks"]["wrong"]["figure"] is None
     assert found["checks"]["loss_float32"]["passed"]

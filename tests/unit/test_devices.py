@@ -1,12 +1,13 @@
 """What is asked of a GPU that is not there."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers.integrations import sdpa_attention
 
-from pipeline.language_models.devices import memory_of
+from pipeline.language_models.devices import CUBLAS, memory_of, use_deterministic_cublas
 from pipeline.language_models.processes import use_threads
 from pipeline.logit_store import chunks
 
@@ -46,3 +47,27 @@ def test_autocast_makes_float32_keys_what_the_kernel_knows(monkeypatch):
     use_threads(torch.get_num_threads())
     key = torch.empty(1, 2, 5, 64, device="meta")
     assert sdpa_attention.use_gqa_in_sdpa(None, key, key)
+
+
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_torch_sees_once_that_products_are_deterministic(monkeypatch, looks_again):
+    """A torch that looked at every product would refuse the second one; then what it looks for must stay."""
+    monkeypatch.delenv(CUBLAS, raising=False)
+    seen = []
+
+    def product():
+        seen.append(os.environ.get(CUBLAS))
+        if seen[-1 if looks_again else 0] is None:
+            raise RuntimeError("not deterministic")
+
+    use_deterministic_cublas(product)
+    assert seen == [":4096:8", None]
+    assert os.environ.get(CUBLAS) == (":4096:8" if looks_again else None)
+    monkeypatch.delenv(CUBLAS, raising=False)
+
+
+def test_what_a_user_chose_for_cublas_is_what_torch_sees(monkeypatch):
+    monkeypatch.setenv(CUBLAS, ":16:8")
+    seen = []
+    use_deterministic_cublas(lambda: seen.append(os.environ.get(CUBLAS)))
+    assert seen == [":16:8", None]

@@ -19,6 +19,7 @@ import argparse
 import functools
 import importlib.metadata
 import math
+import os
 import re
 import statistics
 import sys
@@ -51,6 +52,7 @@ from benchmarks._measure import (
     random_model,
     say,
     seconds_of,
+    synchronize,
     training_flops,
     utilisation,
 )
@@ -77,7 +79,7 @@ from pipeline.common.files import write_json
 from pipeline.common.stage import exit_on_error
 from pipeline.language_models import generation as generating
 from pipeline.language_models.batches import micro_batches, pad_examples
-from pipeline.language_models.devices import kind_of
+from pipeline.language_models.devices import CUBLAS, kind_of
 from pipeline.language_models.generation import generate_answers
 from pipeline.language_models.loading import in_precision, load_encoder, load_model, vocabulary_size
 from pipeline.language_models.processes import use_threads
@@ -332,6 +334,28 @@ def measure_steps(
     }
 
 
+def host_times(session: Session) -> dict[str, Any]:
+    """Microseconds the host takes to start an operation, as stages set it up and with cuBLAS's variable in sight."""
+    device, repeats = session.device, 500
+    a, bias = torch.ones(64, 64, device=device, dtype=torch.bfloat16), torch.ones(64, device=device).bfloat16()
+
+    def microseconds(work: Callable[[], object]) -> float:
+        work(), synchronize(device)
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        elapsed = time.perf_counter() - started
+        synchronize(device)
+        return 1e6 * elapsed / repeats
+
+    found = {"addition": microseconds(lambda: a + a)}
+    for suffix, value in (("", os.environ.get(CUBLAS)), ("_with_the_variable", ":4096:8")):
+        with patch.dict(os.environ, {} if value is None else {CUBLAS: value}):
+            found[f"product{suffix}"] = microseconds(lambda: a @ a)
+            found[f"product_and_bias{suffix}"] = microseconds(lambda: torch.addmm(bias, a, a))
+    return {f"host_microseconds_of_{name}": value for name, value in found.items()}
+
+
 def profile_steps(session: Session, problems: list[EncodedProblem], store: LogitStore) -> dict[str, Any]:
     """What the GPU does in a step, by torch's profiler; the rest of seconds_per_step it waits for the host."""
     training = replace(session.params.training, gradient_checkpointing=False)
@@ -433,6 +457,7 @@ def run_all(session: Session, smollm2: Path | None) -> None:
     setup = functools.cache(lambda: device_checks.prepare(session.folder, scale.checks, scale.check_lengths, params))
     for check in device_checks.CHECKS:
         session.check(check.__name__, lambda check=check: check(setup()))
+    session.section("host_times", 5, lambda: host_times(session))
     teacher = Teacher(session)
     session.section("teacher_capture", 90, teacher.measure)
 

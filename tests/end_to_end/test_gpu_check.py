@@ -54,7 +54,8 @@ def test_every_check_passes_and_the_divergence_falls(tiny):
 
 def test_every_row_has_its_figures(tiny):
     sections = tiny[0]["sections"]
-    assert set(sections) == {"teacher_capture", *STEP_ROWS, PROFILE, "distillation", *GENERATION_ROWS}
+    assert set(sections) == {"host_times", "teacher_capture", *STEP_ROWS, PROFILE, "distillation", *GENERATION_ROWS}
+    assert len([value for name, value in sections["host_times"].items() if "microseconds" in name and value > 0]) == 5
     capture = sections["teacher_capture"]
     assert capture["capture_tokens_per_s"] > 0
     assert capture["forward_tokens_per_s"] > 0

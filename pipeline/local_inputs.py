@@ -64,7 +64,8 @@ def inputs_of(params: Params) -> dict[str, list[Path]]:
     """
     inputs = {PROBLEMS: params.source.local_paths()}
     for role, name in (("teacher", params.models.teacher), ("student", params.models.student)):
-        if name.startswith(("/", ".", "~")) and not Path(name).is_dir():  # no name of the hub begins so
+        of_hub = not name.startswith(("/", ".", "~")) and name.count("/") < 2  # OWNER/NAME, or NAME alone
+        if not of_hub and not Path(name).is_dir():
             raise ModelError(f"the {role} {name!r} is no folder; set models.{role} to one, or to a name on the hub")
         inputs[role] = inputs[f"{role}_tokenizer"] = [folder] if (folder := local_model(name)) else []
     return inputs

@@ -244,12 +244,21 @@ function goToAnswers() {
   if (address !== "" && !document.getElementById(address)) document.getElementById("problems").scrollIntoView();
 }
 
+// The links to the page's parts leave the filters in the address.
+function keepFilters(event) {
+  const part = event.target.hash && document.getElementById(event.target.hash.slice(1));
+  if (!part || document.getElementById(location.hash.slice(1)) || location.hash === "") return;
+  event.preventDefault();
+  part.scrollIntoView();
+}
+
 function refilter() {
   UNKNOWN.hidden = true;
   remember();
   show();
 }
 
+document.querySelector("nav").addEventListener("click", keepFilters);
 FORM.addEventListener("input", refilter);
 FORM.addEventListener("reset", () => setTimeout(refilter));
 FORM.addEventListener("submit", (event) => event.preventDefault());

@@ -134,7 +134,7 @@ def test_a_stage_that_is_run_alone_refuses_what_dvc_was_not_told(workplace, chan
         look()
 
 
-@pytest.mark.parametrize("name", ["/models/none", "../none", "~/none", "./none"])
+@pytest.mark.parametrize("name", ["/models/none", "../none", "~/none", "./none", "models/mini/studnt"])
 def test_a_model_folder_that_is_not_there_is_one_sentence(workplace, capsys, name):
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["scales"]["mini"]["models"]["student"] = name
@@ -212,7 +212,7 @@ def test_a_missing_data_file_is_one_sentence(workplace, capsys):
 
 
 def test_a_local_folder_in_the_place_of_a_hub_dataset_is_looked_into(workplace):
-    set_params({"source": "hub", "hub": {"name": "MATH", "revision": "main"}})
+    set_params({"source": "hub", "hub": {"name": "MATH", "revision": "main"}}, teacher="student", student="student")
     before = written()
     assert list(json.loads(before["problems"])) == ["MATH"]
     Path("MATH/algebra/1.json").write_text("changed")

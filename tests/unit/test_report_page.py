@@ -274,6 +274,20 @@ def test_an_address_with_filters_leads_to_the_answers(made):
 
 
 @needs_chromium
+@pytest.mark.parametrize(("address", "after"), [("#level=5", "#level=5"), ("", "#groups")])
+def test_links_to_parts_of_the_page_leave_filters_in_the_address(made, address, after):
+    script = """
+        document.querySelector("nav a[href='#groups']").click();
+        await later();
+        const top = document.getElementById("groups").getBoundingClientRect().top;
+        document.title = JSON.stringify([location.hash, filtersNow().level, top]);
+    """
+    there, level, top = said_by(made[0], address, script)
+    assert (there, level) == (after, "5" if "5" in address else "")
+    assert 0 <= top < 100  # below the navigation
+
+
+@needs_chromium
 @pytest.mark.parametrize(
     ("chart", "told"),
     [

@@ -17,6 +17,7 @@ from pipeline.common.paths import TEACHER, UNTRAINED_STUDENT
 ACCURACY = ".accuracy"
 UNFINISHED = ("Queued", "Running", "Failed")
 PARAMS = "params.yaml:"  # DVC's prefix of parameters that are called like a metric
+OLD = "*"
 Row = Mapping[str, Any]  # of DVC's table: a column per metric and parameter
 
 
@@ -25,7 +26,8 @@ class Experiment:
     """One line.
 
     changed: parameters that are other than in the commit that the experiment began with, by dotted key. accuracies: of
-    each method on the test problems.
+    each method on the test problems. may_be_old: they are those of that commit to the last digit although parameters
+    are changed, as where no report was made.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Experiment:
     created: str
     changed: Mapping[str, Any]
     accuracies: Mapping[str, float]
+    may_be_old: bool = False
 
 
 def read_experiments(params: Sequence[str]) -> list[Experiment]:
@@ -46,13 +49,16 @@ def _experiments(rows: Sequence[Row], params: Sequence[str]) -> Iterator[Experim
     for row in rows:
         if row["typ"] == "baseline" and row["rev"] != "workspace":
             base = row
+        changed = {key: value for key in params if (value := _param(row, key)) != _param(base, key)}
+        # DVC gives one that is not finished the numbers of the commit that it began with
+        accuracies = {} if row["State"] in UNFINISHED else _accuracies_in(row)
         yield Experiment(
             row["Experiment"] or row["rev"],
             row["typ"] == "baseline",
             row["Created"] or row["State"] or "",
-            {key: value for key in params if (value := _param(row, key)) != _param(base, key)},
-            # DVC gives one that is not finished the numbers of the commit that it began with
-            {} if row["State"] in UNFINISHED else _accuracies_in(row),
+            changed,
+            accuracies,
+            may_be_old=bool(changed and accuracies) and accuracies == _accuracies_in(base),
         )
 
 
@@ -83,16 +89,19 @@ def _changes(experiment: Experiment) -> Text:
 
 def in_words(value: Any) -> str:
     """As it is typed on a command line; DVC gives whole numbers a fraction."""
-    if value is None or isinstance(value, bool):
+    if value in (None, "None"):  # DVC's table has either for null
+        return "null"
+    if isinstance(value, bool):
         return json.dumps(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _accuracies(experiments: Sequence[Experiment]) -> Table:
     methods = list(dict.fromkeys(method for experiment in experiments for method in experiment.accuracies))
-    table = Table(
-        box=None, pad_edge=False, caption="Accuracy on the test problems, in percent.", caption_justify="left"
-    )
+    caption = "Accuracy on the test problems, in percent."
+    if any(experiment.may_be_old for experiment in experiments):
+        caption += f"\n{OLD} the commit's to the last digit, though parameters are changed: the report may not be made."
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("experiment", no_wrap=True)
     table.add_column("made")
     for method in methods:
@@ -100,7 +109,7 @@ def _accuracies(experiments: Sequence[Experiment]) -> Table:
     for experiment in experiments:
         accuracies = (experiment.accuracies.get(method) for method in methods)
         table.add_row(
-            experiment.name if experiment.is_commit else f"  {experiment.name}",
+            f"{'' if experiment.is_commit else '  '}{experiment.name}{f' {OLD}' if experiment.may_be_old else ''}",
             experiment.created,
             *("" if accuracy is None else f"{100 * accuracy:.1f}" for accuracy in accuracies),
         )

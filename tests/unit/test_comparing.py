@@ -167,10 +167,27 @@ def test_experiments_say_what_is_changed_since_their_commit():
     assert "sharper Nov 26, 2026 50.0 40.0" in lines
     assert "sharper: curricula.rl.alpha=0.3" in lines
     assert "bigger: scale=qwen2" in lines
+    assert not any(experiment.may_be_old for experiment in found)
+    assert "to the last digit" not in " ".join(lines)
+
+
+def test_an_experiment_with_its_commits_numbers_is_marked():
+    """DVC gives one whose report was not made the metrics of the commit that it began with."""
+    rows = [
+        row(None, "main", "baseline", 0.05, **{"rl.accuracy": 0.487}),
+        row("partial", "abc1234", "branch_base", 0.3, **{"rl.accuracy": 0.487}),
+        row("again", "def5678", "branch_base", 0.05, **{"rl.accuracy": 0.487}),
+        row("other", "0123456", "branch_base", 0.3, **{"rl.accuracy": 0.488}),
+    ]
+    found = list(_experiments(rows, ["curricula.rl.alpha"]))
+    assert [experiment.name for experiment in found if experiment.may_be_old] == ["partial"]
+    lines = printed(listing(found))
+    assert "partial * Nov 26, 2026 48.7" in lines
+    assert "* the commit's to the last digit" in " ".join(lines)
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(1.0, "1"), (0.25, "0.25"), (None, "null"), ("[1]", "[1]"), (True, "true")]
+    ("value", "words"), [(1.0, "1"), (0.25, "0.25"), (None, "null"), ("None", "null"), ("[1]", "[1]"), (True, "true")]
 )
 def test_values_are_as_they_are_typed(value, words):
     assert in_words(value) == words

@@ -36,7 +36,9 @@ from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards.target_similarity import TargetSimilarity
+from pipeline.common.errors import ResultsError
 from pipeline.common.files import write_json
+from pipeline.common.paths import TEACHER_LOGITS
 from pipeline.common.seeding import numpy_rng
 from pipeline.common.stage import exit_on_error
 
@@ -261,6 +263,8 @@ def main() -> None:
     where = Path.cwd() if args.setting is None else working_copy(study_plan(args.setting))
     os.chdir(where)
     say(f"params.yaml of {where}\n" if args.setting is None else f"setting {args.setting}\n")
+    if not (TEACHER_LOGITS / "train/manifest.json").exists():
+        raise ResultsError(f"{where} has no teacher logits yet; run `dvc repro evaluate_untrained_student` there first")
     bench = load_bench()
     arms = calibrate(bench, args.steps)
     tell(arms)

@@ -13,6 +13,8 @@ import argparse
 import sys
 from dataclasses import dataclass
 
+from transformers.utils import logging as transformers_logging
+
 from pipeline.common.errors import DataError
 from pipeline.common.params import ParamsFile
 from pipeline.common.paths import TEACHER, UNTRAINED_STUDENT
@@ -60,6 +62,7 @@ def main() -> None:
     asked, params = parse_arguments(), read_params(ParamsFile())
     if (run := asked.names[0]) not in REFERENCES:
         require_student(run, REFERENCES)
+    transformers_logging.set_verbosity_error()  # of a text that is too long it says more than the sentence below
     join_processes(params.models)
     if params.evaluation.engine == "vllm":
         require_vllm(params.models)

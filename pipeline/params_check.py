@@ -16,7 +16,7 @@ from pipeline.analysis.settings import ReportParams
 from pipeline.bandit.rewards import build_reward
 from pipeline.capture.settings import TeacherLogitsParams, require_grid
 from pipeline.common.errors import ParamsError
-from pipeline.common.params import ParamsFile, checked, settings
+from pipeline.common.params import IN_WORDS, UNKNOWN_KEY, ParamsFile, checked, settings
 from pipeline.curricula import REWARDS, inputs_of, params_class
 from pipeline.evaluation.settings import EvaluationParams
 from pipeline.language_models.settings import GenerationParams, ModelsParams
@@ -28,6 +28,7 @@ from pipeline.sources import source_of
 from pipeline.training.settings import TrainingParams, require_unbiased
 
 Methods = Annotated[list[str], Field(min_length=1)]
+SECTIONS = ("scale", "scales", "methods", "replays", "seeds", "launch", "curricula", "report", "pretrain")
 Seeds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 
 
@@ -59,6 +60,9 @@ def require_runnable(file: ParamsFile) -> None:
     Raises:
         ParamsError: a value is missing, unknown, of the wrong type or out of range, or does not fit another.
     """
+    for key in file.sections:
+        if key not in SECTIONS:
+            raise ParamsError(f"{file.path}: {key}: {IN_WORDS[UNKNOWN_KEY]}")
     _require_scale(file)
     _require_curricula(file, _matrix(file))
     file.section("launch", str)

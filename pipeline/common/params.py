@@ -148,6 +148,11 @@ class ParamsFile:
         if not isinstance(self._values, dict):
             raise ParamsError(f"{path} must hold a mapping of parameters")
 
+    @property
+    def sections(self) -> list[str]:
+        """The keys at the top."""
+        return list(map(str, self._values))
+
     def section(self, key: str, kind: type[T]) -> T:
         """The value at a dotted key, checked against `kind`.
 

@@ -13,6 +13,7 @@ from pipeline.analysis.verdict import BASELINE
 from pipeline.checkpoints.checkpoint import differing
 from pipeline.comparing.versions import Version
 
+MOST_FILES = 4
 MOST_PARAMS = 12  # more would not leave room for the results
 
 
@@ -36,6 +37,12 @@ def _differences(first: Version, second: Version) -> Iterator[Text]:
         yield Text(f"{name}: {_value(first.params, name)} → {_value(second.params, name)}")
     if not names:
         yield Text("The parameters are equal.")
+    code = [
+        path for path in dict.fromkeys([*first.code, *second.code]) if first.code.get(path) != second.code.get(path)
+    ]
+    if code:
+        others = f" and {len(code) - MOST_FILES} more" if len(code) > MOST_FILES else ""
+        yield Text(f"The code is not the same: {', '.join(code[:MOST_FILES])}{others}")
     elif len(names) > MOST_PARAMS:
         yield Text(f"and {len(names) - MOST_PARAMS} other parameters, see `dvc params diff`")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dvc.api
+import yaml
 from dvc.exceptions import DvcException
 from scmrepo.exceptions import SCMError
 
@@ -17,17 +18,22 @@ from pipeline.common.errors import ResultsError, one_line
 from pipeline.common.paths import OVERVIEW
 
 WORKSPACE = "workspace"
+LOCK = Path("dvc.lock")
 Overview = Mapping[str, Mapping[str, float | None]]  # of each method and reference, as the report writes it
 
 
 @dataclass(frozen=True)
 class Version:
-    """One side of a comparison. verdict: the report's, in words."""
+    """One side of a comparison.
+
+    verdict: the report's, in words. code: what dvc.lock says of each file and folder of the pipeline.
+    """
 
     name: str
     overview: Overview
     verdict: str
     params: Mapping[str, Any]
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_version(name: str) -> Version:
@@ -40,14 +46,22 @@ def read_version(name: str) -> Version:
     try:
         # not by `metrics_show`, which leaves out what is null
         overview = json.loads(_text(OVERVIEW, rev))
-        return Version(name, overview, verdict_in(_text(REPORT, rev)), dvc.api.params_show("params.yaml", rev=rev))
+        params = dvc.api.params_show("params.yaml", rev=rev)
+        return Version(name, overview, verdict_in(_text(REPORT, rev)), params, code_in(_text(LOCK, rev)))
     except json.JSONDecodeError as error:
         raise ResultsError(f"{OVERVIEW} of {name} is not valid JSON ({error}); make it again by `dvc repro`") from error
     except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
         raise ResultsError(
             f"{name} cannot be compared ({one_line(error)}); give a commit, or an experiment of `make experiments`, "
-            f"that has {OVERVIEW} and {REPORT}"
+            f"that has {OVERVIEW}, {REPORT} and {LOCK}"
         ) from error
+
+
+def code_in(lock: str) -> dict[str, str]:
+    """The digest of each file and folder of the pipeline that a stage of dvc.lock depends on."""
+    stages = yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()  # noqa: S506
+    deps = [dep for stage in stages for dep in stage.get("deps", [])]
+    return {dep["path"]: dep["md5"] for dep in deps if dep["path"].startswith("pipeline/")}
 
 
 def _text(path: Path, rev: str | None) -> str:

@@ -33,7 +33,8 @@ from pipeline.problems.record import Problem, Split, write_problems
 FORMAT = 5
 ROWS, INDEX, MANIFEST = "rows.npy", "problems.json", "manifest.json"
 OPEN_FILES = 200  # shards that are kept open; systems allow 256 or more
-REMEDY = "run `dvc repro --force --single-item teacher_logits`"
+# prepare too: what teacher_logits reads may have been edited by hand
+REMEDY = "run `dvc repro --force --single-item prepare teacher_logits`"
 
 
 @dataclass(frozen=True)

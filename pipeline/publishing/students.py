@@ -20,8 +20,8 @@ def require_student(run: str, others: Sequence[str] = ()) -> None:
     ways = [f"choose from {', '.join([*trained, *others])}"] if trained or others else []
     if method and seed.isdecimal():
         ways.append(
-            f"put {method} among the methods and {seed} among the seeds of params.yaml and run `dvc repro`, which "
-            "trains and compares it"
+            f"run `dvc repro` with {method} among the methods and {seed} among the seeds of params.yaml, which trains "
+            "and compares it"
         )
     remedy = ", or ".join(ways or ["name a run as METHOD-SEED, for example rl-0"])
     raise ResultsError(f"{STUDENTS / run} holds no trained student; {remedy}")

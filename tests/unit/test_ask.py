@@ -59,7 +59,7 @@ def test_several_problems_come_from_the_standard_input(asked):
         (
             ["--run", "rl-7", PROBLEM],
             "error: models/students/rl-7 holds no trained student; choose from rl-0, untrained_student, teacher, or "
-            "put rl among the methods and 7 among the seeds of params.yaml and run `dvc repro`, which trains",
+            "run `dvc repro` with rl among the methods and 7 among the seeds of params.yaml, which trains",
         ),
         (
             ["--run", "rl", PROBLEM],

@@ -53,6 +53,14 @@ def test_equal_versions_say_so():
     assert lines[-1] == "These results are equal, and so is the verdict."
 
 
+def test_much_other_code_is_counted():
+    one, other = ({f"pipeline/{n}": f"{side}{n // 6}" for n in range(9)} | {"pipeline/same": "0"} for side in "ab")
+    versions = [Version(str(i), OVERVIEW, VERDICT, PARAMS, code) for i, code in enumerate((one, other))]
+    named = ", ".join(f"pipeline/{n}" for n in range(4))
+    said = " ".join(printed(side_by_side(*versions), width=200))
+    assert f"The code is not the same: {named} and 5 more" in said
+
+
 def test_equal_results_of_other_parameters_may_be_old():
     edited = Version("workspace", OVERVIEW, VERDICT, PARAMS | {"scale": "qwen2"})
     said = "\n".join(printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), edited)))
@@ -93,8 +101,14 @@ def repository(tmp_path, monkeypatch):
     Path("metrics").mkdir()
     Path("dvc.yaml").write_text("metrics:\n- metrics/overview.json\nparams:\n- params.yaml\n")
     write(changed(examples_ratio=None), PARAMS)
+    write_lock("1")
     subprocess.run(["git", "add", "--all"], check=True)
     subprocess.run(["git", "commit", "--quiet", "--message", "results"], check=True)
+
+
+def write_lock(md5):
+    deps = [{"path": "pipeline/train.py", "md5": md5}, {"path": "data/prepared", "md5": md5}]
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train@rl-0": {"cmd": "", "deps": deps}}}))
 
 
 def write(overview, params, verdict=VERDICT):
@@ -105,10 +119,12 @@ def write(overview, params, verdict=VERDICT):
 
 def test_the_command_compares_the_last_commit_with_the_working_directory(repository, monkeypatch, capsys):
     write(changed(accuracy=0.6), PARAMS | {"seeds": [0]}, "rl needs fewer.")
+    write_lock("2")
     monkeypatch.setattr(sys, "argv", ["compare"])
     compare.main()
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[:2] == ["seeds: [0, 1, 2] → [0]", "HEAD → workspace"]
+    changes = ["seeds: [0, 1, 2] → [0]", "The code is not the same: pipeline/train.py"]
+    assert lines[:3] == [*changes, "HEAD → workspace"]
     assert any(line.startswith("rl 48.7→60.0 +11.3 0.0706 >1→0.57 0.55") for line in lines)
     assert any(line.startswith("traditional 45.3 0.0900 - -") for line in lines)
     assert lines[-2:] == [f"HEAD: {VERDICT}", "workspace: rl needs fewer."]

@@ -72,7 +72,7 @@ def test_only_the_rows_asked_for_are_read(folder, monkeypatch):
         ),
         (
             lambda f: (f / "manifest.json").unlink(),
-            "manifest.json is missing; run `dvc repro --force --single-item teacher_logits`",
+            "manifest.json is missing; run `dvc repro --force --single-item prepare teacher_logits`",
         ),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
         (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "manifest.json is not of format 5"),

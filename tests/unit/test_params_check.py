@@ -81,6 +81,7 @@ def test_what_can_be_run_passes(file_of, changes):
     [
         ({"scale": "tiny"}, "scale: there is no 'tiny'; choose from mini, smollm2, qwen2"),
         ({"scale": MISSING}, "scale is missing"),
+        ({"lunch": "python"}, "lunch: there is no such key; mend its spelling or remove it"),
         ({"methods": ["rl", "traditionel"]}, f"methods: there is no curriculum 'traditionel'; choose from {OTHERS}"),
         ({f"{MINI}.data.target.subjects": ["Algebr"]}, "Algebr"),
         ({f"{MINI}.data.target.levels": [9]}, "9"),

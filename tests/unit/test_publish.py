@@ -265,8 +265,8 @@ def test_a_licence_is_stated_and_without_one_it_is_explained(project, run):
 
 
 MISSING = {
-    "models/students/rl-0/config.json": "models/students/rl-0 holds no trained student; put rl among the methods and 0 "
-    "among the seeds of params.yaml and run `dvc repro`, which trains and compares it",
+    "models/students/rl-0/config.json": "models/students/rl-0 holds no trained student; run `dvc repro` with rl "
+    "among the methods and 0 among the seeds of params.yaml, which trains and compares it",
     "metrics/all_results_enhanced.json": "metrics/all_results_enhanced.json is missing; run `dvc repro` to make it",
     "plots/runs/rl-0.png": "plots/runs/rl-0.png is missing; run `dvc repro` to make it",
     "data/runs/rl-0/learning_curve.csv": "data/runs/rl-0/learning_curve.csv is missing; run `dvc repro` to make it",
@@ -289,8 +289,8 @@ def test_a_run_that_is_not_trained_is_refused_with_those_that_are(project, failu
     for name in ("rl-10", "rl-9"):
         shutil.copytree("models/students/rl-0", f"models/students/{name}")
     assert failure(name="rl-7") == (
-        "models/students/rl-7 holds no trained student; choose from rl-0, rl-9, rl-10, or put rl among the methods and "
-        "7 among the seeds of params.yaml and run `dvc repro`, which trains and compares it"
+        "models/students/rl-7 holds no trained student; choose from rl-0, rl-9, rl-10, or run `dvc repro` with rl among "
+        "the methods and 7 among the seeds of params.yaml, which trains and compares it"
     )
 
 

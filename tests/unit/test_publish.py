@@ -289,8 +289,8 @@ def test_a_run_that_is_not_trained_is_refused_with_those_that_are(project, failu
     for name in ("rl-10", "rl-9"):
         shutil.copytree("models/students/rl-0", f"models/students/{name}")
     assert failure(name="rl-7") == (
-        "models/students/rl-7 holds no trained student; choose from rl-0, rl-9, rl-10, or run `dvc repro` with rl among "
-        "the methods and 7 among the seeds of params.yaml, which trains and compares it"
+        "models/students/rl-7 holds no trained student; choose from rl-0, rl-9, rl-10, or run `dvc repro` with rl "
+        "among the methods and 7 among the seeds of params.yaml, which trains and compares it"
     )
 
 

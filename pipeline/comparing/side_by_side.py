@@ -37,14 +37,13 @@ def _differences(first: Version, second: Version) -> Iterator[Text]:
         yield Text(f"{name}: {_value(first.params, name)} → {_value(second.params, name)}")
     if not names:
         yield Text("The parameters are equal.")
-    code = [
-        path for path in dict.fromkeys([*first.code, *second.code]) if first.code.get(path) != second.code.get(path)
-    ]
+    elif len(names) > MOST_PARAMS:
+        yield Text(f"and {len(names) - MOST_PARAMS} other parameters, see `dvc params diff`")
+    paths = dict.fromkeys([*first.code, *second.code])
+    code = [path for path in paths if first.code.get(path) != second.code.get(path)]
     if code:
         others = f" and {len(code) - MOST_FILES} more" if len(code) > MOST_FILES else ""
         yield Text(f"The code is not the same: {', '.join(code[:MOST_FILES])}{others}")
-    elif len(names) > MOST_PARAMS:
-        yield Text(f"and {len(names) - MOST_PARAMS} other parameters, see `dvc params diff`")
 
 
 def _value(params: Any, name: str) -> Any:

@@ -55,10 +55,12 @@ def test_equal_versions_say_so():
 
 def test_much_other_code_is_counted():
     one, other = ({f"pipeline/{n}": f"{side}{n // 6}" for n in range(9)} | {"pipeline/same": "0"} for side in "ab")
-    versions = [Version(str(i), OVERVIEW, VERDICT, PARAMS, code) for i, code in enumerate((one, other))]
+    params = [{f"p{n}": side for n in range(14)} for side in "ab"]
+    versions = [Version(str(i), OVERVIEW, VERDICT, params[i], code) for i, code in enumerate((one, other))]
     named = ", ".join(f"pipeline/{n}" for n in range(4))
     said = " ".join(printed(side_by_side(*versions), width=200))
     assert f"The code is not the same: {named} and 5 more" in said
+    assert "and 2 other parameters" in said
 
 
 def test_equal_results_of_other_parameters_may_be_old():

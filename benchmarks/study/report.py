@@ -49,17 +49,18 @@ class Studied:
 def studied(setting: str) -> Studied | None:
     """What there is of a setting; None without three seeds of the baseline and another method.
 
-    Methods with fewer than three seeds are left out, then seeds that not every method has; a note says so.
+    Methods that are not finished, with fewer seeds in common with the baseline than others have, are left out; a note
+    says so.
 
     Raises:
         ResultsError: rows were made with different library versions.
     """
     rows = read_all(setting)
     by_method = {m: {r.seed: r for r in rows if r.method == m} for m in [*METHODS, *REPLAYS]}
-    known = {method: found for method, found in by_method.items() if len(found) >= LEAST_SEEDS}
-    if BASELINE not in known or len(known) < 2:
-        return None
-    seeds = sorted(set.intersection(*(set(found) for found in known.values())))
+    common = {method: set(found) & set(by_method[BASELINE]) for method, found in by_method.items()}
+    most = max(len(seeds) for method, seeds in common.items() if method != BASELINE)
+    known = {m: found for m, found in by_method.items() if m == BASELINE or len(common[m]) == most}
+    seeds = sorted(set.intersection(*(common[method] for method in known)))
     if len(seeds) < LEAST_SEEDS:
         return None
     chosen = {method: [found[seed] for seed in seeds] for method, found in known.items()}
@@ -89,7 +90,7 @@ def notes(all_rows: Mapping[str, Mapping[int, Row]], chosen: Mapping[str, Sequen
     """What is left out, and which methods' rows were made by different versions of the code."""
     said = []
     if few := [method for method, found in all_rows.items() if found and method not in chosen]:
-        said.append(f"Left out, with fewer than {LEAST_SEEDS} seeds: {listed(few)}.")
+        said.append(f"Left out, with fewer seeds than the others: {listed(few)}.")
     seeds = len(next(iter(chosen.values())))
     if more := [method for method in chosen if len(all_rows[method]) > seeds]:
         said.append(f"More seeds than are compared, which are those that every method has: {listed(more)}.")

@@ -235,13 +235,20 @@ def test_what_a_report_leaves_out_or_mixes_is_said(finished):
     drop("broad", lambda r: r.cell != "traditional-2")
     append("broad", replace(found[0], seed=2, made_of="others"))
     text = report.text_of([report.studied("broad")])
-    assert "Left out, with fewer than 3 seeds: random and ucb." in text
+    assert "Left out, with fewer seeds than the others: random and ucb." in text
     assert "More seeds than are compared, which are those that every method has: rl." in text
     assert "Rows made by different versions of code or data: traditional." in text
     drop("broad", lambda r: r.cell != "traditional-2")
     append("broad", replace(found[0], seed=2, versions={"torch": "3"}))
     with pytest.raises(ResultsError, match=r"broad: traditional-2 was made with \{'torch': '3'\} and "):
         report.studied("broad")
+
+
+def test_a_method_that_is_not_finished_costs_the_others_no_seed(finished):
+    append("broad", learner("traditional", 3, 0.4, 1, np.random.default_rng(1)))
+    found = report.studied("broad")
+    assert (found.seeds, set(found.outcomes)) == (4, {"rl", "traditional"})
+    assert "Left out, with fewer seeds than the others: target_only and ucb." in found.notes
 
 
 def test_the_studys_figure_has_a_panel_per_setting_and_a_row_per_method(finished):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
-import yaml
 from dvc.exceptions import DvcException
+from dvc.utils.serialize import parse_yaml
 from scmrepo.exceptions import SCMError
 
 from pipeline.analysis.tables import REPORT, verdict_in
@@ -59,7 +59,7 @@ def read_version(name: str) -> Version:
 
 def code_in(lock: str) -> dict[str, str]:
     """The digest of each file and folder of the pipeline that a stage of dvc.lock depends on."""
-    stages = yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"].values()  # noqa: S506
+    stages = parse_yaml(lock, LOCK)["stages"].values()
     deps = [dep for stage in stages for dep in stage.get("deps", [])]
     return {dep["path"]: dep["md5"] for dep in deps if dep["path"].startswith("pipeline/")}
 

@@ -67,6 +67,7 @@ def learning_curves(results: Results, measured: Measured, confidence: float) -> 
             alt.Tooltip("method:N"),
             alt.Tooltip("examples:Q", format=",d"),
             alt.Tooltip("mean:Q", title="mean over seeds", format=".4f" if is_kl else ".1%"),
+            alt.Tooltip("interval:N", title="interval over seeds"),
             alt.Tooltip("seeds:N", title="single seeds"),
         ],
     )
@@ -87,7 +88,9 @@ def curve_rows(results: Results, method: str, measured: Measured, confidence: fl
         low_high = np.sort(np.exp(-bounds)) if is_kl else np.clip(bounds, 0, 1)
         row["mean"] = _short(np.exp(-found.mean) if is_kl else found.mean)
         row |= dict(zip(("low", "high"), map(_short, low_high), strict=False))
-        yield row | {"seeds": ", ".join(f"{value:.4f}" if is_kl else f"{value:.1%}" for value in seeds)}
+        as_text = "{:.4f}".format if is_kl else "{:.1%}".format
+        row["interval"] = " to ".join(map(as_text, low_high)) or "none, it is one seed"
+        yield row | {"seeds": ", ".join(map(as_text, seeds))}
 
 
 def accuracy_by_group(summary: Summary, group: str) -> Spec:

@@ -39,10 +39,13 @@ def logs(project):
 
 
 def require_same_run(found, expected):
-    """The same draws, and everything else within the rounding of float32 sums and of six printed digits."""
+    """The same draws, and everything else within the rounding of float32 sums and of six printed digits.
+
+    A reward near 0 is a mean of a look's parts, which cancel.
+    """
     assert found[1]["count"].tolist() == expected[1]["count"].tolist()
     for a, b in zip(found, expected, strict=True):
-        pd.testing.assert_frame_equal(a, b, rtol=2e-3, atol=2e-5, check_dtype=False)
+        pd.testing.assert_frame_equal(a, b, rtol=2e-3, atol=1e-4, check_dtype=False)
 
 
 @pytest.fixture

@@ -291,8 +291,8 @@ def test_links_to_parts_of_the_page_leave_filters_in_the_address(made, address, 
 @pytest.mark.parametrize(
     ("chart", "told"),
     [
-        ("curves-accuracy", ["method", "examples", "mean over seeds", "single seeds"]),
-        ("curves-kl", ["method", "examples", "mean over seeds", "single seeds"]),
+        ("curves-accuracy", ["method", "examples", "mean over seeds", "interval over seeds", "single seeds"]),
+        ("curves-kl", ["method", "examples", "mean over seeds", "interval over seeds", "single seeds"]),
         ("by-level", ["model", "level", "accuracy", "interval"]),
         ("by-subject", ["model", "subject", "accuracy"]),
     ],

@@ -15,6 +15,7 @@ from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
+from pipeline.probe.discriminant import fit
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, ProbeSet, turn
 from pipeline.probe.similarity import SimilarityProbe, mean_states
@@ -162,6 +163,25 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
     directions_KH = probe.directions_KH.double()
     of_target = directions_KH @ mean_states(student, target).T - torch.tensor(probe.middles_K)[:, None]
     assert of_target.min() > of_pool.max()
+
+
+@pytest.mark.parametrize(("problems", "parts"), [(2, 2), (9, 6)])
+def test_a_look_is_in_parts_with_problems_of_their_own(store, tiny_model, problems, parts):
+    """A part's direction follows from its own problems: the mean of the parts' is that of all, and no two are alike."""
+    student = tiny_model().eval()
+    probe = SimilarityProbe(ProbeSet(EXAMPLES, store, EXAMPLES[::-1]), ProbeUse("similarity", problems, 1), 0, student)
+    _, group_of = probe._turn()
+    look = probe.look(student, probe.watch(lambda g: g), None, Processes())
+    probe.commit(look)
+    side_N, part_N = torch.tensor(group_of).T
+    found = fit(look.sums["features"], side_N == 0, part_N)
+    assert probe.directions_KH.shape[0] == len(probe.middles_K) == parts
+    assert torch.allclose(probe.directions_KH.double(), found.directions_KH, atol=1e-6)
+    assert sorted(set(part_N.tolist())) == list(range(parts))
+    for side in (0, 1):
+        per_part = part_N[side_N == side].bincount()
+        assert len(per_part) == parts
+        assert per_part.max() - per_part.min() <= 1
 
 
 def test_one_problem_of_the_target_is_not_enough(store, tiny_model):

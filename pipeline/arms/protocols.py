@@ -69,7 +69,7 @@ class Reward(Protocol):
     """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well.
 
     One that looks at the probe has a `probe`, a ProbeUse. One whose rewards share errors that more examples do not
-    reduce, such as those of a look, measures twice and has `half_differences`, see MeasuredTwice.
+    reduce, such as those of a look, has `part_deviations`, see MeasuredInParts.
     """
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
@@ -78,13 +78,15 @@ class Reward(Protocol):
 
 
 @runtime_checkable
-class MeasuredTwice(Protocol):
-    """A reward that is the mean of two measurements, each with an error of its own that an arm's examples share."""
+class MeasuredInParts(Protocol):
+    """A reward made of several measurements, each with an error of its own that an arm's examples share."""
 
-    def half_differences(self, signals: StepSignals) -> dict[int, float]:
-        """Half of what the first measurement of each rewarded arm exceeds the second by: all error, no signal.
+    def part_deviations(self, signals: StepSignals) -> list[dict[int, float]]:
+        """What leaving out each of K measurements changes: all error, no signal; an empty list where nothing is known.
 
-        Called after the reward itself, with the same signals.
+        For each measurement and rewarded arm, sqrt((K - 1) / K) times the reward without that measurement, less the
+        mean of these K. The sum of their squares is the jackknife's estimate of the variance of the reward (Efron and
+        Stein 1981, Annals of Statistics 9:586). Called after the reward itself, with the same signals.
         """
         ...
 

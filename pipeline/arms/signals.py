@@ -17,8 +17,8 @@ class StepSignals:
     shares from the student, which exceeds the teacher's on average by what the shares lack in entropy: an amount that
     no student changes, so differences between steps are not biased by it. target_gain_B: what the example's gradient
     promises on the target, as a multiple of what an example of the target itself does; None for a curriculum that does
-    not look at the probe, NaN while its looks show no direction. target_similarity_2B: the log of how much likelier the
-    example is under the target than under the pool, by either half of the last look; NaN before the first.
+    not look at the probe, NaN while its looks show no direction. target_similarity_KB: the log of how much likelier the
+    example is under the target than under the pool, by each of K parts of the last look; NaN before the first.
     """
 
     step: int
@@ -28,4 +28,4 @@ class StepSignals:
     student_log_prob_B: np.ndarray
     divergence_B: np.ndarray
     target_gain_B: np.ndarray | None = None
-    target_similarity_2B: np.ndarray | None = None
+    target_similarity_KB: np.ndarray | None = None

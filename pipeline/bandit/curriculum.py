@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arms.grouping import ArmSet
-from pipeline.arms.protocols import MeasuredTwice, Reward, load_state_of, probe_use, state_of
+from pipeline.arms.protocols import MeasuredInParts, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.policy import boltzmann
 from pipeline.bandit.q_values import QValues
@@ -50,7 +50,7 @@ class SelfEvolvingCurriculum:
         self._params, self._factors, self._reward = params, factors, reward
         self._standardizer = RunningStandardizer()
         self._q = QValues(len(factors), params.alpha)
-        self._half_differences = QValues(len(factors), params.alpha)  # weighted over time as what they are errors of
+        self._deviations_K: list[QValues] = []  # weighted over time as what they are errors of
         self.probe = probe_use(reward)
         self.draws = params.draws
 
@@ -68,8 +68,8 @@ class SelfEvolvingCurriculum:
         return np.where(np.isfinite(deviation_A), deviation_A, np.nan)
 
     def _shrunk(self) -> Shrunk:
-        half_difference_A = np.nan_to_num(self._half_differences.means_A)
-        return shrink(self._q.means_A, self._q.errors_A, self._factors, half_difference_A)
+        deviation_KA = np.array([np.nan_to_num(deviations.means_A) for deviations in self._deviations_K])
+        return shrink(self._q.means_A, self._q.errors_A, self._factors, deviation_KA if len(deviation_KA) else None)
 
     def probabilities(self, progress: float) -> np.ndarray:
         """Uniform during the warm-up, then the Boltzmann distribution with its floor."""
@@ -89,26 +89,31 @@ class SelfEvolvingCurriculum:
     def update(self, signals: StepSignals) -> dict[int, float]:
         """Moves the Q-value of every rewarded arm; returns the rewards as they entered the update."""
         rewards = self._reward(signals)
-        half_differences = self._reward.half_differences(signals) if isinstance(self._reward, MeasuredTwice) else {}
+        deviations_K = self._reward.part_deviations(signals) if isinstance(self._reward, MeasuredInParts) else []
         if self._params.scale == "history":
             rewards = self._standardizer(rewards)
-            half_differences = self._standardizer.scaled(half_differences)
+            deviations_K = [self._standardizer.scaled(deviations) for deviations in deviations_K]
         counts_A = np.bincount(signals.arm_B, minlength=len(self._factors))
         self._q.update(rewards, counts_A)
-        self._half_differences.update(half_differences, counts_A)
+        if not self._deviations_K:
+            self._deviations_K = [QValues(len(self._factors), self._params.alpha) for _ in deviations_K]
+        for held, deviations in zip(self._deviations_K, deviations_K, strict=bool(deviations_K)):
+            held.update(deviations, counts_A)
         return rewards
 
     def state(self) -> dict[str, Any]:
         """Q-values, standardisation and the reward's own state."""
         return {
             "q": self._q.state(),
-            "half_differences": self._half_differences.state(),
+            "deviations": [held.state() for held in self._deviations_K],
             "standardizer": self._standardizer.state(),
             "reward": state_of(self._reward),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._q.load_state(state["q"])
-        self._half_differences.load_state(state["half_differences"])
+        self._deviations_K = [QValues(len(self._factors), self._params.alpha) for _ in state["deviations"]]
+        for held, its_state in zip(self._deviations_K, state["deviations"], strict=True):
+            held.load_state(its_state)
         self._standardizer.load_state(state["standardizer"])
         load_state_of(self._reward, state["reward"])

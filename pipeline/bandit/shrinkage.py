@@ -24,7 +24,7 @@ def shrink(
     mean_A: np.ndarray,
     error_A: np.ndarray,
     factors: Sequence[tuple[str, ...]],
-    half_difference_A: np.ndarray | None = None,
+    deviation_KA: np.ndarray | None = None,
 ) -> Shrunk:
     """Posterior means of the model: grand mean + an effect of each factor's value + the arm's own effect + noise.
 
@@ -34,41 +34,43 @@ def shrink(
     JASA 70:311), where t is the variance between effects beyond sampling, see `between_groups`. Where a factor's values
     differ by no more than noise, they stay alike.
 
-    `half_difference_A`: where means share errors that more examples do not reduce, half the difference of two
-    measurements whose mean is `mean_A`. It has the same errors and no signal, so that the mean square of its effects
-    is what v lacks.
+    `deviation_KA`: where means share errors that more examples do not reduce, what leaving out each of K measurements
+    changes, scaled so that squares add up to the variance that it causes, see MeasuredInParts. They have these errors
+    and no signal, so that the squares of their effects are what v lacks.
     """
     precision_A = np.where(np.isfinite(error_A), 1 / np.maximum(error_A, 1e-12) ** 2, 0.0)
     known_A = precision_A > 0
     if not known_A.any():
         return Shrunk(np.zeros(len(mean_A)), np.full(len(mean_A), np.inf))
     value_A = np.where(known_A, mean_A, 0.0)
-    noise_A = np.where(known_A, 0.0 if half_difference_A is None else half_difference_A, 0.0)
+    noise_KA = np.where(known_A, 0.0 if deviation_KA is None else deviation_KA, 0.0).reshape(-1, len(mean_A))
     everything = _Groups(np.zeros(len(mean_A), dtype=int), precision_A)
     fitted_A = everything.means(value_A)[everything.of_A]
     variance_A = np.full(len(mean_A), 1 / precision_A.sum())
     # what no stage before can explain, however little of its effects is left by shrinking
-    unexplained_A, noise_A = (x_A - everything.means(x_A)[everything.of_A] for x_A in (value_A, noise_A))
+    unexplained_A = value_A - fitted_A
+    noise_KA = noise_KA - np.array([everything.means(noise_A)[everything.of_A] for noise_A in noise_KA])
     degrees_left = int(known_A.sum()) - 1
     columns = [list(column) for column in zip(*factors, strict=True)]
     # a single factor's values are the arms themselves
     stages = [np.unique(column, return_inverse=True)[1] for column in columns] if len(columns) > 1 else []
     for group_A in [*stages, np.arange(len(mean_A))]:
         groups = _Groups(group_A, precision_A)
-        effect_G, noise_G = groups.means(unexplained_A), groups.means(noise_A)
+        effect_G, noise_KG = groups.means(unexplained_A), np.array([groups.means(noise_A) for noise_A in noise_KA])
         degrees = min(int(groups.known_G.sum()) - 1, degrees_left)
         if degrees < 1:
             continue
-        shared = float((noise_G**2).sum()) / degrees
+        shared = float((noise_KG**2).sum()) / degrees
         sampling_G = 1 / groups.precision_G + shared
         mean_sampling = float(sampling_G[groups.known_G].mean())
-        # Satterthwaite 1946: of a sum of a known variance and an estimated one
-        noise_degrees = degrees * (mean_sampling / shared) ** 2 if shared > 0 else np.inf
+        # Satterthwaite 1946: of a sum of a known variance and an estimated one, whose K deviations add up to 0
+        estimated = degrees * max(1, len(noise_KA) - 1)
+        noise_degrees = estimated * (mean_sampling / shared) ** 2 if shared > 0 else np.inf
         between = between_groups(effect_G[groups.known_G], sampling_G[groups.known_G], degrees, noise_degrees)
         reliability_G = np.where(groups.known_G, between / (between + sampling_G), 0.0)
         fitted_A = fitted_A + (groups.means(value_A - fitted_A) * reliability_G)[group_A]
         variance_A = variance_A + np.where(groups.known_G, reliability_G * sampling_G, between)[group_A]
-        unexplained_A, noise_A = unexplained_A - effect_G[group_A], noise_A - noise_G[group_A]
+        unexplained_A, noise_KA = unexplained_A - effect_G[group_A], noise_KA - noise_KG[:, group_A]
         degrees_left -= degrees
     return Shrunk(fitted_A, np.sqrt(variance_A))
 

@@ -27,20 +27,20 @@ RIDGES = np.logspace(-2, 3, 11)  # of the features' mean variance
 
 @dataclass(frozen=True)
 class Discriminant:
-    """Two scores of an example x, `x @ directions_2H[i] - middles_2[i]`, each from one half of the examples.
+    """K scores of an example x, `x @ directions_KH[k] - middles_K[k]`, each from one part of the examples.
 
-    Their mean is the log of how much likelier x is in group 1 than in group 0, were both as frequent. What halves have
+    Their mean is the log of how much likelier x is in group 1 than in group 0, were both as frequent. What parts have
     in common is ridge, slope and the features' covariance.
     """
 
-    directions_2H: Tensor
-    middles_2: Tensor
+    directions_KH: Tensor
+    middles_K: Tensor
 
 
-def fit(features_NH: Tensor, group_N: Tensor, half_N: Tensor) -> Discriminant:
+def fit(features_NH: Tensor, group_N: Tensor, part_N: Tensor) -> Discriminant:
     """The discriminant of group 1 (True) against group 0, in the features' precision, float64.
 
-    Each half has examples of both groups.
+    Parts are numbered from 0, and each has examples of both groups.
     """
     centre_H = features_NH.mean(dim=0)
     centred_NH = features_NH - centre_H
@@ -54,10 +54,10 @@ def fit(features_NH: Tensor, group_N: Tensor, half_N: Tensor) -> Discriminant:
         fits.append((*_calibrated(left_out_N.numpy(), group_N.numpy()), ridge))
     _, slope, offset, ridge = min(fits)
     counts = label_N.sum().item() * (1 - label_N).sum().item() / len(label_N)
-    weights_2N = counts * torch.stack([_contrast(label_N, half_N == half) for half in (False, True)])
+    weights_KN = counts * torch.stack([_contrast(label_N, part_N == part) for part in range(int(part_N.max()) + 1)])
     inverse_NN = vector_NN / (value_N + ridge) @ vector_NN.T
-    directions_2H = slope * weights_2N @ inverse_NN @ centred_NH
-    return Discriminant(directions_2H, directions_2H @ centre_H - slope * label_N.mean() - offset)
+    directions_KH = slope * weights_KN @ inverse_NN @ centred_NH
+    return Discriminant(directions_KH, directions_KH @ centre_H - slope * label_N.mean() - offset)
 
 
 def _left_out(value_N: Tensor, vector_NN: Tensor, label_N: Tensor, ridge: float) -> Tensor:

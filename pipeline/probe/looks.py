@@ -55,7 +55,7 @@ class Promise:
     """What each of B examples promises on the target, see StepSignals; None for what is not watched."""
 
     gain_B: np.ndarray | None = None
-    similarity_2B: np.ndarray | None = None
+    similarity_KB: np.ndarray | None = None
 
 
 class Probe(Protocol):

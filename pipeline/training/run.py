@@ -211,7 +211,7 @@ class Run:
             examples.student_log_prob_B,
             examples.divergence_B,
             promise.gain_B,
-            promise.similarity_2B,
+            promise.similarity_KB,
         )
 
     def _gradients(self, examples: Sequence[EncodedProblem]) -> Seen:

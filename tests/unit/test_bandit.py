@@ -115,47 +115,68 @@ def test_an_arm_that_was_never_met_is_like_those_it_shares_factors_with():
     assert shrink(mean, error, TWO_FACTORS).mean_A[3] == pytest.approx(ord("a"))
 
 
-def test_what_two_halves_part_by_is_noise_however_well_each_arm_is_measured():
-    """Without the halves, every draw of noise that more examples do not reduce would pass for a difference."""
+def deviations_of(measured_KA):
+    """What leaving out each measurement changes of their mean, see MeasuredInParts."""
+    parts = len(measured_KA)
+    without_KA = (measured_KA.sum(axis=0) - measured_KA) / (parts - 1)
+    return np.sqrt((parts - 1) / parts) * (without_KA - without_KA.mean(axis=0))
+
+
+def shrunk(measured_KA, *, with_deviations=True):
+    """The mean of several measurements of well measured arms."""
+    deviations_KA = deviations_of(measured_KA) if with_deviations else None
+    return shrink(measured_KA.mean(axis=0), np.full(15, 0.05), TWO_FACTORS, deviations_KA)
+
+
+@pytest.mark.parametrize("parts", [2, 6])
+def test_what_parts_differ_by_is_noise_however_well_each_arm_is_measured(parts):
+    """Without the parts, every draw of noise that more examples do not reduce would pass for a difference."""
     rng = np.random.default_rng(0)
-    alone, with_halves = [], []
-    for _ in range(600):
-        first, second = rng.normal(0, 1, (2, 15))
-        alone.append(np.ptp(shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS).mean_A))
-        found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
-        with_halves.append(np.ptp(found.mean_A))
-    assert np.mean(np.array(alone) == 0) < 0.01
-    assert np.mean(np.array(with_halves) == 0) > 0.945
+    draws = [rng.normal(0, 1, (parts, 15)) for _ in range(600)]
+    alone = [np.ptp(shrunk(measured_KA, with_deviations=False).mean_A) == 0 for measured_KA in draws]
+    assert np.mean(alone) < 0.01
+    assert np.mean([np.ptp(shrunk(measured_KA).mean_A) == 0 for measured_KA in draws]) > 0.945
 
 
-def test_noise_of_a_factor_is_not_taken_for_arms():
+@pytest.mark.parametrize("parts", [2, 6])
+def test_noise_of_a_factor_is_not_taken_for_arms(parts):
     """Errors that all arms of a subject share leave no more draws uneven than those of single arms."""
     rng = np.random.default_rng(0)
-    uneven = []
-    for _ in range(600):
-        first, second = rng.normal(0, 0.2, (2, 15)) + np.repeat(rng.normal(0, 1, (2, 3)), 5, axis=1)
-        found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
-        uneven.append(np.ptp(found.mean_A) > 0)
-    assert np.mean(uneven) < 0.055
+    draws = [rng.normal(0, 0.2, (parts, 15)) + np.repeat(rng.normal(0, 1, (parts, 3)), 5, axis=1) for _ in range(600)]
+    assert np.mean([np.ptp(shrunk(measured_KA).mean_A) > 0 for measured_KA in draws]) < 0.055
 
 
-class Halves:
-    """Rewards that are the mean of two fixed measurements of each arm, and a little noise of their own."""
+def test_a_difference_is_seen_more_often_where_its_noise_is_better_known():
+    """Subjects four standard errors of their mean apart: two measurements hardly ever show it, six in most draws."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0.0, 4.0, 8.0], 5)
 
-    def __init__(self, first_A, second_A):
-        self.first_A, self.second_A, self.rng = first_A, second_A, np.random.default_rng(0)
+    def seen(parts):
+        noise = np.sqrt(parts) * rng.normal(0, 1, (400, parts, 3))
+        return np.mean([np.ptp(shrunk(truth + np.repeat(noise_KG, 5, axis=1)).mean_A) > 0 for noise_KG in noise])
+
+    assert seen(2) < 0.2
+    assert seen(6) > 0.5
+
+
+class Parts:
+    """Rewards that are the mean of fixed measurements of each arm, and a little noise of their own."""
+
+    def __init__(self, measured_KA):
+        self.measured_KA, self.rng = measured_KA, np.random.default_rng(0)
 
     def __call__(self, signals):
-        reward_A = (self.first_A + self.second_A) / 2 + self.rng.normal(0, 0.01, len(self.first_A))
+        reward_A = self.measured_KA.mean(axis=0) + self.rng.normal(0, 0.01, self.measured_KA.shape[1])
         return dict(enumerate(reward_A.tolist()))
 
-    def half_differences(self, signals):
-        return dict(enumerate(((self.first_A - self.second_A) / 2).tolist()))
+    def part_deviations(self, signals):
+        return [dict(enumerate(deviations.tolist())) for deviations in deviations_of(self.measured_KA)]
 
 
+@pytest.mark.parametrize("parts", [2, 6])
 @pytest.mark.parametrize("scale", ["none", "history"])
-def test_a_curriculum_draws_by_what_the_halves_agree_on_alone(scale):
-    """Two measurements that are opposite are all noise; two that are equal are none."""
+def test_a_curriculum_draws_by_what_the_parts_agree_on_alone(scale, parts):
+    """Measurements that have nothing in common are all noise; those that are equal have none."""
     params = BanditParams(
         arms="level_subject",
         alpha=0.05,
@@ -169,11 +190,11 @@ def test_a_curriculum_draws_by_what_the_halves_agree_on_alone(scale):
         rewards={},
     )
     rng = np.random.default_rng(0)
-    truth, noise = np.repeat([0.0, 0.5, 1.0], 5), rng.normal(0, 0.5, (2, 15))
+    truth, noise = np.repeat([0.0, 0.5, 1.0], 5), rng.normal(0, 0.5, (parts, 15))
     signals = StepSignals(0, np.arange(15), *([np.ones(15)] * 4))
     drawn = []
-    for halves in ((truth, truth), tuple(noise)):
-        curriculum = SelfEvolvingCurriculum(params, TWO_FACTORS, Halves(*halves))
+    for measured_KA in (np.tile(truth, (parts, 1)), noise):
+        curriculum = SelfEvolvingCurriculum(params, TWO_FACTORS, Parts(measured_KA))
         for _ in range(20):
             curriculum.update(signals)
         drawn.append(curriculum.probabilities(0.5))
@@ -181,11 +202,10 @@ def test_a_curriculum_draws_by_what_the_halves_agree_on_alone(scale):
     assert np.ptp(drawn[1]) == 0
 
 
-def test_what_both_halves_agree_on_is_kept():
+def test_what_all_parts_agree_on_is_kept():
     rng = np.random.default_rng(0)
     truth = np.repeat([0.0, 10.0, 20.0], 5)
-    first, second = truth + rng.normal(0, 0.2, (2, 15))
-    found = shrink((first + second) / 2, np.full(15, 0.05), TWO_FACTORS, (first - second) / 2)
+    found = shrunk(truth + rng.normal(0, 0.2, (2, 15)))
     assert found.mean_A - found.mean_A.mean() == pytest.approx(truth - 10, abs=0.5)
 
 

@@ -50,7 +50,7 @@ def signals(step, arms, gap, divergence=0.5):
     arms, gap = np.array(arms), np.broadcast_to(gap, len(arms)).astype(float)
     divergence = np.broadcast_to(divergence, len(arms)).astype(float)
     tokens = np.full(len(arms), 4)
-    promises = {"target_gain_B": gap - divergence, "target_similarity_2B": np.stack([gap, divergence])}
+    promises = {"target_gain_B": gap - divergence, "target_similarity_KB": np.stack([gap, divergence])}
     return StepSignals(step, arms, tokens, np.zeros(len(arms)), tokens * np.log(1 - gap), divergence, **promises)
 
 

@@ -11,23 +11,23 @@ from scipy.special import log_expit, logit
 from pipeline.probe.discriminant import RIDGES, Discriminant, _calibrated, _left_out, fit
 
 
-def groups_of(number, features=6, sizes=(9, 7), apart=1.0):
-    """Normal features of both groups, group 1 shifted along the first axis; which is which, and halves of each."""
+def groups_of(number, features=6, sizes=(9, 7), apart=1.0, parts=3):
+    """Normal features of both groups, group 1 shifted along the first axis; which is which, and parts of each."""
     rng = np.random.default_rng(number)
     pool, target = (rng.normal(size=(n, features)) for n in sizes)
     target[:, 0] += apart
     group = np.repeat([False, True], sizes)
-    half = np.concatenate([np.arange(n) % 2 == 1 for n in sizes])
-    return np.concatenate([pool, target]), group, half
+    part = np.concatenate([np.arange(n) % parts for n in sizes])
+    return np.concatenate([pool, target]), group, part
 
 
-def fitted(features, group, half):
-    return fit(*(torch.tensor(array) for array in (features, group, half)))
+def fitted(features, group, part):
+    return fit(*(torch.tensor(array) for array in (features, group, part)))
 
 
 def scores(found: Discriminant, features):
-    """By both halves [2, N]."""
-    return found.directions_2H.numpy() @ features.T - found.middles_2.numpy()[:, None]
+    """By each part [K, N]."""
+    return found.directions_KH.numpy() @ features.T - found.middles_K.numpy()[:, None]
 
 
 def ridge_regression(features, labels, ridge):
@@ -54,11 +54,11 @@ def test_an_example_is_predicted_by_all_others(features, ridge):
 
 
 def test_the_direction_is_fishers_with_a_ridge():
-    x, group, half = groups_of(1)
-    found = fitted(x, group, half)
+    x, group, part = groups_of(1)
+    found = fitted(x, group, part)
     pool, target = x[~group], x[group]
     within = np.cov(pool.T) * (len(pool) - 1) + np.cov(target.T) * (len(target) - 1)
-    means = [x[group & (half == h)].mean(axis=0) - x[~group & (half == h)].mean(axis=0) for h in (False, True)]
+    means = [x[group & (part == p)].mean(axis=0) - x[~group & (part == p)].mean(axis=0) for p in range(3)]
     difference = target.mean(axis=0) - pool.mean(axis=0)
     share = len(pool) * len(target) / len(x)
     spread = np.trace(np.cov(x.T)) * (len(x) - 1) / x.shape[1]
@@ -67,10 +67,10 @@ def test_the_direction_is_fishers_with_a_ridge():
         total = scatter + share * np.outer(difference, difference)
         fishers, expected = np.linalg.solve(scatter, difference), np.linalg.solve(total, difference)
         assert fishers / np.linalg.norm(fishers) == pytest.approx(expected / np.linalg.norm(expected))
-        halves = [np.linalg.solve(total, mean) for mean in means]
-        ratio = found.directions_2H.numpy() / np.array(halves)
+        by_part = [np.linalg.solve(total, mean) for mean in means]
+        ratio = found.directions_KH.numpy() / np.array(by_part)
         if ratio.std() < 1e-6 * ratio.mean():
-            return  # it is one of these ridges, and both halves have its covariance
+            return  # it is one of these ridges, and all parts have its covariance
     pytest.fail("no ridge gives these directions")
 
 
@@ -108,8 +108,8 @@ def test_groups_that_are_alike_score_nearly_nothing():
 
 def test_a_single_feature_is_believed_as_far_as_it_tells():
     """Two normals with means 0 and d: the log-ratio at x is d x - d d / 2 (Bishop 2006, eq. 4.65)."""
-    x, group, half = groups_of(3, 1, (600, 600), apart=1.5)
-    found = scores(fitted(x, group, half), np.array([[-1.0], [0.75], [2.0]])).mean(axis=0)
+    x, group, part = groups_of(3, 1, (600, 600), apart=1.5)
+    found = scores(fitted(x, group, part), np.array([[-1.0], [0.75], [2.0]])).mean(axis=0)
     assert found == pytest.approx([-2.625, 0.0, 1.875], abs=0.3)
 
 
@@ -117,10 +117,10 @@ def test_scores_of_other_examples_are_log_odds():
     """Few examples, many features: of those that score near s, about expit(s) are of group 1."""
     predicted, true = [], []
     for number in range(40):
-        x, group, half = groups_of(number, 200, (160, 160), apart=2.0)
+        x, group, part = groups_of(number, 200, (160, 160), apart=2.0)
         seen = np.r_[0:60, 160:220]
         others = np.setdiff1d(np.arange(len(x)), seen)
-        predicted.append(scores(fitted(x[seen], group[seen], half[seen]), x[others]).mean(axis=0))
+        predicted.append(scores(fitted(x[seen], group[seen], part[seen]), x[others]).mean(axis=0))
         true.append(group[others])
     predicted, true = np.concatenate(predicted), np.concatenate(true)
     edges = np.quantile(predicted, [0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -130,12 +130,12 @@ def test_scores_of_other_examples_are_log_odds():
 
 
 def test_groups_of_unequal_sizes_weigh_the_same():
-    x, group, half = groups_of(4, 1, (900, 300), apart=1.5)
-    found = scores(fitted(x, group, half), np.array([[0.75]])).mean(axis=0)
+    x, group, part = groups_of(4, 1, (900, 300), apart=1.5)
+    found = scores(fitted(x, group, part), np.array([[0.75]])).mean(axis=0)
     assert found == pytest.approx([0.0], abs=0.2)
 
 
 def test_features_that_are_all_alike_score_nothing():
-    x, group, half = groups_of(5)
-    found = fitted(np.ones_like(x), group, half)
-    assert scores(found, x) == pytest.approx(np.zeros((2, len(x))))
+    x, group, part = groups_of(5)
+    found = fitted(np.ones_like(x), group, part)
+    assert scores(found, x) == pytest.approx(np.zeros((3, len(x))))

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.capture.capture import capture_batch
+from pipeline.common.errors import TrainingError
 from pipeline.distillation.gradients import accumulate_gradients, forward_loss
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.watch import Watch
@@ -155,12 +156,17 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
     # the same first token of the completion marks the target
     target = [EncodedProblem(f"t{i}", e.prompt_ids, np.full(4, 7, np.int32), cut=False) for i, e in enumerate(EXAMPLES)]
     probe = SimilarityProbe(ProbeSet(target, store, EXAMPLES), ProbeUse("similarity", 9, 1), 0, student)
-    assert np.isnan(probe.promise(accumulate_with(student, store, probe)).similarity_2B).all()
+    assert np.isnan(probe.promise(accumulate_with(student, store, probe)).similarity_KB).all()
     probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
-    of_pool = probe.promise(accumulate_with(student, store, probe)).similarity_2B
-    directions_2H = probe.directions_2H.double()
-    of_target = directions_2H @ mean_states(student, target).T - torch.tensor(probe.middles_2)[:, None]
+    of_pool = probe.promise(accumulate_with(student, store, probe)).similarity_KB
+    directions_KH = probe.directions_KH.double()
+    of_target = directions_KH @ mean_states(student, target).T - torch.tensor(probe.middles_K)[:, None]
     assert of_target.min() > of_pool.max()
+
+
+def test_one_problem_of_the_target_is_not_enough(store, tiny_model):
+    with pytest.raises(TrainingError, match=r"needs two problems of the target .* raise data\.probe_size"):
+        SimilarityProbe(ProbeSet(EXAMPLES[:1], store, EXAMPLES), ProbeUse("similarity", 9, 1), 0, tiny_model())
 
 
 def accumulate_with(student, store, probe):
@@ -232,6 +238,6 @@ def test_a_restored_look_gives_the_same_bits(store, tiny_model):
     probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
     tensors, state = probe.state()
     restored.load_state({name: torch.tensor(t.tolist()) for name, t in tensors.items()}, state)
-    assert restored.directions_2H.stride() == probe.directions_2H.stride()
-    expected, found = (p.promise(accumulate_with(student, store, p)).similarity_2B for p in (probe, restored))
+    assert restored.directions_KH.stride() == probe.directions_KH.stride()
+    expected, found = (p.promise(accumulate_with(student, store, p)).similarity_KB for p in (probe, restored))
     assert found.tolist() == expected.tolist()

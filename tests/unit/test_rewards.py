@@ -105,40 +105,55 @@ def test_target_similarity_is_the_log_probability_of_being_of_the_target():
     assert reward.probe == ProbeUse("similarity", 5, 2)
     s = step(0, [4, 4, 9], [0.5] * 3, [0.5] * 3, [0] * 3, [3, 5, 7])
     scores = np.array([[1.0, -3.0, 0.0], [2.0, -3.0, 0.0]])
-    seen = reward(replace(s, target_similarity_2B=scores))
+    seen = reward(replace(s, target_similarity_KB=scores))
     assert seen == pytest.approx({4: np.log([1 / (1 + np.exp(-1.5)), 1 / (1 + np.exp(3))]).mean(), 9: np.log(0.5)})
-    assert reward(replace(s, target_similarity_2B=np.full((2, 3), np.nan))) == {}
+    assert reward(replace(s, target_similarity_KB=np.full((2, 3), np.nan))) == {}
 
 
-def test_the_half_differences_of_target_similarity_are_the_noise_of_its_look():
-    """Scores by both halves are truth plus each one's noise by arm: their mean has half the noise's variance."""
+@pytest.mark.parametrize("parts", [2, 6])
+def test_the_part_deviations_of_target_similarity_are_the_noise_of_its_look(parts):
+    """Scores by each part are truth plus its noise by arm: their mean has a K-th of the noise's variance."""
     rng = np.random.default_rng(0)
     reward = build_reward("target_similarity", SETTINGS, 0)
-    noise_2A = rng.normal(0, 0.02, (2, 400))
+    noise_KA = rng.normal(0, 0.02, (parts, 400))
     arms = np.repeat(np.arange(400), 3)
     truth = rng.normal(0, 0.3, 400)
     s = step(0, arms, [0.5] * 1200, [0.5] * 1200, [0] * 1200, [3] * 1200)
-    s = replace(s, target_similarity_2B=truth[arms] + noise_2A[:, arms])
-    found = np.array(list(reward.half_differences(s).values()))
+    s = replace(s, target_similarity_KB=truth[arms] + noise_KA[:, arms])
+    found_KA = np.array([list(deviations.values()) for deviations in reward.part_deviations(s)])
     errors = np.array(list(reward(s).values())) - log_expit(truth)
     # log of the logistic function has slope 1/2 at zero
-    assert np.std(found) == pytest.approx(0.5 * 0.02 / np.sqrt(2), rel=0.1)
-    assert np.std(errors) == pytest.approx(np.std(found), rel=0.1)
-    assert reward.half_differences(replace(s, target_similarity_2B=np.full((2, 1200), np.nan))) == {}
+    expected = (0.5 * 0.02) ** 2 / parts
+    assert (found_KA**2).sum(axis=0).mean() == pytest.approx(expected, rel=0.15)
+    assert np.mean(errors**2) == pytest.approx(expected, rel=0.2)
+    assert reward.part_deviations(replace(s, target_similarity_KB=np.full((parts, 1200), np.nan))) == []
 
 
-def test_the_half_differences_of_multi_objective_are_those_of_its_parts_in_its_own_unit():
-    """A reward from the first half alone minus one from the second is twice the half difference."""
+def test_part_deviations_are_what_leaving_out_a_part_changes():
+    scores_KB = np.array([[0.5, -2.0], [1.5, -1.0], [4.0, 0.0]])
+    s = replace(step(0, [0, 1], [0.5] * 2, [0.5] * 2, [0] * 2, [3] * 2), target_similarity_KB=scores_KB)
+    reward = build_reward("target_similarity", SETTINGS, 0)
+    without = [reward(replace(s, target_similarity_KB=np.delete(scores_KB, k, axis=0))) for k in range(3)]
+    mean = {arm: np.mean([each[arm] for each in without]) for arm in (0, 1)}
+    for each, deviations in zip(without, reward.part_deviations(s), strict=True):
+        assert deviations == pytest.approx({arm: np.sqrt(2 / 3) * (each[arm] - mean[arm]) for arm in (0, 1)})
+
+
+def test_the_part_deviations_of_multi_objective_are_those_of_its_parts_in_its_own_unit():
     settings = SETTINGS | {"multi_objective": {"weights": {"target_similarity": 2.0, "learnability": -1.0}}}
     rng = np.random.default_rng(0)
     s = step(0, [0, 1, 2], [0.8] * 3, [0.1, 0.4, 0.3], [1.0] * 3, [2] * 3)
-    halves_2B = rng.normal(0, 1, (2, 3))
+    parts_KB = rng.normal(0, 1, (4, 3))
     reward, similarity = build_reward("multi_objective", settings, 0), build_reward("target_similarity", settings, 0)
-    whole = replace(s, target_similarity_2B=halves_2B)
+    whole = replace(s, target_similarity_KB=parts_KB)
     reward(whole)
     deviation = np.std(list(similarity(whole).values()))
-    expected = {arm: 2.0 * half / deviation for arm, half in similarity.half_differences(whole).items()}
-    assert reward.half_differences(whole) == pytest.approx(expected)
+    expected = [
+        pytest.approx({arm: 2.0 * value / deviation for arm, value in deviations.items()})
+        for deviations in similarity.part_deviations(whole)
+    ]
+    assert len(expected) == 4
+    assert reward.part_deviations(whole) == expected
 
 
 def test_random_reward_depends_on_seed_step_and_arm_alone():

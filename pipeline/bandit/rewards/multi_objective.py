@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.arms.protocols import MeasuredTwice, ProbeUse, Reward, load_state_of, probe_use, state_of
+from pipeline.arms.protocols import MeasuredInParts, ProbeUse, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.rewards import build_reward
 from pipeline.bandit.standardizer import RunningStandardizer
@@ -55,15 +55,15 @@ class MultiObjective:
             {name: self._standardizers[name](part(signals)) for name, (_, part) in self._parts.items()}
         )
 
-    def half_differences(self, signals: StepSignals) -> dict[int, float]:
-        """Those of its parts, summed as they are."""
-        return self._weighted(
-            {
-                name: self._standardizers[name].scaled(part.half_differences(signals))
-                for name, (_, part) in self._parts.items()
-                if isinstance(part, MeasuredTwice)
-            }
-        )
+    def part_deviations(self, signals: StepSignals) -> list[dict[int, float]]:
+        """Those of the rewards that are summed, summed as they are; all look at the probe in the same way."""
+        of_each = {
+            name: [self._standardizers[name].scaled(deviations) for deviations in part.part_deviations(signals)]
+            for name, (_, part) in self._parts.items()
+            if isinstance(part, MeasuredInParts)
+        }
+        measurements = zip(*of_each.values(), strict=True)
+        return [self._weighted(dict(zip(of_each, deviations, strict=True))) for deviations in measurements]
 
     def _weighted(self, values: dict[str, dict[int, float]]) -> dict[int, float]:
         total: dict[int, float] = {}

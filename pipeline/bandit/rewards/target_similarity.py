@@ -7,6 +7,7 @@ without end for arms that are unlike the target, and hardly tells those apart th
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipeline.common.params import Positive, settings
 class Params:
     """A look takes `problems` of the probe and as many of the pool, `every` that many steps."""
 
-    problems: Annotated[int, Field(ge=2)]  # in two halves
+    problems: Annotated[int, Field(ge=2)]  # in two parts or more
     every: Positive
 
 
@@ -39,21 +40,23 @@ class TargetSimilarity:
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         """The reward of every arm in the step; none before the first look."""
-        similarity_2B = _similarity(signals)
-        if np.isnan(similarity_2B).any():
+        similarity_KB = _similarity(signals)
+        if np.isnan(similarity_KB).any():
             return {}
-        return mean_per_arm(signals.arm_B, log_expit(similarity_2B.mean(axis=0)))
+        return mean_per_arm(signals.arm_B, log_expit(similarity_KB.mean(axis=0)))
 
-    def half_differences(self, signals: StepSignals) -> dict[int, float]:
-        """The noise of the look: both halves of it see the same problems of an arm."""
-        similarity_2B = _similarity(signals)
-        if np.isnan(similarity_2B).any():
-            return {}
-        first_B, second_B = log_expit(similarity_2B)
-        return mean_per_arm(signals.arm_B, (first_B - second_B) / 2)
+    def part_deviations(self, signals: StepSignals) -> list[dict[int, float]]:
+        """The noise of the look: what its parts say of the same problems of an arm."""
+        similarity_KB = _similarity(signals)
+        if np.isnan(similarity_KB).any():
+            return []
+        parts = len(similarity_KB)
+        without_KB = log_expit((similarity_KB.sum(axis=0) - similarity_KB) / (parts - 1))
+        deviation_KB = sqrt((parts - 1) / parts) * (without_KB - without_KB.mean(axis=0))
+        return [mean_per_arm(signals.arm_B, deviation_B) for deviation_B in deviation_KB]
 
 
 def _similarity(signals: StepSignals) -> np.ndarray:
-    if signals.target_similarity_2B is None:
-        raise TypeError("target_similarity needs target_similarity_2B; the curriculum must pass on its probe")
-    return signals.target_similarity_2B
+    if signals.target_similarity_KB is None:
+        raise TypeError("target_similarity needs target_similarity_KB; the curriculum must pass on its probe")
+    return signals.target_similarity_KB

@@ -45,7 +45,11 @@ def require_same_run(found, expected):
     """
     assert found[1]["count"].tolist() == expected[1]["count"].tolist()
     for a, b in zip(found, expected, strict=True):
-        pd.testing.assert_frame_equal(a, b, rtol=2e-3, atol=1e-4, check_dtype=False)
+        rewards = [column for column in a if column == "reward"]
+        pd.testing.assert_frame_equal(
+            a.drop(columns=rewards), b.drop(columns=rewards), rtol=2e-3, atol=2e-5, check_dtype=False
+        )
+        pd.testing.assert_frame_equal(a[rewards], b[rewards], rtol=2e-3, atol=5e-5, check_dtype=False)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
 from benchmarks._measure import say
@@ -106,7 +107,7 @@ def calibrate(bench: Bench, steps: int, seed: int = 0) -> list[Arm]:
     run = start(bench, calibration, seed)
     for _ in range(min(steps, run.steps)):
         run.step()
-    target_A = np.exp(calibration.seen["target"].means_A)
+    target_A = expit(calibration.seen["target"].means_A)
     teacher_A, student_A = calibration.seen["teacher"].means_A, calibration.seen["student"].means_A
     return [
         Arm(name, kind(target, teacher, student, float(np.nanmedian(teacher_A))), target, teacher, student)

@@ -40,9 +40,10 @@ DEFAULT = "default"
 CURRICULUM: dict[str, dict[str, Any]] = {
     "alpha 0.02": {"curricula.rl.alpha": 0.02},
     "alpha 0.15": {"curricula.rl.alpha": 0.15},
-    "tau 0.1": {"curricula.rl.tau": 0.1},
-    "tau 0.5": {"curricula.rl.tau": 0.5},
+    "tau 0.06": {"curricula.rl.tau": 0.06},
+    "tau 0.25": {"curricula.rl.tau": 0.25},
     "tau 1": {"curricula.rl.tau": 1.0},
+    "boltzmann": {"curricula.rl.policy": "boltzmann", "curricula.rl.tau": 0.5},
     "epsilon 0": {"curricula.rl.epsilon": 0.0},
     "epsilon 0.2": {"curricula.rl.epsilon": 0.2},
     "independent draws": {"curricula.rl.draws": "independent"},
@@ -51,7 +52,14 @@ CURRICULUM: dict[str, dict[str, Any]] = {
         "curricula.rl.reward": "multi_objective",
         "curricula.rl.rewards.multi_objective.weights": {"target_similarity": 2.0, "knowledge_transfer": 1.0},
     },
-    "one look": {"curricula.rl.rewards.target_similarity.every": 100_000},
+    "one look": {
+        "curricula.rl.rewards.target_similarity.first": 100_000,
+        "curricula.rl.rewards.target_similarity.every": 100_000,
+    },
+    "a look every 64 steps": {
+        "curricula.rl.rewards.target_similarity.first": 64,
+        "curricula.rl.rewards.target_similarity.every": 64,
+    },
 }
 OPTIMISER: dict[str, dict[str, Any]] = {
     "a third of the budget": {"scales.mini.training.epochs": 1},

@@ -1,5 +1,7 @@
 """Q-values, their errors and shrinkage against closed forms and simulation."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.curriculum import SelfEvolvingCurriculum
-from pipeline.bandit.policy import boltzmann
+from pipeline.bandit.policy import boltzmann, logistic
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.settings import BanditParams
 from pipeline.bandit.shrinkage import between_groups, shrink
@@ -180,6 +182,7 @@ def test_a_curriculum_draws_by_what_the_parts_agree_on_alone(scale, parts):
     params = BanditParams(
         arms="level_subject",
         alpha=0.05,
+        policy="boltzmann",
         tau=0.5,
         epsilon=0,
         warmup=0,
@@ -234,3 +237,17 @@ def test_boltzmann_is_a_distribution_with_a_floor(values, tau, epsilon):
     assert share_A.sum() == pytest.approx(1)
     assert share_A.min() >= epsilon / len(values) * (1 - 1e-12)
     assert np.argmax(values) == np.argmax(share_A) or share_A.max() == pytest.approx(share_A[np.argmax(values)])
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=9), st.floats(0.1, 10), st.floats(0, 1))
+def test_logistic_shares_are_in_proportion_to_the_logistic_function(values, tau, epsilon):
+    share_A = logistic(np.array(values), tau, epsilon)
+    weight_A = np.array([1 / (1 + Decimal(-value / tau).exp()) for value in values])
+    expected_A = [float(weight / weight_A.sum()) for weight in weight_A]
+    assert share_A == pytest.approx((1 - epsilon) * np.array(expected_A) + epsilon / len(values), rel=1e-9)
+
+
+def test_logistic_draws_what_is_far_above_zero_alike_and_what_is_far_below_as_boltzmann_does():
+    assert logistic(np.array([3.0, 9.0]), 0.1, 0.0) == pytest.approx([0.5, 0.5])
+    far = np.array([-700.0, -702.0])
+    assert logistic(far, 0.5, 0.1) == pytest.approx(boltzmann(far, 0.5, 0.1))

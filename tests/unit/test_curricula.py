@@ -34,6 +34,7 @@ LEVELS = ArmSet(
 RL = {
     "arms": "level",
     "alpha": 0.25,
+    "policy": "boltzmann",
     "tau": 0.5,
     "epsilon": 0.1,
     "warmup": 0.0,

@@ -66,7 +66,7 @@ def file_of(tmp_path):
         {"curricula.random": {}},  # not to be compared
         {"scales.qwen2.training": {}},  # not active
         {f"{RL}.reward": "multi_objective"},
-        {f"{RL}.rewards": {"target_similarity": {"problems": 2, "every": 1}}},
+        {f"{RL}.rewards": {"target_similarity": {"problems": 2, "first": 1, "every": 1}}},
         {f"{MINI}.teacher_logits.scheme": "random_draws"},
         {"launch": "torchrun --standalone --nproc-per-node 2"},
     ],

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.capture.capture import capture_batch
@@ -17,7 +19,7 @@ from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
 from pipeline.probe.discriminant import fit
 from pipeline.probe.gradient import GradientProbe
-from pipeline.probe.looks import Look, ProbeSet, turn
+from pipeline.probe.looks import Look, ProbeSet, of_each_arm, turn
 from pipeline.probe.similarity import SimilarityProbe, mean_states
 
 
@@ -115,7 +117,7 @@ def test_watching_changes_neither_loss_nor_gradients(store, tiny_model):
 
 def test_a_look_sums_the_gradient_and_its_gain(store, tiny_model):
     student = tiny_model().eval()
-    probe = GradientProbe(ProbeSet(EXAMPLES, store, []), ProbeUse("gradient", 9, 1, 0.5), SETTINGS, 0, student)
+    probe = GradientProbe(ProbeSet(EXAMPLES, store, [[]]), ProbeUse("gradient", 9, 1, 0.5), SETTINGS, 0, student)
     direction_VH = torch.randn(probe.mean_VH.shape, generator=torch.Generator().manual_seed(0))
     look = probe.look(student, Watch(lm_head_VH=direction_VH), 14, Processes())
     expected = head_gradient(student, store, EXAMPLES)
@@ -126,7 +128,7 @@ def test_a_look_sums_the_gradient_and_its_gain(store, tiny_model):
 
 def test_gains_are_told_in_units_of_the_targets_own(store, tiny_model):
     student = tiny_model().eval()
-    probe = GradientProbe(ProbeSet(EXAMPLES, store, []), ProbeUse("gradient", 2, 1, 0.5), SETTINGS, 0, student)
+    probe = GradientProbe(ProbeSet(EXAMPLES, store, [[]]), ProbeUse("gradient", 2, 1, 0.5), SETTINGS, 0, student)
     ones_VH = torch.ones_like(probe.mean_VH)
     seen = accumulated(student, EXAMPLES, store, SETTINGS, None, watch=Watch(lm_head_VH=ones_VH))
     probe.commit(Look({"gradient": 2 * ones_VH, "gain": torch.tensor(0.0)}, 0))
@@ -156,7 +158,7 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
     student = tiny_model().eval()
     # the same first token of the completion marks the target
     target = [EncodedProblem(f"t{i}", e.prompt_ids, np.full(4, 7, np.int32), cut=False) for i, e in enumerate(EXAMPLES)]
-    probe = SimilarityProbe(ProbeSet(target, store, EXAMPLES), ProbeUse("similarity", 9, 1), 0, student)
+    probe = SimilarityProbe(ProbeSet(target, store, [EXAMPLES]), ProbeUse("similarity", 9, 1), 0, student)
     assert np.isnan(probe.promise(accumulate_with(student, store, probe)).similarity_KB).all()
     probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
     of_pool = probe.promise(accumulate_with(student, store, probe)).similarity_KB
@@ -165,11 +167,37 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
     assert of_target.min() > of_pool.max()
 
 
+def test_a_target_that_is_the_pools_arms_alike_resembles_none_however_common_it_is(store, tiny_model):
+    """Held against the pool as it is, half of a rare arm and half of a common one would look like the rare one."""
+    student = tiny_model().eval()
+
+    def arm(token, number):
+        return [
+            EncodedProblem(f"{token}-{i}", example(i).prompt_ids, np.full(4, token, np.int32), cut=False)
+            for i in range(number)
+        ]
+
+    rare, common = arm(7, 12), arm(50, 120)
+    target = [*arm(7, 12), *arm(50, 12)]
+
+    def scores(pool_A):
+        probe = SimilarityProbe(ProbeSet(target, store, pool_A), ProbeUse("similarity", 24, 1), 0, student)
+        probe.commit(probe.look(student, probe.watch(lambda g: g), None, Processes()))
+        score_KN = probe.directions_KH.double() @ mean_states(student, [*rare, *common]).T
+        score_N = (score_KN - torch.tensor(probe.middles_K)[:, None]).mean(dim=0).detach().numpy()
+        return score_N[:12].mean(), score_N[12:].mean()
+
+    assert scores([rare, common]) == pytest.approx((0, 0), abs=0.05)
+    of_rare, of_common = scores([[*rare, *common]])
+    assert of_rare - of_common > 0.5
+
+
 @pytest.mark.parametrize(("problems", "parts"), [(2, 2), (9, 6)])
 def test_a_look_is_in_parts_with_problems_of_their_own(store, tiny_model, problems, parts):
     """A part's direction follows from its own problems: the mean of the parts' is that of all, and no two are alike."""
     student = tiny_model().eval()
-    probe = SimilarityProbe(ProbeSet(EXAMPLES, store, EXAMPLES[::-1]), ProbeUse("similarity", problems, 1), 0, student)
+    seen = ProbeSet(EXAMPLES, store, [EXAMPLES[:3], EXAMPLES[3:]])
+    probe = SimilarityProbe(seen, ProbeUse("similarity", problems, 1), 0, student)
     _, group_of = probe._turn()
     look = probe.look(student, probe.watch(lambda g: g), None, Processes())
     probe.commit(look)
@@ -186,7 +214,7 @@ def test_a_look_is_in_parts_with_problems_of_their_own(store, tiny_model, proble
 
 def test_one_problem_of_the_target_is_not_enough(store, tiny_model):
     with pytest.raises(TrainingError, match=r"needs two problems of the target .* raise data\.probe_size"):
-        SimilarityProbe(ProbeSet(EXAMPLES[:1], store, EXAMPLES), ProbeUse("similarity", 9, 1), 0, tiny_model())
+        SimilarityProbe(ProbeSet(EXAMPLES[:1], store, [EXAMPLES]), ProbeUse("similarity", 9, 1), 0, tiny_model())
 
 
 def accumulate_with(student, store, probe):
@@ -206,7 +234,7 @@ def test_shares_of_several_processes_add_up_to_one_look(store, tiny_model, kind)
 
 
 def make_probe(kind, store, student):
-    problems = ProbeSet(EXAMPLES[:4], store, EXAMPLES)
+    problems = ProbeSet(EXAMPLES[:4], store, [EXAMPLES[:2], EXAMPLES[2:]])
     if kind == "gradient":
         return GradientProbe(problems, ProbeUse("gradient", 3, 2, 0.7), SETTINGS, 5, student)
     return SimilarityProbe(problems, ProbeUse("similarity", 3, 2), 5, student)
@@ -234,6 +262,30 @@ def test_all_problems_are_seen_once_before_any_is_seen_again():
     assert seen[:8] != seen[8:16]
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 100), st.integers(0, 5))
+def test_a_sample_of_the_pool_is_even_over_arms(sizes, wanted, number):
+    """Arms that have enough give the same number, up to one; the others all that they have."""
+    places_A = of_each_arm(sizes, wanted, 0, "pool", number)
+    counts = np.array([len(places) for places in places_A])
+    assert counts.sum() == min(wanted, sum(sizes))
+    assert all(
+        places == sorted(set(places)) and set(places) <= set(range(size))
+        for places, size in zip(places_A, sizes, strict=True)
+    )
+    most = counts.max()
+    assert all(count >= min(size, most - 1) for count, size in zip(counts, sizes, strict=True))
+
+
+def test_looks_at_the_pool_are_of_other_problems():
+    assert of_each_arm([60] * 35, 105, 0, "pool", 0) != of_each_arm([60] * 35, 105, 0, "pool", 1)
+
+
+def test_the_arms_that_a_small_sample_leaves_out_change():
+    samples = [of_each_arm([60] * 35, 20, 0, "pool", number) for number in range(9)]
+    left_out = [{arm for arm, places in enumerate(places_A) if not places} for places_A in samples]
+    assert not set.intersection(*left_out)
+
+
 def test_a_look_takes_each_arms_share():
     """Of 35 arms with 60 problems each, in order, a look at 105 takes about 3 of each, wherever it begins."""
     for looks in range(40):
@@ -244,6 +296,21 @@ def test_a_look_takes_each_arms_share():
 def test_looks_are_due_every_so_many_steps(store, tiny_model):
     probe = make_probe("similarity", store, tiny_model())
     assert [step for step in range(7) if probe.due(step)] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("first", "every", "due"),
+    [
+        (16, 128, [0, 16, 32, 64, 128, 256, 384]),
+        (8, 100, [0, 8, 16, 32, 64, 100, 200, 300]),
+        (3, 7, [0, 3, 6, 7, 14, 21]),
+        (128, 128, [0, 128, 256, 384]),
+        (500, 128, [0, 128, 256, 384]),
+    ],
+)
+def test_looks_become_rarer_until_they_are_so_many_steps_apart(first, every, due):
+    use = ProbeUse("similarity", 5, every, first=first)
+    assert [step for step in range(400) if use.due(step)][: len(due)] == due
 
 
 def test_a_look_that_is_not_finite_says_so():

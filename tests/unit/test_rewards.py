@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from scipy.special import log_expit
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
@@ -17,7 +16,7 @@ SETTINGS = {
     "learnability": {},
     "excess_over_reference": {},
     "target_gain": {"problems": 5, "every": 2, "memory": 0.5},
-    "target_similarity": {"problems": 5, "every": 2},
+    "target_similarity": {"problems": 5, "first": 2, "every": 8},
     "random_reward": {},
     "multi_objective": {"weights": {"confidence_gap": 2.0, "learnability": -1.0}},
 }
@@ -100,13 +99,13 @@ def test_target_gain_is_the_mean_gain_and_says_how_it_looks():
     assert reward(replace(s, target_gain_B=np.full(3, np.nan))) == {}
 
 
-def test_target_similarity_is_the_log_probability_of_being_of_the_target():
+def test_target_similarity_is_the_mean_log_ratio_of_target_to_pool():
     reward = build_reward("target_similarity", SETTINGS, 0)
-    assert reward.probe == ProbeUse("similarity", 5, 2)
+    assert reward.probe == ProbeUse("similarity", 5, 8, first=2)
     s = step(0, [4, 4, 9], [0.5] * 3, [0.5] * 3, [0] * 3, [3, 5, 7])
     scores = np.array([[1.0, -3.0, 0.0], [2.0, -3.0, 0.0]])
     seen = reward(replace(s, target_similarity_KB=scores))
-    assert seen == pytest.approx({4: np.log([1 / (1 + np.exp(-1.5)), 1 / (1 + np.exp(3))]).mean(), 9: np.log(0.5)})
+    assert seen == pytest.approx({4: (1.5 - 3) / 2, 9: 0})
     assert reward(replace(s, target_similarity_KB=np.full((2, 3), np.nan))) == {}
 
 
@@ -121,9 +120,8 @@ def test_the_part_deviations_of_target_similarity_are_the_noise_of_its_look(part
     s = step(0, arms, [0.5] * 1200, [0.5] * 1200, [0] * 1200, [3] * 1200)
     s = replace(s, target_similarity_KB=truth[arms] + noise_KA[:, arms])
     found_KA = np.array([list(deviations.values()) for deviations in reward.part_deviations(s)])
-    errors = np.array(list(reward(s).values())) - log_expit(truth)
-    # log of the logistic function has slope 1/2 at zero
-    expected = (0.5 * 0.02) ** 2 / parts
+    errors = np.array(list(reward(s).values())) - truth
+    expected = 0.02**2 / parts
     assert (found_KA**2).sum(axis=0).mean() == pytest.approx(expected, rel=0.15)
     assert np.mean(errors**2) == pytest.approx(expected, rel=0.2)
     assert reward.part_deviations(replace(s, target_similarity_KB=np.full((parts, 1200), np.nan))) == []

@@ -401,12 +401,13 @@ def start_learning(store, request):
     rewards = {
         "confidence_gap": {},
         "knowledge_transfer": {"window": 4},
-        look: {"problems": 3, "every": 1} | ({"memory": 0.5} if look == "target_gain" else {}),
+        look: {"problems": 3, "every": 1} | ({"memory": 0.5} if look == "target_gain" else {"first": 1}),
         "multi_objective": {"weights": {"confidence_gap": 0.5, "knowledge_transfer": 0.5, look: 0.5}},
     }
     params = rl.Params(
         arms="subject",
         alpha=0.5,
+        policy="boltzmann",
         tau=1.0,
         epsilon=0.1,
         warmup=0.0,
@@ -422,7 +423,7 @@ def start_learning(store, request):
         settings = checked(TRAINING | training, TrainingParams, "training")
         # unlike the target, or its resemblance would be the same at every look: none
         pool = [replace(e, completion_ids=np.full(4, 7, dtype=np.int32)) for e in ENCODED]
-        probe = ProbeSet(ENCODED[:5], store, pool)
+        probe = ProbeSet(ENCODED[:5], store, [pool])
         return Run(student.eval(), curriculum, TrainingSet(ENCODED, ARMS, store, probe), settings, 0)
 
     return started

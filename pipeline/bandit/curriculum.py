@@ -8,7 +8,7 @@ and the next step draws from a Boltzmann distribution with a uniform floor:
 
     pi(c) = (1 - epsilon) softmax(V / tau)(c) + epsilon / A
 
-or, where the policy is `logistic`, one that draws all arms alike whose V is well above 0, see policy.py. To SEC's letter
+or, where it is `logistic`, one under which all arms with V well above 0 are drawn alike, see policy.py. To SEC's letter
 V = Q, and examples are drawn one by one. With systematic draws each arm gets its share of every batch to the next whole
 example, so that chance adds no unevenness of its own. With `shrink`, V are posterior means, see shrinkage.py: noise
 does not move the draws, and arms learn from those they share a factor with. `scale` frees tau of the reward's unit:

@@ -16,13 +16,22 @@ Draws = Literal["systematic", "independent"]
 class ProbeUse:
     """How a curriculum looks at the probe: for what, and at how many `problems` every `every` steps.
 
-    memory: how much of what earlier looks showed is kept at each look, from 0 (nothing) to below 1.
+    memory: how much of what earlier looks showed is kept at each look, from 0 (nothing) to below 1. first: steps from
+    the look at the beginning to the next; each interval is twice the one before until looks are `every` steps apart.
     """
 
     sees: Literal["gradient", "similarity"]
     problems: int
     every: int
     memory: float = 0.0
+    first: int | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether a step begins with a look."""
+        if step % self.every == 0:
+            return True
+        doublings = step / (self.first or self.every)
+        return step < self.every and doublings.is_integer() and int(doublings).bit_count() == 1
 
 
 class Curriculum(Protocol):

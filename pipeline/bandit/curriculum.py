@@ -8,11 +8,12 @@ and the next step draws from a Boltzmann distribution with a uniform floor:
 
     pi(c) = (1 - epsilon) softmax(V / tau)(c) + epsilon / A
 
-To SEC's letter V = Q, and examples are drawn one by one. With systematic draws each arm gets its share of every batch
-to the next whole example, so that chance adds no unevenness of its own. With `shrink`, V are posterior means, see
-shrinkage.py: noise does not move the draws, and arms learn from those they share a factor with. `scale` frees tau of
-the reward's unit: `arms` divides V's deviations from their mean by the standard deviation over arms that was observed,
-noise included; `history` standardises rewards by the mean and deviation of all before.
+or, where it is `logistic`, one under which all arms with V well above 0 are drawn alike, see policy.py. To SEC's letter
+V = Q, and examples are drawn one by one. With systematic draws each arm gets its share of every batch to the next whole
+example, so that chance adds no unevenness of its own. With `shrink`, V are posterior means, see shrinkage.py: noise
+does not move the draws, and arms learn from those they share a factor with. `scale` frees tau of the reward's unit:
+`arms` divides V's deviations from their mean by the standard deviation over arms that was observed, noise included;
+`history` standardises rewards by the mean and deviation of all before.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import MeasuredInParts, Reward, load_state_of, probe_use, state_of
 from pipeline.arms.signals import StepSignals
-from pipeline.bandit.policy import boltzmann
+from pipeline.bandit.policy import POLICIES
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards import build_reward
 from pipeline.bandit.settings import BanditParams
@@ -43,7 +44,7 @@ def build_curriculum(params: BanditParams, arms: ArmSet, seed: int) -> SelfEvolv
 
 
 class SelfEvolvingCurriculum:
-    """A bandit over arms with TD(0) Q-values and Boltzmann sampling."""
+    """A bandit over arms with TD(0) Q-values."""
 
     def __init__(self, params: BanditParams, factors: Sequence[tuple[str, ...]], reward: Reward) -> None:
         """`factors` are each arm's, see ArmSet; all start alike."""
@@ -72,11 +73,12 @@ class SelfEvolvingCurriculum:
         return shrink(self._q.means_A, self._q.errors_A, self._factors, deviation_KA if len(deviation_KA) else None)
 
     def probabilities(self, progress: float) -> np.ndarray:
-        """Uniform during the warm-up, then the Boltzmann distribution with its floor."""
+        """Uniform during the warm-up, then the policy's, with its floor."""
         arms = len(self._factors)
         if progress < self._params.warmup:
             return np.full(arms, 1 / arms)
-        return boltzmann(self._scaled(self.q_values_A), self._params.tau, self._params.epsilon)
+        policy = POLICIES[self._params.policy]
+        return policy(self._scaled(self.q_values_A), self._params.tau, self._params.epsilon)
 
     def _scaled(self, values_A: np.ndarray) -> np.ndarray:
         """Deviations from the mean in observed standard deviations, where `scale` is arms."""

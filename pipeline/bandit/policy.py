@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_expit, softmax
 
 
 def boltzmann(values_A: np.ndarray, tau: float, epsilon: float) -> np.ndarray:
     """(1 - epsilon) softmax(values / tau) + epsilon / A: Boltzmann sampling with a uniform floor."""
     return with_floor(softmax(values_A / tau), epsilon)
+
+
+def logistic(values_A: np.ndarray, tau: float, epsilon: float) -> np.ndarray:
+    """(1 - epsilon) of shares in proportion to 1 / (1 + exp(-values / tau)), and epsilon / A.
+
+    Far below 0 it is Boltzmann sampling; arms far above 0 are drawn alike, however far they are. For values whose zero
+    means something, such as the log of a ratio.
+    """
+    return with_floor(softmax(log_expit(values_A / tau)), epsilon)
+
+
+POLICIES = {"boltzmann": boltzmann, "logistic": logistic}
 
 
 def with_floor(probability_A: np.ndarray, epsilon: float) -> np.ndarray:

@@ -19,6 +19,7 @@ class BanditParams:
 
     arms: SeveralArms
     alpha: Alpha
+    policy: Literal["boltzmann", "logistic"]
     tau: PositiveFloat
     epsilon: Share
     warmup: Share

@@ -46,7 +46,7 @@ class GradientProbe:
         self.unit, self._looks = 0.0, 0
 
     def due(self, step: int) -> bool:
-        return step % self._use.every == 0
+        return self._use.due(step)
 
     def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
         return Watch(lm_head_VH=precondition(self.mean_VH))

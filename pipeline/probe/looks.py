@@ -23,11 +23,11 @@ GOLDEN_RATIO = (1 + np.sqrt(5)) / 2
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """The probe's problems, the teacher's logits of them, and the pool's problems to hold them against."""
+    """The probe's problems, the teacher's logits of them, and the pool's problems of each arm to hold them against."""
 
     encoded: Sequence[EncodedProblem]
     store: LogitStore
-    pool: Sequence[EncodedProblem]
+    pool_A: Sequence[Sequence[EncodedProblem]]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,26 @@ def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
     numbers = range(looks * wanted, (looks + 1) * wanted)
     orders = {r: _spread(size, numpy_rng(*coordinates, r).random()) for r in {number // size for number in numbers}}
     return [int(orders[number // size][number % size]) for number in numbers]
+
+
+def of_each_arm(size_A: Sequence[int], wanted: int, *coordinates: Any) -> list[list[int]]:
+    """Positions in each arm of a sample of `wanted` problems in all, or of all where there are fewer.
+
+    Each arm gives as many, to the next whole one, or all that it has where others have more to give.
+    """
+    sizes_A, rng = np.array(size_A), numpy_rng(*coordinates)
+    ends_A = np.cumsum(np.minimum(sizes_A, _level(sizes_A, wanted)))
+    number_A = np.diff(np.floor(ends_A.round(6) + rng.random()), prepend=0).astype(int)
+    return [sorted(rng.permutation(size)[:number].tolist()) for size, number in zip(sizes_A, number_A, strict=True)]
+
+
+def _level(size_A: np.ndarray, wanted: int) -> float:
+    """The most that an arm gives so that all together, of which none gives more than it has, give `wanted`."""
+    ascending = np.sort(size_A)
+    before = np.cumsum(ascending) - ascending
+    left = len(ascending) - np.arange(len(ascending))
+    full = np.flatnonzero(before + left * ascending >= wanted)
+    return float((wanted - before[full[0]]) / left[full[0]]) if len(full) else float(ascending[-1])
 
 
 def _spread(size: int, start: float) -> np.ndarray:

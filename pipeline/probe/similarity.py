@@ -1,8 +1,9 @@
 """How much a problem resembles the target, in the student's own hidden states.
 
-A look takes problems of the probe and as many of the pool. Each problem is the mean of the hidden states that predict
-its completion; a discriminant between both groups gives every example a score, the log of how much likelier it is under
-the target than under the pool (discriminant.py).
+A look takes problems of the probe and as many of the pool, the same number of each arm: a curriculum that knows nothing
+draws so, and where that is the target's mixture already, nothing tells them apart. Each problem is the mean of the
+hidden states that predict its completion; a discriminant between both groups gives every example a score, the log of
+how much likelier it is under the target than under the pool (discriminant.py).
 
 Representations of the model itself, averaged over positions, were the most reliable way to choose data for a target in
 Ivison et al. 2025 (arXiv 2503.01807), ahead of gradients; a log-ratio of target to pool is what DSIR (Xie et al. 2023,
@@ -27,7 +28,7 @@ from pipeline.language_models.batches import micro_batches, pad_examples, predic
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.probe.discriminant import fit
-from pipeline.probe.looks import Look, ProbeSet, Promise, turn
+from pipeline.probe.looks import Look, ProbeSet, Promise, of_each_arm, turn
 
 PARTS = 6  # of two, the noise would be as uncertain as what it is to be told from
 
@@ -46,7 +47,8 @@ class SimilarityProbe:
         """
         self._problems, self._use, self._seed = problems, use, seed
         hidden = student.get_output_embeddings().weight.shape[1]
-        parts = min(PARTS, use.problems, len(problems.encoded), len(problems.pool))  # each has problems of both
+        most = min(len(problems.encoded), sum(map(len, problems.pool_A)))
+        parts = min(PARTS, use.problems, most)  # each has problems of both
         if parts < 2:
             raise TrainingError(
                 "target_similarity needs two problems of the target and two of the pool; raise data.probe_size, or "
@@ -57,7 +59,7 @@ class SimilarityProbe:
         self._looks = 0
 
     def due(self, step: int) -> bool:
-        return step % self._use.every == 0
+        return self._use.due(step)
 
     def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
         return Watch(hidden_KH=self.directions_KH)
@@ -82,11 +84,20 @@ class SimilarityProbe:
         """
         chosen: list[EncodedProblem] = []
         groups: list[tuple[int, int]] = []
-        for side, encoded in enumerate((self._problems.encoded, self._problems.pool)):
-            places = sorted(turn(len(encoded), self._use.problems, self._looks, self._seed, "probe", side))
-            chosen += [encoded[i] for i in places]
-            groups += [(side, n % len(self.middles_K)) for n in range(len(places))]
+        for side, encoded in enumerate((self._turn_of_probe(), self._turn_of_pool())):
+            chosen += encoded
+            groups += [(side, n % len(self.middles_K)) for n in range(len(encoded))]
         return chosen, groups
+
+    def _turn_of_probe(self) -> list[EncodedProblem]:
+        encoded = self._problems.encoded
+        return [encoded[i] for i in sorted(turn(len(encoded), self._use.problems, self._looks, self._seed, "probe"))]
+
+    def _turn_of_pool(self) -> list[EncodedProblem]:
+        """By arm, so that each part has its share of every arm."""
+        pool_A = self._problems.pool_A
+        places_A = of_each_arm([len(arm) for arm in pool_A], self._use.problems, self._seed, "pool", self._looks)
+        return [arm[i] for arm, places in zip(pool_A, places_A, strict=True) for i in places]
 
     def commit(self, look: Look) -> None:
         """A new look replaces the last one: the student's hidden states have moved on."""

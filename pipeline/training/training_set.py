@@ -32,13 +32,15 @@ def load_training_set(
     """
     pool, store = load_captured("train", encoder, scheme, temperature)
     probe, probe_store = load_captured("probe", encoder, scheme, temperature)
-    looked_at = ProbeSet(probe.encoded, probe_store, pool.encoded)
     if arms != "difficulty":
+        tokens = 0
         groups = group_into_arms(pool.problems, arms, read_problems("train"), read_problems("probe"))
-        return TrainingSet(pool.encoded, groups, store, looked_at)
-    hard, hard_probe = untrained(pool.encoded), untrained(probe.encoded)
-    groups = group_by_difficulty(hard.loss_P, probe_loss_Q=hard_probe.loss_P)
-    return TrainingSet(pool.encoded, groups, store, looked_at, hard.tokens + hard_probe.tokens)
+    else:
+        hard, hard_probe = untrained(pool.encoded), untrained(probe.encoded)
+        tokens = hard.tokens + hard_probe.tokens
+        groups = group_by_difficulty(hard.loss_P, probe_loss_Q=hard_probe.loss_P)
+    pool_A = [[pool.encoded[i] for i in members] for members in groups.members]
+    return TrainingSet(pool.encoded, groups, store, ProbeSet(probe.encoded, probe_store, pool_A), tokens)
 
 
 def load_validation_set(encoder: Encoder, answered: int | None) -> ValidationSet:

@@ -1,8 +1,9 @@
 """target_similarity: how much an arm's problems resemble the target, see pipeline/probe/similarity.py.
 
-The log of the probability that a problem is one of the target, were it drawn from target or pool with equal chances. To
-draw arms by the exponential of it, as the Boltzmann policy does at tau 1, is to draw by that probability: it falls
-without end for arms that are unlike the target, and hardly tells those apart that are like it.
+In nats, the log of how much likelier a problem is under the target than under even draws of the pool's arms: above zero
+for what the target has more of. To draw arms in proportion to 1 / (1 + exp(-reward)), as the logistic policy does at
+tau 1, is to draw by the probability of being of the target, were both as frequent. A single problem tells little; an
+arm's mean tells more, so a smaller tau pays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from scipy.special import log_expit
 
 from pipeline.arms.protocols import ProbeUse
 from pipeline.arms.signals import StepSignals
@@ -22,18 +22,19 @@ from pipeline.common.params import Positive, settings
 
 @settings
 class Params:
-    """A look takes `problems` of the probe and as many of the pool, `every` that many steps."""
+    """A look takes `problems` of the probe and as many of the pool; when, see ProbeUse."""
 
     problems: Annotated[int, Field(ge=2)]  # in two parts or more
+    first: Positive
     every: Positive
 
 
 def build(params: Params, all_settings: dict[str, Any], seed: int) -> TargetSimilarity:
-    return TargetSimilarity(ProbeUse("similarity", params.problems, params.every))
+    return TargetSimilarity(ProbeUse("similarity", params.problems, params.every, first=params.first))
 
 
 class TargetSimilarity:
-    """Mean log-probability of an arm's examples, in nats: log 1/2 where target and pool are alike."""
+    """Mean log-ratio of an arm's examples, in nats: 0 where target and pool are alike."""
 
     def __init__(self, probe: ProbeUse) -> None:
         self.probe = probe
@@ -43,7 +44,7 @@ class TargetSimilarity:
         similarity_KB = _similarity(signals)
         if np.isnan(similarity_KB).any():
             return {}
-        return mean_per_arm(signals.arm_B, log_expit(similarity_KB.mean(axis=0)))
+        return mean_per_arm(signals.arm_B, similarity_KB.mean(axis=0))
 
     def part_deviations(self, signals: StepSignals) -> list[dict[int, float]]:
         """The noise of the look: what its parts say of the same problems of an arm."""
@@ -51,7 +52,7 @@ class TargetSimilarity:
         if np.isnan(similarity_KB).any():
             return []
         parts = len(similarity_KB)
-        without_KB = log_expit((similarity_KB.sum(axis=0) - similarity_KB) / (parts - 1))
+        without_KB = (similarity_KB.sum(axis=0) - similarity_KB) / (parts - 1)
         deviation_KB = sqrt((parts - 1) / parts) * (without_KB - without_KB.mean(axis=0))
         return [mean_per_arm(signals.arm_B, deviation_B) for deviation_B in deviation_KB]
 

@@ -54,8 +54,7 @@ def read_params(scale: str = "qwen2") -> Params:
 
 def training_set(encoded: Sequence[EncodedProblem], arms: ArmSet, store: LogitStore) -> TrainingSet:
     """What a run learns from; the problems are their own probe."""
-    pool_A = [[encoded[i] for i in members] for members in arms.members]
-    return TrainingSet(encoded, arms, store, ProbeSet(encoded, store, pool_A))
+    return TrainingSet(encoded, arms, store, ProbeSet(encoded, store, arms.split(encoded)))
 
 
 def real_params(smollm2: Path | None, models: ModelsParams) -> Params:

@@ -78,7 +78,7 @@ def make_project(folder):
     values["curricula"]["rl"] |= {"arms": "level_subject", "reward": "multi_objective"}
     rewards = values["curricula"]["rl"]["rewards"]
     rewards["multi_objective"]["weights"] = {"confidence_gap": 0.5, "target_similarity": 0.5}
-    rewards["target_similarity"] = {"problems": 20, "first": 2, "every": 2}
+    rewards["target_similarity"] = {"problems": 20, "first": 1, "every": 4}
     values["scales"]["mini"]["data"] |= {
         "source": "mini_math",
         "mini_math": {"spoiled": [], "skew": 0.0},

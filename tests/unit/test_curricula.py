@@ -3,6 +3,7 @@
 import json
 import sys
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from pipeline.arms.grouping import ArmSet
 from pipeline.arms.protocols import adaptive, is_systematic, load_state_of, state_of
 from pipeline.arms.signals import StepSignals
+from pipeline.bandit.policy import POLICIES, PolicyName
 from pipeline.bandit.rewards import build_reward
 from pipeline.common.errors import ParamsError, ResultsError
 from pipeline.common.params import checked, settings
@@ -108,6 +110,26 @@ def test_probabilities_are_boltzmann_with_a_uniform_floor():
     q = np.array([0.1, 0, 0, 0, 0.2])
     boltzmann = np.exp(q / 0.5) / np.exp(q / 0.5).sum()
     assert curriculum.probabilities(0.7) == pytest.approx(0.9 * boltzmann + 0.1 / 5)
+
+
+def test_a_logistic_policy_draws_arms_above_zero_alike():
+    curriculum = build_rl(policy="logistic", tau=0.05, reward="target_gain", epsilon=0.1)
+    curriculum.update(signals(0, [0, 1, 4], [0.9, 0.95, 0.1]))  # gains of 0.4, 0.45 and -0.4
+    q = curriculum.q_values_A
+    assert q == pytest.approx([0.1, 0.1125, 0, 0, -0.1])
+    weight = 1 / (1 + np.exp(-q / 0.05))
+    assert curriculum.probabilities(0.7) == pytest.approx(0.9 * weight / weight.sum() + 0.1 / 5)
+
+
+@pytest.mark.parametrize("reward", ["confidence_gap", "excess_over_reference", "learnability"])
+def test_a_logistic_policy_is_refused_for_a_reward_that_is_never_below_zero(reward):
+    with pytest.raises(ParamsError, match=f"logistic, .* and {reward} is never below zero; set its policy to boltzma"):
+        build_rl(policy="logistic", reward=reward)
+    assert build_rl(policy="logistic", reward=reward, scale="arms")  # zero is the mean there
+
+
+def test_every_policy_that_params_may_name_is_there():
+    assert set(POLICIES) == set(get_args(PolicyName))
 
 
 def test_before_any_reward_all_arms_are_equally_likely():
@@ -352,6 +374,7 @@ def test_a_learner_that_could_not_resume_is_refused():
     [
         ({"tau": -1.0}, r"curricula.rl.tau: input should be greater than 0 \(it is -1.0\)"),
         ({"alpha": 1.5}, r"curricula.rl.alpha: input should be less than or equal to 1 \(it is 1.5\)"),
+        ({"policy": "greedy"}, r"curricula.rl.policy: input should be 'boltzmann' or 'logistic' \(it is 'greedy'\)"),
         ({"reward": "applause"}, f"unknown reward 'applause'; pipeline/bandit/rewards has {', '.join(REWARDS)}"),
         ({"rewards": {}}, "the curriculum's rewards.confidence_gap is missing; add an entry"),
         (

@@ -21,8 +21,9 @@ def groups_of(number, features=6, sizes=(9, 7), apart=1.0, parts=3):
     return np.concatenate([pool, target]), group, part
 
 
-def fitted(features, group, part):
-    return fit(*(torch.tensor(array) for array in (features, group, part)))
+def fitted(features, group, part, weight=None):
+    weight = np.ones(len(features)) if weight is None else weight
+    return fit(*(torch.tensor(array) for array in (features, group, part, weight)))
 
 
 def scores(found: Discriminant, features):
@@ -30,27 +31,57 @@ def scores(found: Discriminant, features):
     return found.directions_KH.numpy() @ features.T - found.middles_K.numpy()[:, None]
 
 
-def ridge_regression(features, labels, ridge):
-    """Coefficients and intercept by the normal equations; the intercept is not shrunk."""
-    centre = features.mean(axis=0)
-    centred = features - centre
-    slope = np.linalg.solve(
-        centred.T @ centred + ridge * np.eye(features.shape[1]), centred.T @ (labels - labels.mean())
-    )
-    return slope, labels.mean() - centre @ slope
+def ridge_regression(features, labels, weight, ridge):
+    """Coefficients and intercept by the normal equations of weighted least squares; the intercept is not shrunk."""
+    design = np.column_stack([features, np.ones(len(features))])
+    penalty = np.diag([*[ridge] * features.shape[1], 0.0])
+    *slope, intercept = np.linalg.solve(design.T * weight @ design + penalty, design.T * weight @ labels)
+    return np.array(slope), intercept
 
 
 @pytest.mark.parametrize("features", [3, 40])
 @pytest.mark.parametrize("ridge", [0.1, 10.0])
-def test_an_example_is_predicted_by_all_others(features, ridge):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_example_is_predicted_by_all_others(features, ridge, weighted):
     x, group, _ = groups_of(0, features)
-    centred = torch.tensor(x - x.mean(axis=0))
+    weight = np.random.default_rng(1).uniform(0.5, 4, len(x)) if weighted else np.ones(len(x))
+    centred = torch.tensor(np.sqrt(weight)[:, None] * (x - np.average(x, axis=0, weights=weight)))
     value, vector = torch.linalg.eigh(centred @ centred.T)
-    left_out = _left_out(value.clamp(min=0), vector, torch.tensor(group, dtype=torch.float64), ridge)
+    label = torch.tensor(group, dtype=torch.float64)
+    left_out = _left_out(value.clamp(min=0), vector, label, torch.tensor(weight), ridge)
     for i in range(len(x)):
         others = np.arange(len(x)) != i
-        slope, intercept = ridge_regression(x[others], group[others].astype(float), ridge)
+        slope, intercept = ridge_regression(x[others], group[others].astype(float), weight[others], ridge)
         assert left_out[i].item() == pytest.approx(x[i] @ slope + intercept, rel=1e-8, abs=1e-8)
+
+
+def test_an_example_of_weight_2_counts_as_two():
+    """In the direction at a given ridge; what is left out is one of the two where there are two."""
+    x, group, part = groups_of(1)
+    twice = np.r_[np.arange(len(x)), 3, 12]
+    weight = np.ones(len(x))
+    weight[[3, 12]] = 2
+    by_weight, by_number = fitted(x, group, part, weight), fitted(x[twice], group[twice], part[twice])
+    for found, expected in zip(by_weight.directions_KH.numpy(), by_number.directions_KH.numpy(), strict=True):
+        cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+        assert cosine == pytest.approx(1, abs=1e-3)
+    plain = fitted(x, group, part).directions_KH.numpy()
+    expected = by_number.directions_KH.numpy()
+    cosines = (plain * expected).sum(1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() < 0.999
+
+
+def test_weights_make_groups_alike_whose_members_are_the_same_but_for_their_number():
+    """Group 0 has ninety examples of one kind and ten of the other, which weigh as much; group 1 has fifty of each."""
+    rng = np.random.default_rng(0)
+    kind = np.repeat([0.0, 1.0, 0.0, 1.0], [90, 10, 50, 50])
+    x = np.column_stack([3 * kind, np.zeros(200)]) + rng.normal(size=(200, 2))
+    group = np.arange(200) >= 100
+    part, weight = np.arange(200) % 5, np.where(group, 1.0, np.where(kind == 1, 9.0, 1.0))
+    ends = np.array([[0.0, 0.0], [3.0, 0.0]])
+    even, uneven = (np.ptp(scores(fitted(x, group, part, w), ends).mean(axis=0)) for w in (weight, np.ones(200)))
+    assert even < 0.3
+    assert uneven > 1
 
 
 def test_the_direction_is_fishers_with_a_ridge():
@@ -74,26 +105,30 @@ def test_the_direction_is_fishers_with_a_ridge():
     pytest.fail("no ridge gives these directions")
 
 
-def test_slope_and_offset_are_those_of_logistic_regression():
+@pytest.mark.parametrize("own_weight", [1.0, 3.0])
+def test_slope_and_offset_are_those_of_logistic_regression(own_weight):
+    """With the smaller group's size in the labels: of 5 that weigh 3 and 5 that weigh 1 it is 400 / 50 = 8."""
     rng = np.random.default_rng(2)
     group = np.arange(30) % 3 == 0
     score = 100 * (rng.normal(size=30) + group)
-    label = np.where(group, 11 / 12, 1 / 12)
-    weight = np.where(group, 0.5 / 10, 0.5 / 20)
+    of_each = np.where(np.arange(30) % 2 == 0, own_weight, 1.0)
+    size = 10 if own_weight == 1 else 8
+    label = np.where(group, 1 - 1 / (size + 2), 1 / (size + 2))
+    weight = 0.5 * of_each / np.where(group, of_each[group].sum(), of_each[~group].sum())
 
     def loss(x):
         z = x[0] * score / 100 + x[1]
         return -(weight * (label * log_expit(z) + (1 - label) * log_expit(-z))).sum()
 
     expected = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12})
-    found_loss, slope, offset = _calibrated(score, group)
+    found_loss, slope, offset = _calibrated(score, group, of_each)
     assert found_loss == pytest.approx(expected.fun, abs=1e-9)
     assert (100 * slope, offset) == pytest.approx(tuple(expected.x), abs=1e-3)
 
 
 def test_a_score_that_points_the_other_way_says_nothing():
     group = np.arange(20) % 2 == 0
-    loss, slope, offset = _calibrated(np.where(group, -1.0, 1.0), group)
+    loss, slope, offset = _calibrated(np.where(group, -1.0, 1.0), group, np.ones(20))
     assert slope == 0
     assert offset == pytest.approx(0)
     assert loss == pytest.approx(np.log(2))

@@ -28,7 +28,8 @@ from pipeline.results.files import write_rows
 from pipeline.results.rows import Prediction
 from pipeline.training import training_set as training_set_module
 from pipeline.training import validation as validation_module
-from pipeline.training.training_set import load_validation_set
+from pipeline.training.difficulty import Losses
+from pipeline.training.training_set import load_training_set, load_validation_set
 from pipeline.training.validation import Validation, ValidationResult, ValidationSet, spread, validation_generation
 
 ROW = Prediction(
@@ -253,6 +254,25 @@ def test_a_validation_knows_whether_it_answers_a_part(case, monkeypatch, most, a
     monkeypatch.setattr(training_set_module, "read_problems", lambda _: PROBLEMS)
     found = load_validation_set(asked, most)
     assert (len(found.problems), found.part, len(found.solutions)) == (answered, part, 3)
+
+
+@pytest.mark.parametrize("arms", ["level", "subject", "difficulty"])
+def test_a_curriculum_may_hold_the_target_against_the_pools_problems_of_each_arm(case, monkeypatch, arms):
+    _, asked, store = case
+    problems = [replace(p, id=f"{p.id}-{n}", level=1 + n % 3, subject="ab"[n % 2]) for p in PROBLEMS for n in range(6)]
+    pool, probe = asked.encode_all(problems), asked.encode_all(PROBLEMS)
+    monkeypatch.setattr(
+        training_set_module, "load_captured", lambda split, *_: ({"train": pool, "probe": probe}[split], store)
+    )
+    monkeypatch.setattr(training_set_module, "read_problems", lambda split: problems if split == "train" else PROBLEMS)
+    found = load_training_set(
+        asked, "top_k", 1.0, arms, lambda encoded: Losses(np.arange(len(encoded), dtype=float), tokens=7)
+    )
+    of_arms = [[pool.encoded[i].id for i in members] for members in found.arms.members]
+    assert [[e.id for e in arm] for arm in found.probe.pool_A] == of_arms
+    assert len(of_arms) == {"level": 3, "subject": 2, "difficulty": 5}[arms]
+    assert [e.id for e in found.probe.encoded] == [e.id for e in probe.encoded]
+    assert found.forward_tokens == (14 if arms == "difficulty" else 0)
 
 
 def test_answers_of_a_validation_may_be_cut_sooner():

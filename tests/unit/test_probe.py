@@ -19,7 +19,7 @@ from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
 from pipeline.probe.discriminant import fit
 from pipeline.probe.gradient import GradientProbe
-from pipeline.probe.looks import Look, ProbeSet, of_each_arm, turn
+from pipeline.probe.looks import Look, ProbeSet, in_parts, of_each_arm, turn
 from pipeline.probe.similarity import SimilarityProbe, mean_states
 
 
@@ -164,7 +164,7 @@ def test_problems_of_the_target_score_above_those_of_the_pool(store, tiny_model)
     of_pool = probe.promise(accumulate_with(student, store, probe)).similarity_KB
     directions_KH = probe.directions_KH.double()
     of_target = directions_KH @ mean_states(student, target).T - torch.tensor(probe.middles_K)[:, None]
-    assert of_target.min() > of_pool.max()
+    assert of_target.mean(dim=0).min() > of_pool.mean(axis=0).max()
 
 
 def test_a_target_that_is_the_pools_arms_alike_resembles_none_however_common_it_is(store, tiny_model):
@@ -198,23 +198,24 @@ def test_a_look_is_in_parts_with_problems_of_their_own(store, tiny_model, proble
     student = tiny_model().eval()
     seen = ProbeSet(EXAMPLES, store, [EXAMPLES[:3], EXAMPLES[3:]])
     probe = SimilarityProbe(seen, ProbeUse("similarity", problems, 1), 0, student)
-    _, group_of = probe._turn()
+    turn_of = probe._turn()
     look = probe.look(student, probe.watch(lambda g: g), None, Processes())
     probe.commit(look)
-    side_N, part_N = torch.tensor(group_of).T
-    found = fit(look.sums["features"], side_N == 0, part_N)
+    part_N = turn_of.part_N
+    found = fit(look.sums["features"], turn_of.of_target_N, part_N, torch.ones(len(part_N), dtype=torch.float64))
     assert probe.directions_KH.shape[0] == len(probe.middles_K) == parts
     assert torch.allclose(probe.directions_KH.double(), found.directions_KH, atol=1e-6)
     assert sorted(set(part_N.tolist())) == list(range(parts))
-    for side in (0, 1):
-        per_part = part_N[side_N == side].bincount()
+    for of_target in (True, False):
+        per_part = part_N[turn_of.of_target_N == of_target].bincount()
         assert len(per_part) == parts
         assert per_part.max() - per_part.min() <= 1
 
 
-def test_one_problem_of_the_target_is_not_enough(store, tiny_model):
+@pytest.mark.parametrize(("of_target", "of_pool"), [(EXAMPLES[:1], EXAMPLES), (EXAMPLES, EXAMPLES[:1])])
+def test_one_problem_of_the_target_or_the_pool_is_not_enough(store, tiny_model, of_target, of_pool):
     with pytest.raises(TrainingError, match=r"needs two problems of the target .* raise data\.probe_size"):
-        SimilarityProbe(ProbeSet(EXAMPLES[:1], store, [EXAMPLES]), ProbeUse("similarity", 9, 1), 0, tiny_model())
+        SimilarityProbe(ProbeSet(of_target, store, [of_pool]), ProbeUse("similarity", 9, 1), 0, tiny_model())
 
 
 def accumulate_with(student, store, probe):
@@ -276,6 +277,36 @@ def test_a_sample_of_the_pool_is_even_over_arms(sizes, wanted, number):
     assert all(count >= min(size, most - 1) for count, size in zip(counts, sizes, strict=True))
 
 
+def test_the_sample_of_an_arm_is_spread_over_it():
+    """An arm's problems may be in order of something else: of every third of them a sample of 12 has about 4."""
+    for number in range(20):
+        (places,) = of_each_arm([60], 12, 0, "pool", number)
+        per_third = np.bincount(np.array(places) // 20, minlength=3)
+        assert 3 <= per_third.min() <= per_third.max() <= 5
+
+
+def test_a_look_at_the_pool_counts_every_arm_the_same(store, tiny_model):
+    """However few problems an arm has; the mean weight of arms that have enough is 1."""
+    pool_A = [EXAMPLES[:1], EXAMPLES[1:3], EXAMPLES[3:]]
+    probe = SimilarityProbe(ProbeSet(EXAMPLES, store, pool_A), ProbeUse("similarity", 7, 1), 0, tiny_model())
+    seen = probe._turn()
+    of_pool = ~seen.of_target_N
+    arms = [next(a for a, arm in enumerate(pool_A) if e in arm) for e in np.array(seen.encoded, object)[of_pool]]
+    weight_A = np.bincount(arms, seen.weight_N[of_pool])
+    assert np.bincount(arms).tolist() == [1, 2, 4]
+    assert weight_A == pytest.approx(weight_A[0])
+    assert seen.weight_N[of_pool][-1] == 1
+    assert (seen.weight_N[seen.of_target_N] == 1).all()
+
+
+def test_parts_have_their_share_of_any_row_of_neighbours():
+    parts = in_parts(105, 6, 0, "parts")
+    assert all(sorted(parts[i : i + 6]) == list(range(6)) for i in range(0, 102, 6))
+    # an arm's three problems are in three parts, and not in the same ones as those of every second arm
+    assert len({tuple(sorted(parts[i : i + 3])) for i in range(0, 102, 6)}) > 5
+    assert parts != in_parts(105, 6, 1, "parts")
+
+
 def test_looks_at_the_pool_are_of_other_problems():
     assert of_each_arm([60] * 35, 105, 0, "pool", 0) != of_each_arm([60] * 35, 105, 0, "pool", 1)
 
@@ -286,16 +317,16 @@ def test_the_arms_that_a_small_sample_leaves_out_change():
     assert not set.intersection(*left_out)
 
 
-def test_a_look_takes_each_arms_share():
-    """Of 35 arms with 60 problems each, in order, a look at 105 takes about 3 of each, wherever it begins."""
+def test_a_look_at_the_probe_takes_the_share_of_each_subject_and_level():
+    """Of 35 with 60 problems each, in order, a look at 105 takes about 3 of each, wherever it begins."""
     for looks in range(40):
         per_arm = np.bincount(np.array(turn(2100, 105, looks, 0, "probe")) // 60, minlength=35)
         assert 2 <= per_arm.min() <= per_arm.max() <= 4
 
 
-def test_looks_are_due_every_so_many_steps(store, tiny_model):
-    probe = make_probe("similarity", store, tiny_model())
-    assert [step for step in range(7) if probe.due(step)] == [0, 2, 4, 6]
+def test_looks_are_due_every_so_many_steps():
+    use = ProbeUse("gradient", 3, 2)
+    assert [step for step in range(7) if use.due(step)] == [0, 2, 4, 6]
 
 
 @pytest.mark.parametrize(

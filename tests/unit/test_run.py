@@ -429,6 +429,15 @@ def start_learning(store, request):
     return started
 
 
+def test_a_run_looks_at_the_probe_when_its_curriculum_says(start_learning, tiny_model, monkeypatch):
+    run = start_learning(tiny_model())
+    monkeypatch.setattr(run, "_probe_use", replace(run._probe_use, first=1, every=4))
+    look, looked = run._probe.look, []
+    monkeypatch.setattr(run._probe, "look", lambda *told: looked.append(run.steps_done) or look(*told))
+    take_steps(run, 6)
+    assert looked == [0, 1, 2, 4]
+
+
 def snapshot(run):
     tensors, state = run.state()
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}, copy.deepcopy(state)

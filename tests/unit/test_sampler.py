@@ -48,6 +48,11 @@ def draws(sampler, steps, probabilities_A, batch_size, dealt_A=None):
         yield draw
 
 
+def test_what_belongs_to_problems_is_split_by_their_arms():
+    arms = ArmSet(("a", "b"), (None, None), (np.array([0, 3]), np.array([1, 2, 4])))
+    assert arms.split("vwxyz") == [["v", "y"], ["w", "x", "z"]]
+
+
 def test_a_problem_comes_back_only_after_its_whole_arm_was_dealt():
     arms = group_into_arms(SOME, "level_subject")
     dealt = {arm: [] for arm in range(3)}

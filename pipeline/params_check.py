@@ -13,7 +13,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.analysis.settings import ReportParams
+from pipeline.bandit.curriculum import reward_of
 from pipeline.bandit.rewards import build_reward
+from pipeline.bandit.settings import BanditParams
 from pipeline.capture.settings import TeacherLogitsParams, require_grid
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import ParamsFile, checked, settings
@@ -144,5 +146,9 @@ def _checked_curriculum(file: ParamsFile, method: str) -> Any:
             raise ParamsError(f"{where}.rewards.{params.reward} is missing; add it, with {{}} if it has no settings")
         for name, values in params.rewards.items():
             checked(values, find(REWARDS, name, ["build"], "reward").Params, f"{where}.rewards.{name}")
-        build_reward(params.reward, params.rewards, seed=0)  # refuses parts that do not go together
+        # refuses what does not go together
+        if isinstance(params, BanditParams):
+            reward_of(params, seed=0)
+        else:
+            build_reward(params.reward, params.rewards, seed=0)
     return params

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipeline.problems.record import Problem
 
 SeveralArms = Literal["level", "subject", "level_subject", "source", "difficulty"]
 ArmKind = SeveralArms | Literal["all"]
+Item = TypeVar("Item")
 QUANTILES = 5  # arms that `difficulty` makes, as many as there are levels
 
 
@@ -43,6 +44,10 @@ class ArmSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def split(self, items: Sequence[Item]) -> list[list[Item]]:
+        """What belongs to each arm's problems, of what belongs to all, in their order."""
+        return [[items[i] for i in members] for members in self.members]
 
 
 def group_into_arms(

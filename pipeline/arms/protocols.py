@@ -16,8 +16,8 @@ Draws = Literal["systematic", "independent"]
 class ProbeUse:
     """How a curriculum looks at the probe: for what, and at how many `problems` every `every` steps.
 
-    memory: how much of what earlier looks showed is kept at each look, from 0 (nothing) to below 1. first: steps from
-    the look at the beginning to the next; each interval is twice the one before until looks are `every` steps apart.
+    memory: how much of what earlier looks showed is kept at each look, from 0 (nothing) to below 1. first: looks before
+    step `every` are at this step, twice it, four times it and so on; None: at step 0 alone.
     """
 
     sees: Literal["gradient", "similarity"]
@@ -28,10 +28,10 @@ class ProbeUse:
 
     def due(self, step: int) -> bool:
         """Whether a step begins with a look."""
-        if step % self.every == 0:
-            return True
-        doublings = step / (self.first or self.every)
-        return step < self.every and doublings.is_integer() and int(doublings).bit_count() == 1
+        if step >= self.every or step == 0 or self.first is None:
+            return step % self.every == 0
+        times, rest = divmod(step, self.first)
+        return rest == 0 and times.bit_count() == 1  # a power of two
 
 
 class Curriculum(Protocol):
@@ -78,7 +78,8 @@ class Reward(Protocol):
     """Says what each arm of a step was worth. One that remembers earlier steps is `Stateful` as well.
 
     One that looks at the probe has a `probe`, a ProbeUse. One whose rewards share errors that more examples do not
-    reduce, such as those of a look, has `part_deviations`, see MeasuredInParts.
+    reduce, such as those of a look, has `part_deviations`, see MeasuredInParts. One that is never below zero says so
+    with `nonnegative = True`: then zero does not part what is worth drawing from what is not.
     """
 
     def __call__(self, signals: StepSignals) -> dict[int, float]:

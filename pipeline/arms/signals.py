@@ -18,7 +18,8 @@ class StepSignals:
     no student changes, so differences between steps are not biased by it. target_gain_B: what the example's gradient
     promises on the target, as a multiple of what an example of the target itself does; None for a curriculum that does
     not look at the probe, NaN while its looks show no direction. target_similarity_KB: the log of how much likelier the
-    example is under the target than under the pool, by each of K parts of the last look; NaN before the first.
+    example is under the target than under even draws of the arms, by each of K parts of the last look; NaN before the
+    first.
     """
 
     step: int

@@ -32,15 +32,32 @@ from pipeline.bandit.rewards import build_reward
 from pipeline.bandit.settings import BanditParams
 from pipeline.bandit.shrinkage import Shrunk, shrink
 from pipeline.bandit.standardizer import RunningStandardizer
+from pipeline.common.errors import ParamsError
 
 
 def build_curriculum(params: BanditParams, arms: ArmSet, seed: int) -> SelfEvolvingCurriculum:
     """The curriculum of one run.
 
     Raises:
-        ParamsError: the reward is unknown or its settings are wrong.
+        ParamsError: see `reward_of`.
     """
-    return SelfEvolvingCurriculum(params, arms.factors, build_reward(params.reward, params.rewards, seed))
+    return SelfEvolvingCurriculum(params, arms.factors, reward_of(params, seed))
+
+
+def reward_of(params: BanditParams, seed: int) -> Reward:
+    """The reward that the curriculum learns from.
+
+    Raises:
+        ParamsError: it is unknown, its settings are wrong, or the policy does not fit it.
+    """
+    reward = build_reward(params.reward, params.rewards, seed)
+    if params.policy == "logistic" and params.scale == "none" and getattr(reward, "nonnegative", False):
+        raise ParamsError(
+            "params.yaml: the curriculum's policy is logistic, under which arms above zero are drawn alike, and "
+            f"{params.reward} is never below zero; set its policy to boltzmann, and tau to what Q-values differ by, "
+            "such as 0.1"
+        )
+    return reward
 
 
 class SelfEvolvingCurriculum:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 from scipy.special import log_expit, softmax
+
+PolicyName = Literal["boltzmann", "logistic"]
 
 
 def boltzmann(values_A: np.ndarray, tau: float, epsilon: float) -> np.ndarray:
@@ -20,7 +25,10 @@ def logistic(values_A: np.ndarray, tau: float, epsilon: float) -> np.ndarray:
     return with_floor(softmax(log_expit(values_A / tau)), epsilon)
 
 
-POLICIES = {"boltzmann": boltzmann, "logistic": logistic}
+POLICIES: dict[PolicyName, Callable[[np.ndarray, float, float], np.ndarray]] = {
+    "boltzmann": boltzmann,
+    "logistic": logistic,
+}
 
 
 def with_floor(probability_A: np.ndarray, epsilon: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.arms.grouping import SeveralArms
 from pipeline.arms.protocols import Draws
+from pipeline.bandit.policy import PolicyName
 from pipeline.common.params import PositiveFloat, Share, settings
 
 Alpha = Annotated[float, Field(gt=0, le=1)]
@@ -19,7 +20,7 @@ class BanditParams:
 
     arms: SeveralArms
     alpha: Alpha
-    policy: Literal["boltzmann", "logistic"]
+    policy: PolicyName
     tau: PositiveFloat
     epsilon: Share
     warmup: Share

@@ -7,6 +7,7 @@ best told by all others:
 - The direction is Fisher's with a ridge, (S + r I)^-1 (m_1 - m_0), up to its length the ridge regression of the group
   on the features (Hastie, Tibshirani and Friedman 2009, exercise 4.2).
 - A regression's prediction of each example by all others needs no second fit (there, eq. 7.64).
+- Examples have weights, as in weighted least squares: one of weight 2 counts as two.
 - Slope and offset that turn predictions into log-odds are fitted by logistic regression with smoothed labels (Platt
   1999, "Probabilistic outputs for support vector machines"), both groups weighing the same. Where nothing tells the
   groups apart the slope is 0, and so are all scores.
@@ -37,44 +38,51 @@ class Discriminant:
     middles_K: Tensor
 
 
-def fit(features_NH: Tensor, group_N: Tensor, part_N: Tensor) -> Discriminant:
+def fit(features_NH: Tensor, group_N: Tensor, part_N: Tensor, weight_N: Tensor) -> Discriminant:
     """The discriminant of group 1 (True) against group 0, in the features' precision, float64.
 
-    Parts are numbered from 0, and each has examples of both groups.
+    Parts are numbered from 0, and each has examples of both groups. Weights are positive.
     """
-    centre_H = features_NH.mean(dim=0)
-    centred_NH = features_NH - centre_H
+    root_N = weight_N.sqrt()
+    centre_H = (weight_N @ features_NH) / weight_N.sum()
+    centred_NH = root_N[:, None] * (features_NH - centre_H)
     value_N, vector_NN = torch.linalg.eigh(centred_NH @ centred_NH.T)
     value_N = value_N.clamp(min=0)
     spread = value_N.sum().item() / features_NH.shape[1] or 1.0  # 1: features that are all alike
     label_N = group_N.to(features_NH.dtype)
     fits = []
     for ridge in RIDGES * spread:
-        left_out_N = _left_out(value_N, vector_NN, label_N, ridge)
-        fits.append((*_calibrated(left_out_N.numpy(), group_N.numpy()), ridge))
+        left_out_N = _left_out(value_N, vector_NN, label_N, weight_N, ridge)
+        fits.append((*_calibrated(left_out_N.numpy(), group_N.numpy(), weight_N.numpy()), ridge))
     _, slope, offset, ridge = min(fits)
-    counts = label_N.sum().item() * (1 - label_N).sum().item() / len(label_N)
-    weights_KN = counts * torch.stack([_contrast(label_N, part_N == part) for part in range(int(part_N.max()) + 1)])
+    share = (weight_N @ label_N / weight_N.sum()).item()
+    parts = [_contrast(label_N, weight_N * (part_N == part)) for part in range(int(part_N.max()) + 1)]
+    contrast_KN = share * (1 - share) * weight_N.sum().item() * torch.stack(parts)
     inverse_NN = vector_NN / (value_N + ridge) @ vector_NN.T
-    directions_KH = slope * weights_KN @ inverse_NN @ centred_NH
-    return Discriminant(directions_KH, directions_KH @ centre_H - slope * label_N.mean() - offset)
+    directions_KH = slope * (contrast_KN / root_N) @ inverse_NN @ centred_NH
+    return Discriminant(directions_KH, directions_KH @ centre_H - slope * share - offset)
 
 
-def _left_out(value_N: Tensor, vector_NN: Tensor, label_N: Tensor, ridge: float) -> Tensor:
-    """Each label as ridge regression predicts it from all others, from the eigenvalues of the centred products."""
-    mean = label_N.mean()
+def _left_out(value_N: Tensor, vector_NN: Tensor, label_N: Tensor, weight_N: Tensor, ridge: float) -> Tensor:
+    """Each label as ridge regression predicts it from all others.
+
+    From the eigenvalues and vectors of the products of centred features, each times the root of its weight.
+    """
+    root_N = weight_N.sqrt()
+    mean = weight_N @ label_N / weight_N.sum()
     shrunk_N = value_N / (value_N + ridge)
-    fitted_N = mean + vector_NN @ (shrunk_N * (vector_NN.T @ (label_N - mean)))
-    leverage_N = vector_NN**2 @ shrunk_N + 1 / len(label_N)
+    fitted_N = mean + vector_NN @ (shrunk_N * (vector_NN.T @ (root_N * (label_N - mean)))) / root_N
+    leverage_N = vector_NN**2 @ shrunk_N + weight_N / weight_N.sum()
     return label_N - (label_N - fitted_N) / (1 - leverage_N)
 
 
-def _calibrated(score_N: np.ndarray, group_N: np.ndarray) -> tuple[float, float, float]:
+def _calibrated(score_N: np.ndarray, group_N: np.ndarray, weight_N: np.ndarray) -> tuple[float, float, float]:
     """The loss, slope and offset of the logistic regression of the group on a score; a slope below 0 is 0."""
-    sizes = np.array([(~group_N).sum(), group_N.sum()])
-    smoothed = 1 / (sizes.min() + 2)
+    weights = [weight_N[~group_N], weight_N[group_N]]
+    sizes = [each.sum() ** 2 / (each**2).sum() for each in weights]  # as many of equal weight (Kish 1965)
+    smoothed = 1 / (min(sizes) + 2)
     label_N = np.where(group_N, 1 - smoothed, smoothed)
-    weight_N = 0.5 / sizes[group_N.astype(int)]
+    weight_N = 0.5 * weight_N / np.array([each.sum() for each in weights])[group_N.astype(int)]
     unit = score_N.std() or 1.0
 
     def loss(slope_and_offset: np.ndarray) -> tuple[float, np.ndarray]:
@@ -87,7 +95,7 @@ def _calibrated(score_N: np.ndarray, group_N: np.ndarray) -> tuple[float, float,
     return float(found.fun), float(found.x[0] / unit), float(found.x[1])
 
 
-def _contrast(label_N: Tensor, chosen_N: Tensor) -> Tensor:
-    """What the mean of group 1 less that of group 0 is made of, among the chosen."""
-    first_N, second_N = label_N * chosen_N, (1 - label_N) * chosen_N
+def _contrast(label_N: Tensor, weight_N: Tensor) -> Tensor:
+    """What the mean of group 1 less that of group 0 is made of."""
+    first_N, second_N = label_N * weight_N, (1 - label_N) * weight_N
     return first_N / first_N.sum() - second_N / second_N.sum()

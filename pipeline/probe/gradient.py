@@ -45,9 +45,6 @@ class GradientProbe:
         self.mean_VH = torch.zeros_like(student.get_output_embeddings().weight, dtype=torch.float32).detach()
         self.unit, self._looks = 0.0, 0
 
-    def due(self, step: int) -> bool:
-        return self._use.due(step)
-
     def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
         return Watch(lm_head_VH=precondition(self.mean_VH))
 

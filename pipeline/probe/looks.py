@@ -61,10 +61,6 @@ class Promise:
 class Probe(Protocol):
     """What a run knows of its target. Looking changes nothing; `commit` does."""
 
-    def due(self, step: int) -> bool:
-        """Whether this step begins with a look."""
-        ...
-
     def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
         """What examples are held against; `precondition` scales a gradient of lm_head as the optimiser does."""
         ...
@@ -95,9 +91,10 @@ class Probe(Protocol):
 def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
     """Positions of the problems of a look after `looks` others: `wanted` of them, or all `size` if that is fewer.
 
-    All are seen once before any is seen again. Neighbours in a split are of the same arm, so a look that is spread
-    evenly over positions has each arm's share of it: a systematic sample. Positions whose product with the golden ratio
-    has its fractional part in an interval are evenly spread, wherever it lies (the three-distance theorem, Sós 1958).
+    All are seen once before any is seen again. Neighbours in a split are of the same subject and level, so a look that
+    is spread evenly over positions has each one's share of it: a systematic sample. Positions whose product with the
+    golden ratio has its fractional part in an interval are evenly spread, wherever it lies (the three-distance theorem,
+    Sós 1958).
     """
     wanted = min(wanted, size)
     numbers = range(looks * wanted, (looks + 1) * wanted)
@@ -106,23 +103,30 @@ def turn(size: int, wanted: int, looks: int, *coordinates: Any) -> list[int]:
 
 
 def of_each_arm(size_A: Sequence[int], wanted: int, *coordinates: Any) -> list[list[int]]:
-    """Positions in each arm of a sample of `wanted` problems in all, or of all where there are fewer.
+    """Positions in each arm of a sample of `wanted` problems in all, or of all problems where there are fewer.
 
-    Each arm gives as many, to the next whole one, or all that it has where others have more to give.
+    Every arm gives the same number, to the next whole one, in a systematic sample; one that has fewer gives all, and
+    the others more.
     """
     sizes_A, rng = np.array(size_A), numpy_rng(*coordinates)
-    ends_A = np.cumsum(np.minimum(sizes_A, _level(sizes_A, wanted)))
-    number_A = np.diff(np.floor(ends_A.round(6) + rng.random()), prepend=0).astype(int)
-    return [sorted(rng.permutation(size)[:number].tolist()) for size, number in zip(sizes_A, number_A, strict=True)]
+    end_A = np.cumsum(np.minimum(sizes_A, most_of_an_arm(size_A, wanted)))
+    number_A = np.diff(np.floor(end_A.round(6) + rng.random()), prepend=0).astype(int)  # rounded: the last end is whole
+    return [sorted(_spread(n, rng.random())[:k].tolist()) for n, k in zip(sizes_A, number_A, strict=True)]
 
 
-def _level(size_A: np.ndarray, wanted: int) -> float:
-    """The most that an arm gives so that all together, of which none gives more than it has, give `wanted`."""
-    ascending = np.sort(size_A)
-    before = np.cumsum(ascending) - ascending
-    left = len(ascending) - np.arange(len(ascending))
-    full = np.flatnonzero(before + left * ascending >= wanted)
-    return float((wanted - before[full[0]]) / left[full[0]]) if len(full) else float(ascending[-1])
+def most_of_an_arm(size_A: Sequence[int], wanted: int) -> float:
+    """How many problems an arm gives that has enough, so that all together give `wanted`, or all that they have."""
+    ascending_A = np.sort(size_A)
+    given_A = np.cumsum(ascending_A) - ascending_A  # by the arms that are smaller
+    others_A = len(ascending_A) - np.arange(len(ascending_A))
+    enough = np.flatnonzero(given_A + others_A * ascending_A >= wanted)
+    return float((wanted - given_A[enough[0]]) / others_A[enough[0]]) if len(enough) else float(ascending_A[-1])
+
+
+def in_parts(number: int, parts: int, *coordinates: Any) -> list[int]:
+    """The part of each of so many problems: of each `parts` neighbours one in every part, in random order."""
+    rng = numpy_rng(*coordinates)
+    return [int(part) for _ in range(0, number, parts) for part in rng.permutation(parts)][:number]
 
 
 def _spread(size: int, start: float) -> np.ndarray:

@@ -1,9 +1,9 @@
 """How much a problem resembles the target, in the student's own hidden states.
 
-A look takes problems of the probe and as many of the pool, the same number of each arm: a curriculum that knows nothing
-draws so, and where that is the target's mixture already, nothing tells them apart. Each problem is the mean of the
-hidden states that predict its completion; a discriminant between both groups gives every example a score, the log of
-how much likelier it is under the target than under the pool (discriminant.py).
+A look takes problems of the probe and as many of the pool, every arm counting the same: a curriculum that knows nothing
+draws its arms evenly, and where that is the target's mixture already, nothing tells them apart. Each problem is the
+mean of the hidden states that predict its completion; a discriminant between both groups gives every example a score,
+the log of how much likelier it is under the target than under even draws of the arms (discriminant.py).
 
 Representations of the model itself, averaged over positions, were the most reliable way to choose data for a target in
 Ivison et al. 2025 (arXiv 2503.01807), ahead of gradients; a log-ratio of target to pool is what DSIR (Xie et al. 2023,
@@ -13,6 +13,7 @@ arXiv 2302.03169) draws by. Scores are made by parts of the look, which part by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,19 @@ from pipeline.language_models.batches import micro_batches, pad_examples, predic
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.probe.discriminant import fit
-from pipeline.probe.looks import Look, ProbeSet, Promise, of_each_arm, turn
+from pipeline.probe.looks import Look, ProbeSet, Promise, in_parts, most_of_an_arm, of_each_arm, turn
 
 PARTS = 6  # of two, the noise would be as uncertain as what it is to be told from
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """The N problems of a look: whether they are of the target or of the pool, in which part, and what they weigh."""
+
+    encoded: list[EncodedProblem]
+    of_target_N: Tensor
+    part_N: Tensor
+    weight_N: Tensor
 
 
 class SimilarityProbe:
@@ -58,9 +69,6 @@ class SimilarityProbe:
         self.middles_K = [0.0] * parts
         self._looks = 0
 
-    def due(self, step: int) -> bool:
-        return self._use.due(step)
-
     def watch(self, precondition: Callable[[Tensor], Tensor]) -> Watch:
         return Watch(hidden_KH=self.directions_KH)
 
@@ -68,7 +76,7 @@ class SimilarityProbe:
         self, student: PreTrainedModel, watch: Watch, micro_batch_tokens: int | None, processes: Processes
     ) -> Look:
         """The features of each problem; those that other processes look at are zero."""
-        chosen, _ = self._turn()
+        chosen = self._turn().encoded
         features_NH = torch.zeros(len(chosen), self.directions_KH.shape[1], dtype=torch.float64, device=student.device)
         share = processes.share(list(range(len(chosen))))
         with torch.no_grad():
@@ -77,33 +85,33 @@ class SimilarityProbe:
                 features_NH[places] = mean_states(student, [chosen[i] for i in places])
         return Look({"features": features_NH}, sum(e.length for e in chosen))
 
-    def _turn(self) -> tuple[list[EncodedProblem], list[tuple[int, int]]]:
-        """The problems of the next look, and of each its side, 0 for the target and 1 for the pool, and its part.
-
-        Where a look takes the whole probe, each of its problems is in the same part at every look.
-        """
-        chosen: list[EncodedProblem] = []
-        groups: list[tuple[int, int]] = []
-        for side, encoded in enumerate((self._turn_of_probe(), self._turn_of_pool())):
-            chosen += encoded
-            groups += [(side, n % len(self.middles_K)) for n in range(len(encoded))]
-        return chosen, groups
-
-    def _turn_of_probe(self) -> list[EncodedProblem]:
-        encoded = self._problems.encoded
-        return [encoded[i] for i in sorted(turn(len(encoded), self._use.problems, self._looks, self._seed, "probe"))]
-
-    def _turn_of_pool(self) -> list[EncodedProblem]:
-        """By arm, so that each part has its share of every arm."""
-        pool_A = self._problems.pool_A
-        places_A = of_each_arm([len(arm) for arm in pool_A], self._use.problems, self._seed, "pool", self._looks)
-        return [arm[i] for arm, places in zip(pool_A, places_A, strict=True) for i in places]
+    def _turn(self) -> _Turn:
+        """The problems of the next look. Where it takes the whole probe, its parts are those of every look."""
+        probe, pool_A, parts = self._problems.encoded, self._problems.pool_A, len(self.middles_K)
+        sizes_A, wanted = [len(arm) for arm in pool_A], self._use.problems
+        of_probe = [probe[i] for i in sorted(turn(len(probe), wanted, self._looks, self._seed, "probe"))]
+        of_pool_A = [
+            [arm[i] for i in places]
+            for arm, places in zip(pool_A, of_each_arm(sizes_A, wanted, self._seed, "pool", self._looks), strict=True)
+        ]
+        # an arm that has less to give than others counts as much as they do
+        most = most_of_an_arm(sizes_A, wanted)
+        weights = [most / min(most, size) for size, arm in zip(sizes_A, of_pool_A, strict=True) for _ in arm]
+        encoded = [*of_probe, *(problem for arm in of_pool_A for problem in arm)]
+        return _Turn(
+            encoded,
+            torch.arange(len(encoded)) < len(of_probe),
+            torch.tensor(
+                in_parts(len(of_probe), parts, self._seed, "parts of the probe")
+                + in_parts(len(weights), parts, self._seed, "parts of the pool", self._looks)
+            ),
+            torch.tensor([1.0] * len(of_probe) + weights, dtype=torch.float64),
+        )
 
     def commit(self, look: Look) -> None:
         """A new look replaces the last one: the student's hidden states have moved on."""
-        _, group_of = self._turn()
-        side_N, part_N = torch.tensor(group_of).T
-        found = fit(look.sums["features"].cpu(), side_N == 0, part_N)
+        seen = self._turn()
+        found = fit(look.sums["features"].cpu(), seen.of_target_N, seen.part_N, seen.weight_N)
         # contiguous, as it comes back from a checkpoint: products of another layout round differently
         self.directions_KH = found.directions_KH.float().contiguous().to(self.directions_KH.device)
         self.middles_K = found.middles_K.tolist()

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.arms.grouping import ArmSet
-from pipeline.arms.protocols import Curriculum, adaptive, is_systematic, probe_use
+from pipeline.arms.protocols import Curriculum, ProbeUse, adaptive, is_systematic, probe_use
 from pipeline.arms.signals import StepSignals
 from pipeline.common.errors import TrainingError
 from pipeline.common.interrupts import uninterrupted
@@ -113,15 +113,16 @@ class Run:
             training.compile,
         )
         self._optimizer = AdamW(student, training.weight_decay, training.moments or place_for(student))
-        self._probe = self._probe_of(curriculum, seed)
+        self._probe_use = probe_use(curriculum)
+        self._probe = self._probe_of(self._probe_use, seed)
         if training.compile:
             compile_layers(student)
         if self.gradient_checkpointing:
             enable_checkpointing(student)
         self._compile_ahead()
 
-    def _probe_of(self, curriculum: Curriculum, seed: int) -> Probe | None:
-        use, problems = probe_use(curriculum), self.problems.probe
+    def _probe_of(self, use: ProbeUse | None, seed: int) -> Probe | None:
+        problems = self.problems.probe
         if use is None:
             return None
         if problems is None:
@@ -249,7 +250,7 @@ class Run:
                 # examples are held against what was known before this step: a look counts from the next step on
                 watch = self._probe.watch(self._precondition) if self._probe else Watch()
                 look = None
-                if self._probe and self._probe.due(self.steps_done):
+                if self._probe and self._probe_use and self._probe_use.due(self.steps_done):
                     with uncompiled(compiled=self._training.compile):
                         look = self._probe.look(self.student, watch, self.micro_batch_tokens, self._processes)
                 signals = accumulate_gradients(

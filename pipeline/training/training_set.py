@@ -39,8 +39,8 @@ def load_training_set(
         hard, hard_probe = untrained(pool.encoded), untrained(probe.encoded)
         tokens = hard.tokens + hard_probe.tokens
         groups = group_by_difficulty(hard.loss_P, probe_loss_Q=hard_probe.loss_P)
-    pool_A = [[pool.encoded[i] for i in members] for members in groups.members]
-    return TrainingSet(pool.encoded, groups, store, ProbeSet(probe.encoded, probe_store, pool_A), tokens)
+    looked_at = ProbeSet(probe.encoded, probe_store, groups.split(pool.encoded))
+    return TrainingSet(pool.encoded, groups, store, looked_at, tokens)
 
 
 def load_validation_set(encoder: Encoder, answered: int | None) -> ValidationSet:

@@ -29,6 +29,8 @@ def build(params: Params, all_settings: dict[str, Any], seed: int) -> Confidence
 class ConfidenceGap:
     """Mean over an arm's examples of max(0, teacher's confidence - student's confidence), in 0..1."""
 
+    nonnegative = True
+
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         teacher_B = np.exp(signals.teacher_log_prob_B / signals.tokens_B)
         student_B = np.exp(signals.student_log_prob_B / signals.tokens_B)

@@ -28,6 +28,8 @@ def build(params: Params, all_settings: dict[str, Any], seed: int) -> ExcessOver
 class ExcessOverReference:
     """Nats per token by which the student's cross-entropy exceeds the teacher's, over an arm's tokens."""
 
+    nonnegative = True
+
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         excess_B = (signals.teacher_log_prob_B - signals.student_log_prob_B) / signals.tokens_B
         return mean_per_arm(signals.arm_B, np.maximum(0.0, excess_B), signals.tokens_B)

@@ -27,6 +27,8 @@ def build(params: Params, all_settings: dict[str, Any], seed: int) -> Learnabili
 class Learnability:
     """Mean of p (1 - p) over an arm's examples, in 0..1/4."""
 
+    nonnegative = True
+
     def __call__(self, signals: StepSignals) -> dict[int, float]:
         confidence_B = np.exp(signals.student_log_prob_B / signals.tokens_B)
         return mean_per_arm(signals.arm_B, confidence_B * (1 - confidence_B))

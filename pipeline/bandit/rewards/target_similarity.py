@@ -52,8 +52,8 @@ class TargetSimilarity:
         if np.isnan(similarity_KB).any():
             return []
         parts = len(similarity_KB)
-        without_KB = (similarity_KB.sum(axis=0) - similarity_KB) / (parts - 1)
-        deviation_KB = sqrt((parts - 1) / parts) * (without_KB - without_KB.mean(axis=0))
+        # the mean without a part less the mean of all is (mean - part) / (K - 1)
+        deviation_KB = (similarity_KB.mean(axis=0) - similarity_KB) / sqrt(parts * (parts - 1))
         return [mean_per_arm(signals.arm_B, deviation_B) for deviation_B in deviation_KB]
 
 

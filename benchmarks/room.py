@@ -6,7 +6,7 @@
 
 A short run draws all arms alike. By what it sees of them, arms are called
 
-    off-target   their problems resemble the pool more than the target: P(target | problem) below 1/4 on average
+    off-target   their problems are three times less likely under the target than under all arms alike, on average
     hopeless     the teacher itself does not expect their solutions: half the typical confidence or less
     mastered     the student is as sure of their solutions as the teacher, to within a twentieth
     learnable    the others
@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
 from benchmarks._measure import say
@@ -43,7 +42,7 @@ from pipeline.common.paths import TEACHER_LOGITS
 from pipeline.common.seeding import numpy_rng
 from pipeline.common.stage import exit_on_error
 
-OFF_TARGET, HOPELESS, MASTERED = 0.25, 0.5, 0.95
+OFF_TARGET, HOPELESS, MASTERED = -np.log(3), 0.5, 0.95
 PROBE_PROBLEMS = 105
 MIXTURES, MIXTURE_STEPS = 40, 65
 LOOK_AHEAD_STEPS, LOOK_AHEADS = 8, 8
@@ -53,11 +52,14 @@ Kind = str
 
 @dataclass(frozen=True)
 class Arm:
-    """What a calibration saw of an arm: confidences are geometric means of token probabilities."""
+    """What a calibration saw of an arm.
+
+    target_log_ratio: see target_similarity, nats. Confidences are geometric means of token probabilities.
+    """
 
     name: str
     kind: Kind
-    target_probability: float
+    target_log_ratio: float
     teacher_confidence: float
     student_confidence: float
 
@@ -107,7 +109,7 @@ def calibrate(bench: Bench, steps: int, seed: int = 0) -> list[Arm]:
     run = start(bench, calibration, seed)
     for _ in range(min(steps, run.steps)):
         run.step()
-    target_A = expit(calibration.seen["target"].means_A)
+    target_A = calibration.seen["target"].means_A
     teacher_A, student_A = calibration.seen["teacher"].means_A, calibration.seen["student"].means_A
     return [
         Arm(name, kind(target, teacher, student, float(np.nanmedian(teacher_A))), target, teacher, student)
@@ -117,11 +119,11 @@ def calibrate(bench: Bench, steps: int, seed: int = 0) -> list[Arm]:
     ]
 
 
-def kind(target_probability: float, teacher: float, student: float, typical: float) -> Kind:
+def kind(target_log_ratio: float, teacher: float, student: float, typical: float) -> Kind:
     """What an arm is called; `typical` is the teacher's confidence on the median arm."""
-    if np.isnan(target_probability):
+    if np.isnan(target_log_ratio):
         return "never drawn"
-    if target_probability < OFF_TARGET:
+    if target_log_ratio < OFF_TARGET:
         return "off-target"
     if teacher <= HOPELESS * typical:
         return "hopeless"
@@ -233,12 +235,13 @@ def search(bench: Bench) -> dict[str, Any]:
 def tell(arms: Sequence[Arm]) -> None:
     """Prints the arms, the shares of their kinds, and the bound."""
     say(
-        "Of each arm: the probability that its examples are of the target, as the student's hidden states tell, and\n"
-        "the confidence of teacher and student in the reference solutions (geometric means of token probabilities).\n"
+        "Of each arm: how much likelier its examples are under the target than under all arms alike, in nats, as the\n"
+        "student's hidden states tell, and the confidence of teacher and student in the reference solutions (geometric\n"
+        "means of token probabilities).\n"
     )
     for arm in arms:
         say(
-            f"{arm.name:<32}{arm.kind:<14}target {arm.target_probability:.2f}   teacher {arm.teacher_confidence:.2f}   "
+            f"{arm.name:<32}{arm.kind:<14}target {arm.target_log_ratio:+.2f}   teacher {arm.teacher_confidence:.2f}   "
             f"student {arm.student_confidence:.2f}"
         )
     found = shares(arms)

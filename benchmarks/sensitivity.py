@@ -49,6 +49,8 @@ CURRICULUM: dict[str, dict[str, Any]] = {
     "independent draws": {"curricula.rl.draws": "independent"},
     "arms subject": {"curricula.rl.arms": "subject"},
     "similarity and progress": {
+        "curricula.rl.policy": "boltzmann",
+        "curricula.rl.tau": 0.25,
         "curricula.rl.reward": "multi_objective",
         "curricula.rl.rewards.multi_objective.weights": {"target_similarity": 2.0, "knowledge_transfer": 1.0},
     },

@@ -19,6 +19,7 @@ from benchmarks.study.settings import METHODS, REPLAYS, SETTINGS, params_of
 from pipeline import train as train_stage
 from pipeline.common.errors import DataError, ResultsError
 from pipeline.common.params import ParamsFile
+from pipeline.params_check import require_runnable
 from pipeline.registry import names_in
 from pipeline.sources import source_of
 from tests.conftest import ROOT
@@ -139,8 +140,8 @@ def test_a_study_goes_on_with_the_commit_that_is_named():
 @pytest.mark.parametrize(
     ("target", "teacher", "student", "name"),
     [
-        (0.1, 0.9, 0.2, "off-target"),
-        (0.5, 0.4, 0.2, "hopeless"),
+        (-1.2, 0.9, 0.2, "off-target"),
+        (-1.0, 0.4, 0.2, "hopeless"),
         (0.5, 0.9, 0.88, "mastered"),
         (0.5, 0.9, 0.5, "learnable"),
         (float("nan"), 0.9, 0.5, "never drawn"),
@@ -274,6 +275,13 @@ def test_a_variant_changes_what_it_says_and_the_problems():
     assert changed["curricula"]["rl"].pop("tau") == 1.0
     assert default["curricula"]["rl"].pop("tau") == PARAMS["curricula"]["rl"]["tau"] != 1.0
     assert changed == default
+
+
+@pytest.mark.parametrize("variant", sensitivity.VARIANTS)
+def test_every_variant_can_be_run(variant, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(sensitivity.changed(PARAMS, "broad", variant)))
+    require_runnable(ParamsFile(path))
 
 
 def test_the_baseline_runs_again_where_the_optimiser_changes():

@@ -235,9 +235,9 @@ def search(bench: Bench) -> dict[str, Any]:
 def tell(arms: Sequence[Arm]) -> None:
     """Prints the arms, the shares of their kinds, and the bound."""
     say(
-        "Of each arm: how much likelier its examples are under the target than under all arms alike, in nats, as the\n"
-        "student's hidden states tell, and the confidence of teacher and student in the reference solutions (geometric\n"
-        "means of token probabilities).\n"
+        "Of each arm: how much likelier its examples are under the target than under all arms alike (nats), as the\n"
+        "student's hidden states tell, and the confidence of teacher and student in the reference solutions\n"
+        "(geometric means of token probabilities).\n"
     )
     for arm in arms:
         say(

@@ -1,13 +1,14 @@
 """Do rewards say what pays? Each reward's value of an arm against what training on that arm really gains on the target.
 
-    python -m benchmarks.reward_validity                      both settings: an hour on one core
+    python -m benchmarks.reward_validity                      both settings: two hours on one core
     python -m benchmarks.reward_validity --settings broad --repeats 1
     python -m benchmarks.reward_validity --report             the table alone
 
 A uniform run is followed by all rewards at once. At some of its steps it is branched: for every arm, the student trains
-a little longer with half of all draws from that arm, and the mean probability of the target's whole reference solutions
-is measured on test problems, which is less noisy than accuracy. The gain is what it rises above the mean of all arms.
-Rows are kept in results/reward_validity.jsonl; what is finished is not run again.
+a little longer with half of all draws from that arm. What the target gains by it is measured three times: by the mean
+probability of the whole reference solutions of the test problems, and by accuracy and the KL per token from the teacher
+on the validation problems. A gain is what a measure rises above the mean of all arms.
+Rows are kept in results/reward_validity.jsonl; what is finished with the present rewards is not run again.
 """
 
 from __future__ import annotations
@@ -15,23 +16,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap, spearmanr
+from transformers import PreTrainedModel
 
 from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
+from benchmarks.study.rows import DIGITS, read_lines
 from benchmarks.study.running import study_plan, working_copy
 from pipeline.arms.protocols import Draws, ProbeUse, Reward, probe_use
 from pipeline.arms.signals import StepSignals
 from pipeline.bandit.q_values import QValues
 from pipeline.bandit.rewards import build_reward
+from pipeline.bandit.settings import BanditParams
+from pipeline.checkpoints.code import code_digest, modules_in
+from pipeline.common.files import digest_of, write_text
+from pipeline.common.params import ParamsFile
 from pipeline.common.stage import exit_on_error
+from pipeline.language_models.loading import load_encoder
+from pipeline.language_models.processes import Processes
+from pipeline.language_models.settings import GenerationParams
+from pipeline.problems.grading import Grader
+from pipeline.problems.settings import GradingParams
 from pipeline.registry import names_in
+from pipeline.training.training_set import load_validation_set
+from pipeline.training.validation import Validation
 
 ROWS = ROOT / "benchmarks/results/reward_validity.jsonl"
 STAGES = (30, 80)  # steps of the uniform run at which it is branched
@@ -44,18 +59,22 @@ NOT_ALONE = {"multi_objective"}  # a sum of others
 
 @dataclass(frozen=True)
 class Row:
-    """One branching: each of A arms' gain in the mean probability of the target's solutions, and every reward's Q.
+    """One branching: each of A arms' gain by every measure, see `Gain`, and every reward's Q.
 
-    A Q is None where the reward never valued the arm.
+    A Q is None where the reward never valued the arm. made_of: a digest of the rewards' code and settings.
     """
 
     setting: str
     seed: int
     stage: int
     repeat: int
+    made_of: str
     arms: list[str]
-    gain: list[float]
+    gains: dict[str, list[float]]
     rewards: dict[str, list[float | None]]
+
+
+Measure = Callable[[PreTrainedModel], dict[str, float]]
 
 
 class Observer:
@@ -98,28 +117,71 @@ class Raised:
 
 def main_rows(setting: str, seed: int, repeats: int) -> Iterator[Row]:
     """The rows of one uniform run that are missing."""
+    os.chdir(working_copy(study_plan(setting)))
+    made_of = present_rewards()
+    drop_outdated(setting, made_of)
     done = {(r.setting, r.seed, r.stage, r.repeat) for r in read_rows()}
     wanted = [(stage, r) for stage in STAGES for r in range(repeats) if (setting, seed, stage, r) not in done]
     if not wanted:
         return
-    os.chdir(working_copy(study_plan(setting)))
     bench = load_bench()
     rewards, states = followed(bench, seed)
-    names = bench.problems.arms.names
-    for stage, repeat in wanted:
-        value_A = np.array([branch(bench, states[stage], arm, 1000 * seed + repeat) for arm in range(len(names))])
-        yield Row(
-            setting,
-            seed,
-            stage,
-            repeat,
-            list(names),
-            (value_A - value_A.mean()).round(6).tolist(),
-            {
-                name: [None if np.isnan(q) else round(q, 6) for q in q_A.tolist()]
-                for name, q_A in rewards[stage].items()
-            },
-        )
+    arms = bench.problems.arms.names
+    with measures(bench) as measure:
+        for stage, repeat in wanted:
+            found = [branch(bench, states[stage], arm, 1000 * seed + repeat, measure) for arm in range(len(arms))]
+            yield Row(
+                setting,
+                seed,
+                stage,
+                repeat,
+                made_of,
+                list(arms),
+                {name: above_mean(np.array([values[name] for values in found])) for name in found[0]},
+                {
+                    name: [None if np.isnan(q) else round(q, 6) for q in q_A.tolist()]
+                    for name, q_A in rewards[stage].items()
+                },
+            )
+
+
+def drop_outdated(setting: str, made_of: str) -> None:
+    """Removes a setting's rows of other rewards."""
+    rows = read_rows()
+    kept = [row for row in rows if row.setting != setting or row.made_of == made_of]
+    if len(kept) < len(rows):
+        write_text(ROWS, "".join(json.dumps(asdict(row)) + "\n" for row in kept))
+
+
+def above_mean(value_A: np.ndarray) -> list[float]:
+    above_A: list[float] = (value_A - value_A.mean()).round(6).tolist()
+    return above_A
+
+
+def present_rewards() -> str:
+    """A digest of what rewards are made of in the working directory: code, and the settings of params.yaml."""
+    code = code_digest(*modules_in("pipeline.bandit.rewards"), "pipeline.probe.similarity", "pipeline.probe.gradient")
+    return digest_of([code, ParamsFile().section("curricula.rl", BanditParams).rewards])[:DIGITS]
+
+
+@contextmanager
+def measures(bench: Bench) -> Iterator[Measure]:
+    """Measures a student on the target, the higher the better."""
+    file = ParamsFile()
+    generation, grading = (
+        file.scale_section("generation", GenerationParams),
+        file.scale_section("grading", GradingParams),
+    )
+    encoder = load_encoder(bench.models)
+    with Grader(grading.seconds, grading.workers) as grader:
+        validation = Validation(load_validation_set(encoder, None), encoder, generation, grader, Processes())
+
+        def measure(student: PreTrainedModel) -> dict[str, float]:
+            seen = validation.measure(student)
+            probability = solution_probability(student, bench)
+            return {"solution probability": probability, "accuracy": seen.accuracy, "KL": -seen.kl_per_token}
+
+        yield measure
 
 
 def followed(bench: Bench, seed: int) -> tuple[dict[int, dict[str, np.ndarray]], dict[int, State]]:
@@ -142,36 +204,35 @@ def followed(bench: Bench, seed: int) -> tuple[dict[int, dict[str, np.ndarray]],
     return q, states
 
 
-def branch(bench: Bench, state: State, arm: int, seed: int) -> float:
-    """The mean probability of the target's solutions after training on with one arm raised."""
+def branch(bench: Bench, state: State, arm: int, seed: int, measure: Measure) -> dict[str, float]:
+    """What the target has after training on with one arm raised."""
     run = start(bench, Raised(arm, len(bench.problems.arms)), seed, state)
     for _ in range(BRANCH_STEPS):
         run.step()
-    return solution_probability(run.student.eval(), bench)
+    return measure(run.student.eval())
 
 
 def read_rows() -> list[Row]:
     """The rows that are there."""
-    return [Row(**json.loads(line)) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+    return read_lines(ROWS, Row)
 
 
 def report() -> None:
-    """Spearman's correlation of every reward with the realised gain, over arms, with a bootstrap interval."""
+    """Spearman's correlation of every reward with the realised gains, over arms, with a bootstrap interval."""
     for setting in SETTINGS:
         for stage in STAGES:
             rows = [row for row in read_rows() if (row.setting, row.stage) == (setting, stage)]
-            if not rows:
-                continue
-            gain_A = np.mean([row.gain for row in rows], axis=0)
-            say(
-                f"\n{setting}, step {stage}: {len(rows)} branchings of {len(gain_A)} arms; agreement of gains "
-                f"{agreement(rows):+.2f}"
-            )
-            for name in rows[0].rewards:
-                q_A = np.array([row.rewards[name] for row in rows], dtype=float).mean(axis=0)
-                known_A = np.isfinite(q_A)  # an arm that some run's reward never valued is left out
-                rho, low, high = spearman(q_A[known_A], gain_A[known_A])
-                say(f"  {name:<24}{rho:+.2f}  ({low:+.2f} to {high:+.2f})")
+            for measure in rows[0].gains if rows else []:
+                gain_BA = np.array([row.gains[measure] for row in rows])
+                say(
+                    f"\n{setting}, step {stage}, gain by {measure}: {len(rows)} branchings of {gain_BA.shape[1]} arms; "
+                    f"agreement of gains {agreement(gain_BA):+.2f}"
+                )
+                for name in rows[0].rewards:
+                    q_A = np.array([row.rewards[name] for row in rows], dtype=float).mean(axis=0)
+                    known_A = np.isfinite(q_A)  # an arm that some run's reward never valued is left out
+                    rho, low, high = spearman(q_A[known_A], gain_BA.mean(axis=0)[known_A])
+                    say(f"  {name:<24}{rho:+.2f}  ({low:+.2f} to {high:+.2f})")
 
 
 def spearman(x_A: np.ndarray, y_A: np.ndarray) -> tuple[float, float, float]:
@@ -191,12 +252,12 @@ def spearman(x_A: np.ndarray, y_A: np.ndarray) -> tuple[float, float, float]:
     return float(spearmanr(x_A, y_A).statistic), float(interval.low), float(interval.high)
 
 
-def agreement(rows: Sequence[Row]) -> float:
-    """The mean correlation between the gains of two branchings: how much of a single one is not noise."""
-    if len(rows) < 2:
+def agreement(gain_BA: np.ndarray) -> float:
+    """The mean correlation between the gains of two of B branchings: how much of a single one is not noise."""
+    if len(gain_BA) < 2:
         return float("nan")
-    matrix = np.corrcoef([row.gain for row in rows])
-    return float(matrix[np.triu_indices(len(rows), 1)].mean())
+    matrix = np.corrcoef(gain_BA)
+    return float(matrix[np.triu_indices(len(gain_BA), 1)].mean())
 
 
 @exit_on_error

@@ -175,6 +175,24 @@ def test_a_tilted_mixture_favours_what_the_regression_favours():
     assert table[:, 0] == pytest.approx(table[:, 1])
 
 
+def test_rows_of_other_rewards_are_dropped_in_their_setting_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(reward_validity, "ROWS", tmp_path / "rows.jsonl")
+    rows = [
+        reward_validity.Row(setting, 100, 30, repeat, made_of, ["a", "b"], {"KL": [0.1, -0.1]}, {"r": [1.0, None]})
+        for setting, repeat, made_of in [("broad", 0, "old"), ("broad", 1, "new"), ("same", 0, "old")]
+    ]
+    reward_validity.ROWS.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
+    reward_validity.drop_outdated("broad", "new")
+    assert reward_validity.read_rows() == rows[1:]
+
+
+def test_gains_are_what_arms_have_above_their_mean():
+    assert reward_validity.above_mean(np.array([0.1, 0.4, 0.4])) == pytest.approx([-0.2, 0.1, 0.1])
+    gains = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 2.0, 1.0]])
+    assert reward_validity.agreement(gains[:2]) == pytest.approx(1)
+    assert reward_validity.agreement(gains) == pytest.approx(-1 / 3)
+
+
 def test_spearman_is_one_for_any_rising_pair_and_has_an_interval():
     x = np.arange(12.0)
     assert reward_validity.spearman(x, x**3) == pytest.approx((1, 1, 1))

@@ -164,9 +164,11 @@ def test_scores_of_other_examples_are_log_odds():
         assert logit(true[inside].mean()) == pytest.approx(predicted[inside].mean(), abs=0.35)
 
 
-def test_groups_of_unequal_sizes_weigh_the_same():
+@pytest.mark.parametrize("weight_of_the_larger", [1.0, 1 / 3, 4.0])
+def test_groups_of_unequal_sizes_weigh_the_same(weight_of_the_larger):
     x, group, part = groups_of(4, 1, (900, 300), apart=1.5)
-    found = scores(fitted(x, group, part), np.array([[0.75]])).mean(axis=0)
+    weight = np.where(group, 1.0, weight_of_the_larger)
+    found = scores(fitted(x, group, part, weight), np.array([[0.75]])).mean(axis=0)
     assert found == pytest.approx([0.0], abs=0.2)
 
 

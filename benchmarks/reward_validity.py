@@ -1,6 +1,6 @@
 """Do rewards say what pays? Each reward's value of an arm against what training on that arm really gains on the target.
 
-    python -m benchmarks.reward_validity                      both settings: two hours on one core
+    python -m benchmarks.reward_validity                      both settings: forty minutes on one core
     python -m benchmarks.reward_validity --settings broad --repeats 1
     python -m benchmarks.reward_validity --report             the table alone
 

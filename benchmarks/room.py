@@ -11,8 +11,8 @@ A short run draws all arms alike. By what it sees of them, arms are called
     mastered     the student is as sure of their solutions as the teacher, to within a twentieth
     learnable    the others
 
-Examples of learnable arms alone teach, so no choice of arms can need fewer than their share of what uniform draws need:
-that is the bound. It says nothing of how much one learnable arm is worth beside another; `--search` does.
+If examples of learnable arms alone teach, and all alike, no choice of arms needs fewer than their share of what uniform
+draws need. That is an estimate: it knows nothing of how much one learnable arm is worth beside another; `--search` does.
 """
 
 from __future__ import annotations

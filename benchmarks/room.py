@@ -12,7 +12,7 @@ A short run draws all arms alike. By what it sees of them, arms are called
     learnable    the others
 
 If examples of learnable arms alone teach, and all alike, no choice of arms needs fewer than their share of what uniform
-draws need. That is an estimate: it knows nothing of how much one learnable arm is worth beside another; `--search` does.
+draws need. That is an estimate: it says nothing of what one learnable arm is worth beside another; `--search` does.
 """
 
 from __future__ import annotations

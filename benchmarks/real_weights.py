@@ -1,13 +1,15 @@
 """The question once more with real weights on real problems: SmolLM2-135M-Instruct to 10 of its layers, on MATH.
 
     python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER     what is missing: two hours on two cores
+    python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER --target algebra     another target
     python -m benchmarks.real_weights --smollm2 FOLDER --math FOLDER --device cuda --seeds 6     on a GPU: minutes
     python -m benchmarks.real_weights --report                           the tables alone
 
 FOLDER of --math holds train.jsonl or train.jsonl.gz in MATH's schema. The pool is all subjects, the target two of them;
 problems are short ones, so that completions are whole and a run takes ten minutes. So few steps teach nobody
 to solve MATH: what counts is the KL per token from the teacher on held-out problems of the target. It can be stopped at
-any time: each finished run is a row of results/study/real.jsonl (on a GPU real_cuda.jsonl) and is not run again.
+any time: each finished run is a row of results/study/real*.jsonl, a file per target and kind of machine, and is not run
+again.
 """
 
 from __future__ import annotations
@@ -34,8 +36,12 @@ from pipeline.common.errors import DataError
 from pipeline.common.files import write_text
 from pipeline.common.stage import exit_on_error
 
-NAMES = {"cpu": "real", "cuda": "real_cuda"}  # rows of two kinds of machine are not compared with one another
-TARGET = ["Counting & Probability", "Number Theory"]
+# settings of rl were chosen with problems of "numbers" in sight, and none with those of "algebra"
+TARGETS = {
+    "numbers": ["Counting & Probability", "Number Theory"],
+    "algebra": ["Intermediate Algebra", "Precalculus"],
+}
+DEVICES = ("cpu", "cuda")
 LONGEST = 500  # characters of problem and solution together
 METHODS = ["traditional", "rl", "random", "target_only"]
 SEEDS = 3
@@ -44,7 +50,6 @@ SCALE = "smollm2"
 CHANGES: dict[str, dict[str, Any]] = {
     "data": {
         "source": "path",
-        "target": {"subjects": TARGET, "levels": None},
         "train_size": None,  # of few the target's are repeated so often that even the oracle overfits
         "probe_size": 60,
         "validation_size": 60,
@@ -77,19 +82,25 @@ def short_problems(folder: Path) -> Iterator[str]:
                 yield line
 
 
-def changed(values: dict[str, Any], smollm2: str, problems: str, device: str) -> dict[str, Any]:
-    """params.yaml's values for this study, with these weights and problems."""
+def rows_name(target: str, device: str) -> str:
+    """What the rows are called; those of two targets or two kinds of machine are not compared with one another."""
+    return "_".join(["real", *([target] if target != "numbers" else []), *([device] if device != "cpu" else [])])
+
+
+def changed(values: dict[str, Any], target: str, smollm2: str, problems: str, device: str) -> dict[str, Any]:
+    """params.yaml's values for this study, with this target and these weights and problems."""
     values = copy.deepcopy(values)
     scale = values["scales"][SCALE]
     for section, changes in CHANGES.items():
         scale[section] |= changes
+    scale["data"]["target"] = {"subjects": TARGETS[target], "levels": None}
     scale["data"]["path"]["train"] = problems
     scale["models"] |= dict.fromkeys(("teacher", "student"), smollm2)
     scale["models"] |= dict.fromkeys(("teacher_revision", "student_revision")) | {"device": device}
     return values | {"scale": SCALE, "methods": METHODS, "replays": [], "seeds": list(range(SEEDS))}
 
 
-def plan(smollm2: Path, math: Path, device: str, commit: str | None = None) -> Plan:
+def plan(target: str, smollm2: Path, math: Path, device: str, commit: str | None = None) -> Plan:
     """What is run; rows are known by values that name no folder of this machine.
 
     Raises:
@@ -98,9 +109,9 @@ def plan(smollm2: Path, math: Path, device: str, commit: str | None = None) -> P
     problems = CLONES / "real-problems.jsonl"
     write_text(problems, "".join(short_problems(math)))
     return Plan(
-        NAMES[device],
-        lambda values: changed(values, str(smollm2.resolve()), str(problems), device),
-        lambda values: changed(values, "SmolLM2-135M-Instruct", "MATH", device),
+        rows_name(target, device),
+        lambda values: changed(values, target, str(smollm2.resolve()), str(problems), device),
+        lambda values: changed(values, target, "SmolLM2-135M-Instruct", "MATH", device),
         known_commit(commit),
     )
 
@@ -128,7 +139,8 @@ def main() -> None:
     parser.add_argument("--math", type=Path, help="folder of MATH's training problems")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="the first so many seeds")
-    parser.add_argument("--device", choices=list(NAMES), default="cpu")
+    parser.add_argument("--target", choices=TARGETS, default="numbers", help="whose two subjects are the target")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--commit", help="the version that it was begun with; default: the newest")
     parser.add_argument("--report", action="store_true", help="the tables alone")
@@ -136,9 +148,10 @@ def main() -> None:
     if not args.report:
         if args.smollm2 is None or args.math is None:
             parser.error("give --smollm2 and --math, or --report")
-        found = plan(args.smollm2, args.math, args.device, args.commit)
+        found = plan(args.target, args.smollm2, args.math, args.device, args.commit)
         append_missing(found, args.methods, range(args.seeds), args.processes)
-    for name in NAMES.values() if args.report else [NAMES[args.device]]:
+    every = [rows_name(target, device) for target in TARGETS for device in DEVICES]
+    for name in every if args.report else [rows_name(args.target, args.device)]:
         tell(name, studied(name))
 
 

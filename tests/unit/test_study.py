@@ -341,14 +341,22 @@ def test_real_weights_take_the_short_problems_of_either_file(tmp_path):
         list(real_weights.short_problems(tmp_path))
 
 
-def test_the_params_of_real_weights_are_valid(tmp_path):
-    values = real_weights.changed(copy.deepcopy(PARAMS), "weights", "problems.jsonl", "cuda")
+@pytest.mark.parametrize("target", real_weights.TARGETS)
+def test_the_params_of_real_weights_are_valid(target, tmp_path):
+    values = real_weights.changed(copy.deepcopy(PARAMS), target, "weights", "problems.jsonl", "cuda")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     file = ParamsFile(tmp_path / "params.yaml")
     for method in real_weights.METHODS:
         models = train_stage.read_params(file, method).models
         assert (models.teacher, models.device) == ("weights", "cuda")
-    assert file.scale_section("data", dict[str, Any])["path"]["train"] == "problems.jsonl"
+    data = file.scale_section("data", dict[str, Any])
+    assert data["path"]["train"] == "problems.jsonl"
+    assert data["target"]["subjects"] == real_weights.TARGETS[target]
+
+
+def test_rows_of_every_target_and_kind_of_machine_have_a_file_of_their_own():
+    names = [real_weights.rows_name(t, d) for d in real_weights.DEVICES for t in real_weights.TARGETS]
+    assert names == ["real", "real_algebra", "real_cuda", "real_algebra_cuda"]
 
 
 def test_rows_of_all_seeds_are_made_of_the_same_code_and_data(tmp_path):

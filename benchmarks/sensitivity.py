@@ -48,6 +48,7 @@ CURRICULUM: dict[str, dict[str, Any]] = {
     "epsilon 0.2": {"curricula.rl.epsilon": 0.2},
     "independent draws": {"curricula.rl.draws": "independent"},
     "arms subject": {"curricula.rl.arms": "subject"},
+    "arms difficulty": {"curricula.rl.arms": "difficulty"},
     "similarity and progress": {
         "curricula.rl.policy": "boltzmann",
         "curricula.rl.tau": 0.25,
@@ -63,13 +64,24 @@ CURRICULUM: dict[str, dict[str, Any]] = {
         "curricula.rl.rewards.target_similarity.every": 64,
     },
 }
+REWARDS: dict[str, dict[str, Any]] = {
+    f"reward {reward}": {
+        "curricula.rl.policy": "boltzmann",
+        "curricula.rl.tau": 1.0,
+        "curricula.rl.scale": "arms",
+        "curricula.rl.reward": reward,
+    }
+    for reward in ("target_gain", "confidence_gap", "excess_over_reference", "knowledge_transfer", "learnability")
+}
 OPTIMISER: dict[str, dict[str, Any]] = {
     "a third of the budget": {"scales.mini.training.epochs": 1},
     "twice the budget": {"scales.mini.training.epochs": 6},
     "final learning rate 1/3": {"scales.mini.training.final_learning_rate_share": 1 / 3},
+    "learning rate halved": {"scales.mini.training.learning_rate": 0.001},
+    "learning rate doubled": {"scales.mini.training.learning_rate": 0.004},
     "moments in 8 bits": {"scales.mini.training.moments": "8bit"},
 }
-VARIANTS = {DEFAULT: {}} | CURRICULUM | OPTIMISER
+VARIANTS = {DEFAULT: {}} | CURRICULUM | REWARDS | OPTIMISER
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def changed(values: dict[str, Any], setting: str, variant: str) -> dict[str, Any
 
 def cells_of(variant: str) -> list[str]:
     """The cells of a variant; what the curriculum alone is told does not change the baseline."""
-    methods = ["rl"] if variant in CURRICULUM else [BASELINE, "rl"]
+    methods = [BASELINE, "rl"] if variant in {DEFAULT} | OPTIMISER.keys() else ["rl"]
     return [f"{method}-{seed}" for seed in SEEDS for method in methods]
 
 
@@ -158,7 +170,7 @@ def findings(setting: str, rows: Sequence[Tried]) -> Iterator[Found]:
         for method in (BASELINE, "rl")
     }
     for variant in VARIANTS:
-        by_seed, rivals = of[variant, "rl"], of[DEFAULT if variant in CURRICULUM else variant, BASELINE]
+        by_seed, rivals = of[variant, "rl"], of[variant if variant in OPTIMISER else DEFAULT, BASELINE]
         if seeds := sorted(by_seed.keys() & rivals.keys()):
             own, rival = ([found[seed] for seed in seeds] for found in (by_seed, rivals))
             yield Found(

@@ -29,8 +29,8 @@ from pipeline.analysis.statistics import (
 
 BASELINE = "traditional"
 ADAPTIVE = "rl"
-# what the adaptive curriculum is held against besides: each takes away one thing that it claims to need
-CONTROLS = ("random", "stratified", "rl_random_reward", "rl_permuted", "static_mixture")
+# what the adaptive curriculum is held against besides: what it extends, and what lacks one thing that it claims to need
+CONTROLS = ("random", "stratified", "sec", "rl_random_reward", "rl_permuted", "static_mixture")
 DRAWS = ("stratified", "random")  # uniform over arms both: what it is worth that each gets its share of every batch
 Verdict = Literal[
     "better",

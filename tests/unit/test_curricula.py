@@ -259,9 +259,22 @@ def test_a_replay_needs_its_run():
 
 @pytest.mark.parametrize("name", CURRICULA)
 def test_arms_get_their_share_of_every_batch_unless_a_curriculum_says_otherwise(name):
-    assert is_systematic(build(name)) == (name != "random")
+    assert is_systematic(build(name)) == (name not in ("random", "sec"))
     if "draws" in SECTIONS[name]:
         assert not is_systematic(build(name, draws="independent"))
+
+
+def test_sec_is_the_published_rule():
+    """Q <- Q + alpha (r - Q) from 0, and softmax(Q / tau) without floor or warm-up; r is p (1 - p), and p 1 - gap."""
+    curriculum = build("sec", alpha=0.5, tau=0.1)
+    q_A = np.zeros(5)
+    for arms, gap in (([0, 1], [0.5, 0.9]), ([1, 2], [0.2, 0.0]), ([0, 0], [0.7, 0.5])):
+        curriculum.update(signals(0, arms, gap))
+        rewards = np.array(gap) * (1 - np.array(gap))
+        for arm in set(arms):
+            q_A[arm] += 0.5 * (rewards[[a == arm for a in arms]].mean() - q_A[arm])
+        weights = np.exp(q_A / 0.1)
+        assert curriculum.probabilities(0.0) == pytest.approx(weights / weights.sum())
 
 
 def test_procurl_prefers_arms_at_half_mastery():

@@ -39,6 +39,7 @@ class Studied:
     outcomes: dict[str, Outcome]
     comparisons: dict[str, dict[str, Comparison]]
     counts_RP: np.ndarray
+    q_correlations: dict[str, list[float | None]]
     notes: list[str]
 
     @property
@@ -68,7 +69,9 @@ def studied(setting: str) -> Studied | None:
     outcomes = {method: outcome(found) for method, found in chosen.items()}
     problems = outcomes[BASELINE].correct_SP.shape[1]
     counts_RP = draw_problems(np.zeros(problems), RESAMPLES, numpy_rng(0, "study", "bootstrap"))
-    return Studied(setting, outcomes, compare(outcomes, counts_RP, CONFIDENCE), counts_RP, notes(by_method, chosen))
+    correlations = {method: [row.q_correlation for row in found] for method, found in chosen.items()}
+    comparisons = compare(outcomes, counts_RP, CONFIDENCE)
+    return Studied(setting, outcomes, comparisons, counts_RP, correlations, notes(by_method, chosen))
 
 
 def require_equal_versions(setting: str, rows: Mapping[str, Sequence[Row]]) -> None:
@@ -112,7 +115,8 @@ def text_of(found: Sequence[Studied]) -> str:
         "# When does a curriculum pay?",
         f"Intervals are of {exactly(CONFIDENCE)}; ▲ and ▼ mark what is better and worse than the rival after Holm's "
         "correction over all pairs of the setting. Ratios: examples, or training compute, to reach the rival's final "
-        "validation accuracy, and examples to come as near to the teacher (KL per token), over what the rival spent.",
+        "validation accuracy, and examples to come as near to the teacher (KL per token), over what the rival spent. "
+        "The last column is the correlation of an arm's Q with its next reward: near 0 it predicts nothing.",
     ]
     for setting in found:
         share = share_of_oracle(setting)
@@ -138,10 +142,22 @@ def methods_table(found: Studied) -> str:
                 f"{percent(interval.mean)} ({percent(interval.low)} to {percent(interval.high)})",
                 *cells,
                 f"{kl:.4f}",
+                correlation_cell(found.q_correlations[method]),
             ]
         )
-    header = ["method", "accuracy", *COMPARED, "final KL"]
+    header = ["method", "accuracy", *COMPARED, "final KL", "Q and its next reward"]
     return table(header, rows)
+
+
+def correlation_cell(by_seed: Sequence[float | None]) -> str:
+    """Mean correlation of Q with the reward that follows, over the seeds in which both vary."""
+    known = [value for value in by_seed if value is not None]
+    if not known:
+        return NONE
+    mean = f"{np.mean(known):+.2f}"
+    if len(known) == len(by_seed):
+        return mean
+    return f"{mean} ({len(known)} of {len(by_seed)} seeds; in the others they never vary)"
 
 
 def pairs_table(found: Studied) -> str:

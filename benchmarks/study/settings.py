@@ -36,6 +36,7 @@ METHODS = [
     "procurl",
     "ucb",
     "ddk",
+    "sec",
 ]
 REPLAYS = ["rl_permuted", "static_mixture"]
 SEEDS = 10

@@ -277,6 +277,14 @@ def test_the_studys_figure_has_a_panel_per_setting_and_a_row_per_method(finished
     assert [label.get_text() for label in panel.get_yticklabels()] == ["rl", "target_only"]
 
 
+def test_the_studys_report_says_what_q_predicts(finished):
+    assert report.correlation_cell([None, None]) == "-"
+    assert report.correlation_cell([0.25, 0.5]) == "+0.38"
+    assert report.correlation_cell([None, -0.25]).startswith("-0.25 (1 of 2 seeds; ")
+    correlations = report.studied("broad").q_correlations
+    assert {method: len(found) for method, found in correlations.items()} == dict.fromkeys(correlations, 3)
+
+
 def test_a_setting_with_too_few_seeds_has_no_report(finished, tmp_path, monkeypatch):
     drop("broad", lambda r: r.seed > 0)
     assert report.studied("broad") is None

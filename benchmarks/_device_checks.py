@@ -27,7 +27,7 @@ from benchmarks._runs import (
 )
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.distillation.loss import Divergence, LossSettings, distillation_loss
+from pipeline.distillation.loss import Divergence, LossSettings, distillation_loss, lm_head_gradient
 from pipeline.language_models import generation, graph_decoding
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.devices import kind_of
@@ -120,12 +120,7 @@ def loss_bfloat16(setup: Setup) -> Verdict:
 
 def loss_error(setup: Setup, dtype: torch.dtype) -> float:
     """The largest relative error of value, hidden states' and lm_head's gradient, over the three divergences."""
-    generator = torch.Generator().manual_seed(0)
-    device = setup.params.models.device
-    hidden_NH, head_VH = (torch.randn(n, 64, generator=generator).bfloat16().to(device) for n in (200, 1000))
-    head_VH = head_VH / 8  # exact in bfloat16, so both precisions see the same values
-    labels_N = torch.randint(1000, (200,), generator=generator).to(device)
-    teacher_NV = (2 * torch.randn(200, 1000, generator=generator, dtype=torch.float64)).to(device)
+    hidden_NH, head_VH, labels_N, teacher_NV = loss_case(setup)
     errors = []
     kinds: tuple[Divergence, ...] = ("forward_kl", "reverse_kl", "jsd")
     for divergence in kinds:
@@ -144,6 +139,19 @@ def loss_error(setup: Setup, dtype: torch.dtype) -> float:
         )
         errors += [relative_error(a, b) for a, b in zip(found, expected, strict=True)]
     return max(errors)
+
+
+def loss_case(setup: Setup) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Hidden states, lm_head, labels and the teacher's logits of 200 tokens and a vocabulary of 1000.
+
+    States and lm_head are in bfloat16, so every precision sees the same values.
+    """
+    generator = torch.Generator().manual_seed(0)
+    device = setup.params.models.device
+    hidden_NH, head_VH = (torch.randn(n, 64, generator=generator).bfloat16().to(device) for n in (200, 1000))
+    labels_N = torch.randint(1000, (200,), generator=generator).to(device)
+    teacher_NV = (2 * torch.randn(200, 1000, generator=generator, dtype=torch.float64)).to(device)
+    return hidden_NH, head_VH / 8, labels_N, teacher_NV
 
 
 def with_gradients(
@@ -187,6 +195,35 @@ def dense_loss(logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor, settings
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """The norm of the difference over the norm of what is expected."""
     return ((found.double() - expected).norm() / expected.norm()).item()
+
+
+def target_gains_float32(setup: Setup) -> Verdict:
+    """What target_gain holds examples against, and what comes of it, in float32."""
+    return Verdict(gains_error(setup, torch.float32), 1e-5, "relative error of gains and a look against float64")
+
+
+def target_gains_bfloat16(setup: Setup) -> Verdict:
+    """The same on bfloat16 states; the tokens' gradients and the direction are rounded to 8 bits."""
+    return Verdict(gains_error(setup, torch.bfloat16), 1e-2, "relative error of gains and a look against float64")
+
+
+def gains_error(setup: Setup, dtype: torch.dtype) -> float:
+    """The largest relative error of the tokens' gains in a step, of those in a look, and of the look's gradient."""
+    hidden_NH, head_VH, labels_N, teacher_NV = loss_case(setup)
+    direction_VH = torch.randn(head_VH.shape, generator=torch.Generator().manual_seed(1)).to(head_VH.device)
+    settings = LossSettings(3.0, 0.7, "forward_kl", 0.4)
+    targets = exact_targets(teacher_NV, labels_N, settings)
+    given = hidden_NH.to(dtype), head_VH.float().requires_grad_(), labels_N, targets, settings
+    signals = distillation_loss(*given, 230, direction_VH)[1]
+    look_VH, look_N = lm_head_gradient(*given, direction_VH)
+    logits_NV = (hidden_NH.double() @ head_VH.double().T).requires_grad_()
+    dense_loss(logits_NV, labels_N, teacher_NV, settings).backward()
+    gain_N = ((logits_NV.grad @ direction_VH.double()) * hidden_NH.double()).sum(dim=1)
+    return max(
+        relative_error(signals.gain_N, gain_N),
+        relative_error(look_N, gain_N),
+        relative_error(look_VH, logits_NV.grad.T @ hidden_NH.double()),
+    )
 
 
 def captured_rows(setup: Setup) -> Verdict:
@@ -397,6 +434,8 @@ CHECKS: tuple[Callable[[Setup], Verdict], ...] = (
     float32_products,
     loss_float32,
     loss_bfloat16,
+    target_gains_float32,
+    target_gains_bfloat16,
     captured_rows,
     same_run_twice,
     same_run_twice_with_checkpointing,

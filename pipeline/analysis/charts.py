@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,52 +72,6 @@ def thousands_axis(axis: mpl.axis.Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def probabilities(arm_log: pd.DataFrame) -> pd.DataFrame:
-    """The arm log as a table of probabilities: a row per step, a column per arm, in the log's order of arms."""
-    return arm_log.pivot(index="step", columns="arm", values="probability")[list(arm_log["arm"].unique())]
-
-
-def examples_of(arm_log: pd.DataFrame) -> pd.Series:
-    """Examples seen before each step."""
-    per_step = arm_log.groupby("step")["count"].sum()
-    return per_step.cumsum() - per_step
-
-
-def group_of(arm: str) -> str:
-    """The level that an arm holds, as "level 3", or the arm itself where it mixes levels."""
-    match = re.fullmatch(r"(?:level |.*/)(\d+)", arm)
-    return f"level {match[1]}" if match else arm
-
-
-def subject_of(arm: str) -> str:
-    """The subject of an arm of one subject and level, or the arm itself."""
-    match = re.fullmatch(r"(.+)/\d+", arm)
-    return match[1] if match else arm
-
-
-def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Probabilities added up by level or by subject, whichever shows more of the choice.
-
-    That is the grouping whose mean shares are further from those of arms that are all drawn alike, in total variation.
-    Levels ascend, other groups keep their order.
-    """
-    by_level, by_subject = (_added_up(table, of) for of in (group_of, subject_of))
-    uniform = table * 0 + 1 / len(table.columns)
-    moved = [
-        (t.mean() - _added_up(uniform, of).mean()).abs().sum()
-        for t, of in ((by_level, group_of), (by_subject, subject_of))
-    ]
-    return by_subject if moved[1] > moved[0] + 1e-9 else by_level
-
-
-def _added_up(table: pd.DataFrame, group: Callable[[str], str]) -> pd.DataFrame:
-    groups = [group(arm) for arm in table.columns]
-    names = list(dict.fromkeys(groups))
-    if all(name.startswith("level ") for name in names):
-        names.sort(key=lambda name: int(name.removeprefix("level ")))
-    return pd.DataFrame({name: table.loc[:, [g == name for g in groups]].sum(axis=1) for name in names})
-
-
 def fill_colours(names: Sequence[str]) -> list[Any]:
     """Light to dark for levels, which have an order; distinct fills for anything else."""
     if all(name.startswith("level ") for name in names):
@@ -131,13 +84,14 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
     return table.rolling(max(1, len(table) // 50), min_periods=1, center=True).mean()
 
 
-def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
+def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame, legend: str = "") -> None:
     """Stacked areas of probability; a legend names them, since a band may be gone at either end.
 
     Args:
         axes: where to draw.
         x_T: examples seen, one per row of the table.
         table: probabilities, a row per step and a column per group; rows sum to one.
+        legend: the title of the legend.
     """
     names = list(table.columns)
     colours = fill_colours(names)
@@ -148,7 +102,10 @@ def draw_stack(axes: Axes, x_T: np.ndarray, table: pd.DataFrame) -> None:
     thousands_axis(axes.xaxis)
     axes.grid(visible=False)
     named = [Patch(facecolor=c, edgecolor="#888888", label=name) for name, c in zip(names, colours, strict=True)]
-    axes.legend(handles=named[::-1], loc="center left", bbox_to_anchor=(1, 0.5), fontsize=10)  # as they are stacked
+    shown = named[::-1]  # as they are stacked
+    axes.legend(
+        handles=shown, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=10, title=legend or None, alignment="left"
+    )
 
 
 def say(axes: Axes, text: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from pipeline.analysis.charts import QUIET, png
 from pipeline.analysis.comparison_panels import draw_accuracy, draw_curves, draw_levels, draw_ratios
 from pipeline.analysis.draws_panel import draw_draws
+from pipeline.analysis.draws_tables import pool_and_target_in_short
 from pipeline.analysis.reading import Results
 from pipeline.analysis.styles import Style, method_styles
 from pipeline.analysis.summary import Summary
@@ -38,7 +39,9 @@ def _figure(results: Results, summary: Summary) -> Figure:
     columns = min(5, len(names))
     title_inches = 0.32 * (title.count("\n") + 1)
     besides_inches = 0.1 + 0.25 * (besides.count("\n") + 1) if besides else 0.0
-    header_inches = 0.2 + title_inches + besides_inches + 0.28 + 0.27 * -(-len(names) // columns)
+    subtitle = _subtitle(summary)
+    subtitle_inches = 0.06 + 0.22 * (subtitle.count("\n") + 1)
+    header_inches = 0.2 + title_inches + besides_inches + subtitle_inches + 0.27 * -(-len(names) // columns)
     heights = [_panel_inches(sum(map(len, summary.comparisons.values()))), _panel_inches(len(names))]
     rows = [header_inches, sum(heights), DRAWS_INCHES]
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
@@ -48,7 +51,7 @@ def _figure(results: Results, summary: Summary) -> Figure:
     header.text(0.015, 1 - 0.12 / header_inches, title, fontsize=16, fontweight="bold", va="top", linespacing=1.25)
     header.text(0.015, 1 - (0.16 + title_inches) / header_inches, besides, fontsize=13, va="top", linespacing=1.25)
     below = 0.16 + title_inches + besides_inches
-    header.text(0.015, 1 - below / header_inches, _subtitle(summary), color=QUIET, va="top")
+    header.text(0.015, 1 - below / header_inches, subtitle, color=QUIET, va="top", linespacing=1.25)
     _draw_legend(header, names, styles, columns)
     grid = body.add_gridspec(2, 2, height_ratios=heights)
     draw_curves(body.add_subplot(grid[0, 0]), results, summary, styles)
@@ -84,9 +87,11 @@ def _draw_legend(header: SubFigure, names: Sequence[str], styles: dict[str, Styl
 
 
 def _subtitle(summary: Summary) -> str:
+    """What pool and target are, and what was compared."""
     seeds = len(next(iter(summary.methods.values())).seeds)
-    return (
+    compared = (
         f"{summary.scale} scale; {seeds} {'seed' if seeds == 1 else 'seeds'} per method, {summary.examples:,} "
         f"training examples each, {summary.problems:,} test problems; "
         f"bars are {exactly(summary.confidence)} intervals, not corrected"
     )
+    return balanced(pool_and_target_in_short(summary), 130) + "\n" + compared

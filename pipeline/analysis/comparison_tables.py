@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.analysis.markdown import NONE, bullets, table
+from pipeline.analysis.markdown import NONE, table
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.statistics import Interval
 from pipeline.analysis.summary import Summary
@@ -14,7 +14,6 @@ from pipeline.analysis.wording import (
     p_value,
     points,
     points_ahead,
-    q_sentence,
     ratio_span,
     ratio_text,
     span,
@@ -148,14 +147,13 @@ def _test(test: Finding) -> list[str]:
 
 
 def curricula(summary: Summary, depth: int) -> str:
-    """What the methods with several arms drew by, and whether it meant anything; empty without such a method.
+    """Whether what the methods with several arms drew by meant anything; empty without such a method.
 
     depth: of its heading.
     """
     several = {name: m for name, m in summary.methods.items() if m.curriculum.entropy_share is not None}
     if not several:
         return ""
-    sentences = [s for name, m in several.items() if (s := q_sentence(name, m, summary.confidence))]
     rows = []
     for name, method in several.items():
         found = method.curriculum.q_correlation
@@ -176,4 +174,4 @@ def curricula(summary: Summary, depth: int) -> str:
         "drawn alike.\n\n"
     )
     header = ["method", "correlation of Q with the next reward", "single seeds", "share of the largest entropy"]
-    return heading + note + (f"{bullets(sentences)}\n\n" if sentences else "") + table(header, rows)
+    return heading + note + table(header, rows)

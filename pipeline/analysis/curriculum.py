@@ -21,7 +21,8 @@ class Curriculum:
 
     q_correlation: of an arm's Q-value before a step with its reward in that step, over all arms and steps that have
     both, and then over seeds; null without Q-values, or where they or the rewards never vary. q_predicts: whether the
-    interval over seeds lies above 0 and the mean is at least 0.1; null below three seeds. entropy_share: mean entropy
+    interval over seeds lies above 0 and the mean is at least 0.1, where a seed without a correlation counts as 0, since
+    what never varies predicts nothing; null without Q-values or below three seeds. entropy_share: mean entropy
     of the probabilities of drawing each arm, as a share of the largest, which even draws have; null with one arm.
     """
 
@@ -35,17 +36,23 @@ def curriculum(runs: Sequence[TrainedRun], confidence: float) -> Curriculum:
     """Reads the arm logs of a method's seeds."""
     by_seed = {str(run.record.seed): q_correlation(run.arm_log) for run in runs}
     known = np.array([r for r in by_seed.values() if r is not None])
-    found = seed_interval(known, confidence) if len(known) else None
+    filled = np.array([r or 0.0 for r in by_seed.values()])
+    told = has_q_values(runs) and len(runs) >= LEAST_SEEDS
     shares = [share for run in runs if (share := entropy_share(run.arm_log)) is not None]
     return Curriculum(
-        q_correlation=found,
+        q_correlation=seed_interval(known, confidence) if len(known) else None,
         q_correlation_by_seed=by_seed,
-        q_predicts=_predicts(found) if len(known) >= LEAST_SEEDS else None,
+        q_predicts=_predicts(seed_interval(filled, confidence)) if told else None,
         entropy_share=float(np.mean(shares)) if shares else None,
     )
 
 
-def _predicts(found: Interval | PointEstimate | None) -> bool:
+def has_q_values(runs: Sequence[TrainedRun]) -> bool:
+    """Whether a method learns: the logs of all its seeds have Q-values, or none has."""
+    return bool(runs[0].arm_log["q_value"].notna().any())
+
+
+def _predicts(found: Interval | PointEstimate) -> bool:
     return isinstance(found, Interval) and found.low > 0 and found.mean >= SMALL
 
 

@@ -4,68 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, examples_of, grouped, probabilities, say, smoothed
-from pipeline.analysis.reading import Results, TrainedRun
+from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, say, smoothed
+from pipeline.analysis.curriculum import has_q_values
+from pipeline.analysis.draws import ORACLE, added_up, grouping, mean_probabilities, shares_of_arms
+from pipeline.analysis.reading import Results
 from pipeline.analysis.verdict import ADAPTIVE
-from pipeline.common.errors import ResultsError
+
+REST = "all others"
 
 
 def draw_draws(axes: Axes, results: Results) -> None:
-    """Shares of draws over the examples trained on."""
+    """Shares of draws over the examples trained on, named with those at the end, of pool, target and oracle."""
     method = curriculum_to_show(results)
     if method is None:
         say(axes, "No curriculum with several arms")
         return
     table, examples_T = mean_probabilities(results.runs[method])
-    table = grouped(table)
+    by_group = grouping(table)
+    beside = added_up(shares_of_arms(results, list(table.columns)), by_group)
+    table = added_up(table, by_group)
     if len(table.columns) > STACK_CAPACITY:
-        table = _largest(table)
-    draw_stack(axes, examples_T, with_target(table, results))
+        table, beside = (_of_few(part, _most_drawn(table)) for part in (table, beside))
+    draw_stack(axes, examples_T, labelled(table, beside), " / ".join(["drawn at the end", *beside.index]))
     seeds = len(results.runs[method])
     average = f" (mean of {seeds} seeds)" if seeds > 1 else ""
     axes.set(
-        title=f"What {method} draws, with the shares at its end, and what the target is made of",
-        xlabel=f"training examples{average}",
+        title=f"What {method} draws", xlabel=f"training examples{average}\n{meanings(list(beside.index))}".rstrip()
     )
 
 
-def with_target(table: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """The table with each group's share of the draws at the end, and of the test problems, in its name."""
-    target = {f"level {level}": float((results.level_P == level).mean()) for level in np.unique(results.level_P)}
-    target |= {str(subject): float((results.subject_P == subject).mean()) for subject in np.unique(results.subject_P)}
-    names, at_end = {}, smoothed(table).iloc[-1]
-    for name in table.columns:
-        known = str(name).startswith("level ") or not str(name).startswith("all")
-        share = f", target {target.get(str(name), 0.0):.0%}" if known and set(table.columns) & set(target) else ""
-        names[name] = f"{name}: {at_end[name]:.0%}{share}"
-    return table.rename(columns=names)
+def labelled(table: pd.DataFrame, beside: pd.DataFrame) -> pd.DataFrame:
+    """The table with each group's share of the draws at the end, and the shares beside it, in its name."""
+    shares = pd.concat([smoothed(table).iloc[[-1]], beside])
+    return table.rename(columns={name: f"{name}: " + " / ".join(f"{s:.0%}" for s in shares[name]) for name in table})
 
 
-def _largest(table: pd.DataFrame) -> pd.DataFrame:
-    """The groups drawn most, and the rest as one."""
+def meanings(rows: Sequence[str]) -> str:
+    """What the shares are of that stand beside those drawn."""
+    said = {"target": "target: the test problems", "oracle": f"oracle ({ORACLE}): the target's arms alone, all alike"}
+    return "; ".join(text for name, text in said.items() if name in rows)
+
+
+def _most_drawn(table: pd.DataFrame) -> list[str]:
+    """As many groups as can be told apart beside the rest, in the table's order."""
     chosen = table.mean().sort_values(ascending=False, kind="stable").index[: STACK_CAPACITY - 1]
-    kept = table[[name for name in table.columns if name in chosen]]
-    return kept.assign(**{"all others": 1 - kept.sum(axis=1)})
+    return [name for name in table.columns if name in chosen]
+
+
+def _of_few(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """These groups, and the rest as one."""
+    return table[names].assign(**{REST: table.drop(columns=names).sum(axis=1)})
 
 
 def curriculum_to_show(results: Results) -> str | None:
     """The adaptive curriculum, else another one that learns, else any; only ones with several arms."""
     several = [name for name, runs in results.runs.items() if runs[0].arm_log["arm"].nunique() > 1]
-    learning = [name for name in several if results.runs[name][0].arm_log["q_value"].notna().any()]
+    learning = [name for name in several if has_q_values(results.runs[name])]
     return next((name for name in [ADAPTIVE, *learning, *several] if name in several), None)
-
-
-def mean_probabilities(runs: Sequence[TrainedRun]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Probability per step and arm, averaged over seeds, and the examples seen before each step."""
-    tables = [probabilities(run.arm_log) for run in runs]
-    for run, table in zip(runs, tables, strict=True):
-        if not (table.index.equals(tables[0].index) and table.columns.equals(tables[0].columns)):
-            raise ResultsError(
-                f"the arm logs of {run.name} and {runs[0].name} have different steps or arms; "
-                "run `dvc repro` to bring both up to date"
-            )
-    return sum(tables[1:], tables[0]) / len(tables), examples_of(runs[0].arm_log).to_numpy()

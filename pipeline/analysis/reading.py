@@ -26,6 +26,7 @@ from pipeline.common.paths import (
     TRAINING_COSTS,
     UNTRAINED_STUDENT,
 )
+from pipeline.problems.record import Problem, read_problems
 from pipeline.results.files import AGAIN, read_csv, read_record, read_rows
 from pipeline.results.rows import (
     ArmStep,
@@ -90,8 +91,9 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Results:
-    """All that is compared: level and subject of the test problems, the references, each method's runs by seed."""
+    """All that is compared: the pool, level and subject of the test problems, the references, each method's runs."""
 
+    pool: list[Problem]
     level_P: np.ndarray
     subject_P: np.ndarray
     teacher: Evaluation
@@ -117,10 +119,12 @@ def read_results(methods: Sequence[str], seeds: Sequence[int]) -> Results:
     Raises:
         ResultsError: a file is missing, malformed, or disagrees with another, the test problems differ between
             files, or the runs had different budgets or were made with different versions.
+        DataError: the pool is missing.
     """
     _require_a_grid(methods, seeds)
     problems = [_problem(row) for row in read_rows(PREDICTIONS / f"{TEACHER}.jsonl", Prediction)]
     results = Results(
+        pool=read_problems("train"),
         level_P=np.array([p.level for p in problems]),
         subject_P=np.array([p.subject for p in problems]),
         teacher=_read_evaluation(TEACHER, problems),

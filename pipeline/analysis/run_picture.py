@@ -7,16 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.analysis.charts import (
-    STACK_CAPACITY,
-    draw_stack,
-    examples_of,
-    percent_axis,
-    png,
-    probabilities,
-    say,
-    thousands_axis,
-)
+from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, percent_axis, png, say, thousands_axis
+from pipeline.analysis.draws import examples_of, probabilities
 from pipeline.analysis.reading import TrainedRun
 from pipeline.analysis.wording import validation_accuracy_of
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.analysis.caveats import comparisons_note, warnings
 from pipeline.analysis.curriculum import Curriculum, curriculum
+from pipeline.analysis.draws import Drawn, Pool, draws, pool_of
 from pipeline.analysis.graders import Parting, partings
 from pipeline.analysis.learning import spent_to_reach
 from pipeline.analysis.metrics import over_seeds
@@ -55,7 +56,8 @@ class ExamplesToThreshold:
 class Method:
     """One method over its seeds; plain numbers are means over seeds.
 
-    compute: training compute in tokens forward and backward, see CurvePoint.
+    draws: what a method that learns drew, by arms of the target, subject and level; empty for others. compute: training
+    compute in tokens forward and backward, see CurvePoint.
     """
 
     seeds: list[int]
@@ -69,6 +71,7 @@ class Method:
     examples_to_threshold: ExamplesToThreshold
     aulc: Interval | PointEstimate
     curriculum: Curriculum
+    draws: dict[str, Drawn]
     tokens: float
     compute: float
 
@@ -82,6 +85,7 @@ class Summary:
     """
 
     scale: str
+    pool: Pool
     problems: int
     steps: int
     examples: int
@@ -114,6 +118,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
     threshold = threshold_accuracy(results, report.threshold_share)
     return Summary(
         scale=scale,
+        pool=pool_of(results),
         problems=len(results.level_P),
         steps=first.record.steps,
         examples=first.record.examples,
@@ -172,6 +177,7 @@ def _method(results: Results, name: str, counts_RP: np.ndarray, threshold: float
         examples_to_threshold=examples_to_threshold(runs, threshold),
         aulc=seed_interval(Outcome.of(runs).area_S(), confidence),
         curriculum=curriculum(runs, confidence),
+        draws=draws(results, name),
         tokens=float(np.mean([run.record.tokens for run in runs])),
         compute=float(np.mean([run.learning_curve["compute"].iloc[-1] for run in runs])),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.analysis.comparison_tables import comparisons, curricula
+from pipeline.analysis.draws_tables import draws, pool_and_target
 from pipeline.analysis.markdown import NONE, bullets, code, table
 from pipeline.analysis.metrics import METRICS, Metric, percent, whole
 from pipeline.analysis.statistics import Interval, PointEstimate
@@ -13,7 +14,6 @@ from pipeline.analysis.verdict import BASELINE
 from pipeline.analysis.wording import accuracy_headline, closeness_headline, exactly, headline, listed, points, span
 
 REPORT = Path("metrics/experiment_report.md")
-LEVELS = 5  # of MATH
 
 
 def verdict_in(report: str) -> str:
@@ -27,8 +27,10 @@ def experiment_report(summary: Summary) -> str:
     parts = [
         f"# Curricula compared at the {summary.scale} scale",
         verdict_paragraph(summary),
+        pool_and_target(summary),
         setting(summary),
         *(["## Read with care\n\n" + bullets(summary.warnings)] if summary.warnings else []),
+        *(["## What the curricula draw, and why\n\n" + drawn] if (drawn := draws(summary)) else []),
         "## Compared in pairs\n\n" + comparisons(summary),
         "## Accuracy on the test problems\n\n" + _accuracy(summary),
         "## Accuracy by level\n\n" + _by_group(summary, "accuracy_by_level", "level "),
@@ -51,21 +53,14 @@ def verdict_paragraph(summary: Summary) -> str:
 
 
 def setting(summary: Summary) -> str:
-    """What was compared, with which budget and on which problems."""
+    """What was compared, with which budget and on how many problems."""
     seeds = list(map(str, next(iter(summary.methods.values())).seeds))
     return (
         f"Compared: {listed(list(summary.methods))}; {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}. "
         f"Every run was trained for {summary.steps:,} steps on {summary.examples:,} examples and answers the same "
         f"{summary.problems:,} test problems. The teacher solves {percent(summary.teacher.accuracy)} of them (the "
-        f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor). Test and "
-        f"validation problems are of the target: {_target(summary)}."
+        f"ceiling), the student before training {percent(summary.untrained_student.accuracy)} (the floor)."
     )
-
-
-def _target(summary: Summary) -> str:
-    """The subjects of the test problems, and their levels where these are not all."""
-    subjects, levels = listed(list(summary.teacher.accuracy_by_subject)), list(summary.teacher.accuracy_by_level)
-    return subjects if len(levels) == LEVELS else f"level {listed(list(map(str, levels)))} of {subjects}"
 
 
 def _interval(found: Interval | PointEstimate) -> str:

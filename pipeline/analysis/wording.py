@@ -155,14 +155,23 @@ def q_sentence(name: str, method: Method, confidence: float) -> str:
     """Whether a curriculum's Q-values predict the rewards that follow them; empty where it has none."""
     found, predicts = method.curriculum.q_correlation, method.curriculum.q_predicts
     if found is None:
-        return ""
+        nothing = f"**The Q-values of {name} predict nothing**: they, or the rewards, never vary."
+        return nothing if method.draws else ""
     bounds = f", {exactly(confidence)} interval {found.low:+.2f} to {found.high:+.2f}" if found.low is not None else ""
-    numbers = f"an arm's Q and its next reward have a correlation of {found.mean:+.2f}{bounds}"
+    numbers = f"an arm's Q and its next reward have a correlation of {found.mean:+.2f}{bounds}{_known_in(method)}"
     if predicts is None:
         return f"{name}: fewer than 3 seeds cannot tell whether its Q-values predict anything; {numbers}."
     if predicts:
         return f"The Q-values of {name} predict rewards: {numbers}."
     return f"**The Q-values of {name} predict nothing**: {numbers}."
+
+
+def _known_in(method: Method) -> str:
+    """How many seeds have a correlation, where not all do."""
+    known = [r is not None for r in method.curriculum.q_correlation_by_seed.values()]
+    if all(known):
+        return ""
+    return f", in the {sum(known)} of {len(known)} seeds where both vary at all"
 
 
 def ratio_text(found: Ratio) -> str:

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from pipeline.analysis.draws_panel import mean_probabilities
+from pipeline.analysis.draws import mean_probabilities
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.reading import Results
 from pipeline.analysis.statistics import Interval, seed_interval

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 
 from pipeline.analysis.comparison_tables import comparisons
+from pipeline.analysis.draws_tables import draws, pool_and_target
 from pipeline.analysis.reading import Results
 from pipeline.analysis.summary import Summary
 from pipeline.analysis.tables import further_tables, setting, verdict_paragraph
@@ -34,9 +35,10 @@ def report_page(results: Results, summary: Summary, problems: list[Problem]) -> 
     return TEMPLATES.get_template("page.html").render(
         scale=summary.scale,
         verdict=as_html(verdict_paragraph(summary)),
-        setting=as_html(setting(summary)),
+        setting=as_html(pool_and_target(summary) + "\n\n" + setting(summary)),
         warnings=summary.warnings,
         comparisons=as_html(comparisons(summary)),
+        draws=as_html(draws(summary)),
         tables=as_html(further_tables(summary)),
         charts=as_json(charts(results, summary)),
         answers=as_json(read_answers(problems, answerers(results))),

@@ -48,11 +48,12 @@ def write_inputs(
     arms: Mapping[str, str] | None = None,
     problems_per_cell: int = 8,
     resamples: int = 400,
+    target: Sequence[str] = SUBJECTS,
 ) -> None:
     """Writes params.yaml and all results into the current folder.
 
     skills: the chance that a method's student solves a Level 3 problem. arms: a key of ARMS per method, "level"
-    where none is given.
+    where none is given. target: the subjects of the test problems; the pool has all, alike.
     """
     report = {"threshold_share": 0.25, "confidence": 0.95, "resamples": resamples, "seed": 0}
     Path("params.yaml").write_text(
@@ -62,10 +63,11 @@ def write_inputs(
     )
     problems = [
         (f"{subject}-{level}-{i}", level, subject)
-        for subject in SUBJECTS
+        for subject in target
         for level in LEVELS
         for i in range(problems_per_cell)
     ]
+    write_problems("train", [pool_problem(subject, level) for subject in SUBJECTS for level in LEVELS])
     write_problems(
         "test",
         [
@@ -79,6 +81,11 @@ def write_inputs(
         for seed in seeds:
             write_evaluation(f"{method}-{seed}", seed, skill, problems)
             write_training(method, seed, skill, ARMS[(arms or {}).get(method, "level")])
+
+
+def pool_problem(subject: str, level: int, number: int = 0, source: str = "made up") -> Problem:
+    """A problem that may be trained on."""
+    return Problem(f"pool-{subject}-{level}-{number}", "What?", "$\\boxed{1}$", level, subject, "1", source)
 
 
 def write_evaluation(name: str, seed: int, skill: float, problems: Sequence[tuple[str, int, str]]) -> None:

@@ -103,3 +103,36 @@ def test_who_has_no_q_values_and_one_arm_has_nothing_to_say(monkeypatch, tmp_pat
     found = curriculum(results.runs["traditional"], 0.95)
     assert (found.q_correlation, found.q_predicts, found.entropy_share) == (None, None, None)
     assert q_sentence("traditional", summary_of(results).methods["traditional"], 0.95) == ""
+
+
+def held_alike(table, rng):
+    """Q that never varies, so that all arms are drawn alike."""
+    table["q_value"], table["probability"] = 0.0, 1 / table["arm"].nunique()
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_q_that_never_varies_is_said_to_predict_nothing(monkeypatch, tmp_path, seeds):
+    results = results_of(monkeypatch, tmp_path, seeds, held_alike)
+    found = curriculum(results.runs["rl"], 0.95)
+    assert found.q_correlation is None
+    assert found.q_predicts is (False if len(seeds) > 1 else None)
+    said = q_sentence("rl", summary_of(results).methods["rl"], 0.95)
+    assert said == "**The Q-values of rl predict nothing**: they, or the rewards, never vary."
+
+
+def test_seeds_in_which_q_never_varies_count_against_it(monkeypatch, tmp_path):
+    """Three of six that predict are no curriculum that does, and a mean over three says which it is of."""
+    results = results_of(monkeypatch, tmp_path, range(6), lambda table, rng: table)
+    assert curriculum(results.runs["rl"], 0.95).q_predicts is True
+    for run in results.runs["rl"][3:]:
+        held_alike(run.arm_log, None)
+    found = curriculum(results.runs["rl"], 0.95)
+    by_seed = [q_correlation(run.arm_log) for run in results.runs["rl"][:3]]
+    assert found.q_correlation.mean == pytest.approx(np.mean(by_seed))
+    assert found.q_correlation.low > 0.1
+    assert found.q_predicts is False
+    said = q_sentence("rl", summary_of(results).methods["rl"], 0.95)
+    assert said.startswith(
+        "**The Q-values of rl predict nothing**: an arm's Q and its next reward have a correlation of"
+    )
+    assert said.endswith(", in the 3 of 6 seeds where both vary at all.")

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from report_inputs import ARMS, REPORT, arm_log, write_inputs
+from report_inputs import ARMS, REPORT, STEPS, arm_log, pool_problem, write_inputs
 
-from pipeline.analysis.charts import draw_stack, fix_layout, group_of, grouped, probabilities
+from pipeline.analysis.charts import draw_stack, fix_layout
 from pipeline.analysis.comparison_panels import draw_ratios
 from pipeline.analysis.comparison_picture import comprehensive_comparison
-from pipeline.analysis.draws_panel import curriculum_to_show, mean_probabilities, with_target
+from pipeline.analysis.draws import added_up, group_of, grouping, mean_probabilities, probabilities
+from pipeline.analysis.draws_panel import curriculum_to_show, draw_draws
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.run_picture import run_picture
 from pipeline.analysis.styles import STYLES, method_styles
@@ -145,6 +146,10 @@ def test_arms_are_grouped_by_the_level_they_hold(arm, group):
     assert group_of(arm) == group
 
 
+def grouped(table):
+    return added_up(table, grouping(table))
+
+
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
@@ -197,12 +202,60 @@ def test_draws_are_averaged_over_seeds_and_placed_by_examples():
     np.testing.assert_array_equal(examples_T, np.arange(40) * 8)
 
 
-def test_labels_of_draws_say_the_shares_at_the_end():
+def legend_of(results):
+    axes = Figure().subplots()
+    draw_draws(axes, results)
+    legend = axes.get_legend()
+    return legend.get_title().get_text(), [text.get_text() for text in legend.get_texts()][::-1], axes.get_xlabel()
+
+
+def with_probabilities(results, method, of):
+    """The results with the probabilities of a method's arms as `of` gives them, from the step and the arm."""
+    for run in results.runs[method]:
+        steps, arms = run.arm_log["step"], run.arm_log["arm"]
+        run.arm_log["probability"] = [of(step, arm) for step, arm in zip(steps, arms, strict=True)]
+    return results
+
+
+def test_labels_of_draws_say_the_shares_at_the_end_and_of_pool_target_and_oracle():
     """A band that ends at its edge with one share must not be named with the mean over the run."""
-    write_inputs({"rl": 0.4}, [0])
-    shares = np.linspace(0.9, 0.1, 200)
-    table = with_target(pd.DataFrame({"Algebra": shares, "Geometry": 1 - shares}), read_results(["rl"], [0]))
-    assert list(table.columns) == ["Algebra: 10%, target 33%", "Geometry: 90%, target 33%"]
+    write_inputs({"rl": 0.4}, [0], {"rl": "subject"}, target=["Algebra", "Geometry"])
+    ends = {"Algebra": 0.1, "Geometry": 0.7, "Number Theory": 0.2}
+    results = read_results(["rl"], [0])
+    with_probabilities(results, "rl", lambda step, arm: ends[arm] if step == STEPS - 1 else 1 / 3)
+    results = replace(
+        results,
+        pool=[
+            pool_problem("Algebra", 1),
+            *(pool_problem(s, 1, i) for i in range(2) for s in ("Geometry", "Number Theory")),
+        ],
+        subject_P=np.array(["Algebra", *["Geometry"] * 119]),
+    )
+    title, labels, below = legend_of(results)
+    assert title == "drawn at the end / pool / target / oracle"
+    assert labels == [
+        "Algebra: 10% / 20% / 1% / 50%",
+        "Geometry: 70% / 40% / 99% / 50%",
+        "Number Theory: 20% / 40% / 0% / 0%",
+    ]
+    assert "target: the test problems; oracle (target_only): the target's arms alone" in below
+
+
+def test_labels_of_arms_by_something_else_say_the_shares_at_the_end_alone():
+    write_inputs({"rl": 0.4}, [0], {"rl": "level"})
+    results = read_results(["rl"], [0])
+    results.runs["rl"][0].arm_log["arm"] = results.runs["rl"][0].arm_log["arm"].str.replace("level", "difficulty")
+    results = with_probabilities(results, "rl", lambda step, arm: 0.2)
+    title, labels, below = legend_of(results)
+    assert (title, labels[0], below) == ("drawn at the end", "difficulty 1: 20%", "training examples")
+
+
+def test_groups_too_many_to_tell_apart_are_named_as_one(monkeypatch):
+    monkeypatch.setattr("pipeline.analysis.draws_panel.STACK_CAPACITY", 2)
+    write_inputs({"rl": 0.4}, [0], {"rl": "subject"}, target=["Algebra", "Geometry"])
+    of = {"Algebra": 0.2, "Geometry": 0.7, "Number Theory": 0.1}
+    results = with_probabilities(read_results(["rl"], [0]), "rl", lambda step, arm: of[arm])
+    assert legend_of(results)[1] == ["Geometry: 70% / 33% / 50% / 50%", "all others: 30% / 67% / 50% / 50%"]
 
 
 def test_a_stack_names_its_bands_in_a_legend_in_their_order(monkeypatch):

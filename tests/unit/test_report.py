@@ -16,9 +16,9 @@ from pipeline import report
 from pipeline.analysis import metrics
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import examples_to_threshold, summarise, threshold_accuracy
-from pipeline.analysis.tables import setting, verdict_in
+from pipeline.analysis.tables import verdict_in
 from pipeline.analysis.verdict import CONTROLS, DRAWS, NOTHING_TO_REACH, Finding, Ratio, pairs, verdict
-from pipeline.analysis.wording import headline, listed, ratio_span, ratio_text, sentence
+from pipeline.analysis.wording import headline, ratio_span, ratio_text, sentence
 from pipeline.common.params import ParamsFile
 
 PROJECT = Path(__file__).parents[2]
@@ -109,6 +109,8 @@ def test_results_hold_every_promised_key(quick):
         assert {"examples_to_threshold", "aulc", "accuracy_iqm"} <= set(method)
         assert method["compute"] == 90 * EXAMPLES
         assert {"q_correlation", "q_predicts", "entropy_share"} <= set(method["curriculum"])
+    assert [name for name, method in results["methods"].items() if method["draws"]] == ["rl"]
+    assert set(results["pool"]) == {"problems", "by_subject", "by_level", "of_target"}
     assert {rival: list(methods) for rival, methods in results["comparisons"].items()} == {
         "traditional": ["rl", "random"],
         "random": ["rl"],
@@ -320,14 +322,6 @@ def test_where_the_rival_ends_no_better_than_it_began_nothing_is_claimed(quick, 
     assert "times as many" not in said
 
 
-def test_a_target_of_some_levels_is_told_with_them(quick):
-    write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1, 2])
-    summary = summarise(read_results(["rl", "traditional"], [0, 1, 2]), "mini", REPORT)
-    assert setting(summary).endswith(f"are of the target: {listed(list(summary.teacher.accuracy_by_subject))}.")
-    easy = replace(summary.teacher, accuracy_by_level={"1": 0.9, "2": 0.8}, accuracy_by_subject={"Algebra": 0.85})
-    assert setting(replace(summary, teacher=easy)).endswith("are of the target: level 1 and 2 of Algebra.")
-
-
 def test_a_single_comparison_is_not_corrected(quick):
     write_inputs({"rl": 0.6, "traditional": 0.4}, [0, 1, 2])
     _, text = run_report()
@@ -456,6 +450,12 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
     write_inputs(SKILLS, [0, 1])
     Path(path).unlink()
     assert failure(capsys) == f"error: {path} is missing; run `dvc repro` to make it\n"
+
+
+def test_a_missing_pool_is_named_and_nothing_is_written(quick, capsys):
+    write_inputs(SKILLS, [0])
+    Path("data/prepared/train.jsonl").unlink()
+    assert failure(capsys) == "error: data/prepared/train.jsonl is missing; run `dvc repro prepare` first\n"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import pytest
 from pages import Elements, dom_of, needs_chromium
 from report_inputs import ARMS, EXAMPLES, REPORT, STEPS, write_inputs
 
+from pipeline.analysis.draws_tables import pool_and_target
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import summarise
+from pipeline.analysis.wording import q_sentence
 from pipeline.common.errors import ResultsError
 from pipeline.common.paths import PREDICTIONS
 from pipeline.problems.record import read_problems, write_problems
@@ -181,6 +183,16 @@ def test_every_table_scrolls_by_itself_and_headings_leave_no_level_out(page):
     levels = [int(level) for level in re.findall(r"<h(\d)", shown)]
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert "<h3>What the curricula learned</h3>" in shown
+
+
+def test_pool_and_target_and_what_is_drawn_stand_where_they_are_looked_for(results, page):
+    summary = summarise(results, "mini", REPORT)
+    text = {part.split('"')[0]: html.unescape(part) for part in page.split('<section id="')[1:]}
+    assert f"<p>{pool_and_target(summary)}</p>" in text["verdict"]
+    drawn = text["arms-over-time"]
+    assert "<td>Algebra</td>" in drawn
+    assert q_sentence("rl", summary.methods["rl"], 0.95).split(": ")[0] in drawn
+    assert drawn.index("<table>") < drawn.index('id="arms"')
 
 
 def test_charts_tell_intervals_and_tell_the_teacher_from_traditional(results):

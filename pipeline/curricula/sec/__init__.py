@@ -2,8 +2,8 @@
 
     Q(c) <- Q(c) + alpha (r(c) - Q(c)),  pi(c) = softmax(Q / tau)(c)
 
-Each example's arm is drawn by itself. SEC's reward is the absolute advantage of policy gradients, which is largest where
-half of the answers are right; here it is p (1 - p), with p the student's confidence in the solution.
+Each example's arm is drawn by itself. SEC's reward is the absolute advantage of policy gradients, which is largest
+where half of the answers are right; here it is p (1 - p), with p the student's confidence in the solution.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ CHECKS = {
     "float32_products",
     "loss_float32",
     "loss_bfloat16",
+    "target_gains_float32",
+    "target_gains_bfloat16",
     "captured_rows",
     "same_run_twice",
     "same_run_twice_with_checkpointing",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
-from tests.end_to_end.conftest import digests, run_python
+from tests.end_to_end.conftest import change_params, digests, run_python
 from tests.end_to_end.test_kill_and_resume import KILL_AFTER_SAVE
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,18 @@ def require_same_run(found, expected):
 
 
 @pytest.fixture
-def expected(small_project, stage):
+def reward(small_project, request):
+    """What the run learns from; where it is target_gain, with looks that ten steps have use for."""
+
+    def change(values):
+        values["curricula"]["rl"]["reward"] = getattr(request, "param", "multi_objective")
+        values["curricula"]["rl"]["rewards"]["target_gain"] = {"problems": 20, "every": 2, "memory": 0.8}
+
+    change_params(change)
+
+
+@pytest.fixture
+def expected(small_project, reward, stage):
     """The logs of the run in one process; its results are cleared away."""
     stage("train", "--method", "rl", "--seed", 0)
     found = logs(small_project)
@@ -63,7 +74,12 @@ def expected(small_project, stage):
     return found
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate launch"])
+@pytest.mark.parametrize(
+    ("launcher", "reward"),
+    [(TORCHRUN, "multi_objective"), (ACCELERATE, "target_gain")],
+    ids=["torchrun", "accelerate launch"],
+    indirect=["reward"],
+)
 def test_two_processes_give_the_run_of_one(small_project, expected, launcher, monkeypatch):
     monkeypatch.setenv("TRACKERS", "tensorboard")
     done = launch(small_project, launcher, *TRAIN)

@@ -1,5 +1,9 @@
 """What a look at the probe shows, against autograd and NumPy in float64, and that it resumes exactly."""
 
+from dataclasses import replace
+from functools import partial
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.arms.protocols import ProbeUse
 from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import TrainingError
+from pipeline.distillation import loss as loss_module
 from pipeline.distillation.gradients import accumulate_gradients, forward_loss
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.watch import Watch
@@ -21,6 +26,7 @@ from pipeline.probe.discriminant import fit
 from pipeline.probe.gradient import GradientProbe
 from pipeline.probe.looks import Look, ProbeSet, in_parts, of_each_arm, turn
 from pipeline.probe.similarity import SimilarityProbe, mean_states
+from pipeline.training.adamw import AdamW
 
 
 def accumulated(*arguments, **named):
@@ -59,8 +65,14 @@ def head_gradient(student, store, examples):
     student = student.double()
     hidden_NH = predicting_states(student, pad_examples(examples)).detach()
     lm_head_VH = student.get_output_embeddings().weight.detach().clone().requires_grad_()
-    targets = store.targets(examples, SETTINGS.temperature, student.device)
-    logits = hidden_NH @ lm_head_VH.T
+    summed_loss(hidden_NH @ lm_head_VH.T, store, examples).backward()
+    student.float()
+    return lm_head_VH.grad
+
+
+def summed_loss(logits, store, examples):
+    """The sum over the examples' tokens of the loss as it is defined."""
+    targets = store.targets(examples, SETTINGS.temperature, logits.device)
     q = torch.log_softmax(logits / SETTINGS.temperature, dim=1)
     head = q.gather(1, targets.token_ids_NK)
     tail = torch.log1p(-head.exp().sum(1))
@@ -69,19 +81,85 @@ def head_gradient(student, store, examples):
     labels = pad_examples(examples).labels_N
     cross_entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     w, t = SETTINGS.distillation_weight, SETTINGS.temperature
-    ((1 - w) * cross_entropy + w * t**2 * kl).sum().backward()
-    student.float()
-    return lm_head_VH.grad
+    return ((1 - w) * cross_entropy + w * t**2 * kl).sum()
 
 
-@pytest.mark.parametrize("micro_batch_tokens", [None, 14])
-def test_gains_are_inner_products_of_gradients(store, tiny_model, micro_batch_tokens):
+def some_direction(student, seed=0):
+    shape = student.get_output_embeddings().weight.shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch itself
+@pytest.mark.parametrize(("micro_batch_tokens", "compiled"), [(None, False), (14, False), (14, True)])
+def test_gains_are_inner_products_of_gradients(store, tiny_model, micro_batch_tokens, compiled):
     student = tiny_model().eval()
-    direction_VH = torch.randn(student.get_output_embeddings().weight.shape, generator=torch.Generator().manual_seed(0))
-    seen = accumulated(student, EXAMPLES, store, SETTINGS, micro_batch_tokens, watch=Watch(lm_head_VH=direction_VH))
+    direction_VH = some_direction(student)
+    settings, watch = replace(SETTINGS, compiled=compiled), Watch(lm_head_VH=direction_VH)
+    with patch.object(loss_module, "compiled", lambda function: torch.compile(function, backend="aot_eager")):
+        seen = accumulated(student, EXAMPLES, store, settings, micro_batch_tokens, watch=watch)
     for number, e in enumerate(EXAMPLES):
         expected = (head_gradient(student, store, [e]) * direction_VH.double()).sum().item()
         assert seen.gain_B[number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_gains_in_bfloat16_are_off_by_what_two_factors_round_and_no_more(store, tiny_model):
+    """A gain is the sum of g D h over tokens and lm_head; the gradients g and the direction D are rounded to 8 bits.
+
+    That changes each by a share of at most u = 2^-8, of any sign and even over its range, so of deviation u / sqrt(3)
+    at most. In the gain it makes u g (D h) of each g and u D (g h) of each D; three deviations of the sum are allowed.
+
+    Of the rounded factors the sum is exact up to float32, by whose error a g near a tie may be rounded the other way.
+    """
+    student = tiny_model().eval()
+    direction_VH = some_direction(student)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = accumulated(student, EXAMPLES, store, SETTINGS, None, watch=Watch(lm_head_VH=direction_VH))
+        hidden_NH = predicting_states(student, pad_examples(EXAMPLES)).detach()
+    assert hidden_NH.dtype == torch.bfloat16
+    weight_VH, rounded_VH = (x.detach().bfloat16().double() for x in (student.lm_head.weight, direction_VH))
+    direction_VH = direction_VH.double()
+    states = hidden_NH.double().split([len(e.completion_ids) for e in EXAMPLES])
+    for e, states_NH, gain in zip(EXAMPLES, states, seen.gain_B, strict=True):
+        logits_NV = (states_NH @ weight_VH.T).requires_grad_()
+        summed_loss(logits_NV, store, [e]).backward()
+        g_NV = logits_NV.grad
+        of_gradients_NV, of_direction_VH = g_NV * (states_NH @ direction_VH.T), direction_VH * (g_NV.T @ states_NH)
+        deviation = 2**-8 / 3**0.5 * (of_gradients_NV.square().sum() + of_direction_VH.square().sum()).sqrt()
+        assert abs(gain - of_gradients_NV.sum()) < 3 * deviation
+
+        low_NV, middle_NV, high_NV = ((g_NV + error).bfloat16().double() for error in (-3e-7, 0, 3e-7))
+        along_NV = states_NH @ rounded_VH.T
+        ties = ((high_NV - low_NV) * along_NV).abs().sum()
+        assert abs(gain - (middle_NV * along_NV).sum()) < ties + 1e-6 * (middle_NV * along_NV).abs().sum()
+
+
+@pytest.mark.parametrize("moments", ["device", "cpu"])  # in 8 bits, see test_moments.py
+def test_what_is_watched_is_the_targets_gradient_over_the_root_of_adamws_second_moment(store, tiny_model, moments):
+    student = tiny_model()
+    lm_head_VH = student.get_output_embeddings().weight
+    optimizer = AdamW(student, 0.1, moments)
+    probe = GradientProbe(ProbeSet(EXAMPLES, store, [[]]), ProbeUse("gradient", 2, 1, 0.5), SETTINGS, 0, student)
+    mean_VH = some_direction(student)
+    probe.mean_VH = mean_VH.clone()
+
+    def watched():
+        return probe.watch(partial(optimizer.preconditioned, lm_head_VH)).lm_head_VH
+
+    assert torch.equal(watched(), mean_VH)  # before the first step, as it is
+    # from far above AdamW's epsilon to far below, and a token that no gradient reached
+    magnitude_V1 = 10 ** torch.linspace(0, -12, len(lm_head_VH))[:, None]
+    magnitude_V1[7] = 0
+    second_VH = torch.zeros_like(lm_head_VH, dtype=torch.float64)
+    for step in range(3):
+        for p in student.parameters():
+            p.grad = torch.ones_like(p)
+        lm_head_VH.grad = magnitude_V1 * some_direction(student, seed=1 + step)
+        second_VH = 0.999 * second_VH + 0.001 * lm_head_VH.grad.double().square()
+        optimizer.step(1e-3)
+    expected_VH = mean_VH.double() / ((second_VH / (1 - 0.999**3)).sqrt() + 1e-8)
+    for _ in range(2):  # to look changes nothing
+        torch.testing.assert_close(watched().double(), expected_VH, rtol=1e-5, atol=0)
+    assert torch.equal(probe.mean_VH, mean_VH)
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [None, 14])
@@ -118,7 +196,7 @@ def test_watching_changes_neither_loss_nor_gradients(store, tiny_model):
 def test_a_look_sums_the_gradient_and_its_gain(store, tiny_model):
     student = tiny_model().eval()
     probe = GradientProbe(ProbeSet(EXAMPLES, store, [[]]), ProbeUse("gradient", 9, 1, 0.5), SETTINGS, 0, student)
-    direction_VH = torch.randn(probe.mean_VH.shape, generator=torch.Generator().manual_seed(0))
+    direction_VH = some_direction(student)
     look = probe.look(student, Watch(lm_head_VH=direction_VH), 14, Processes())
     expected = head_gradient(student, store, EXAMPLES)
     assert torch.allclose(look.sums["gradient"].double(), expected, rtol=1e-4, atol=1e-5)

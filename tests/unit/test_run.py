@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from functorch.compile import make_boxed_func
@@ -23,7 +24,7 @@ from pipeline.distillation import loss as loss_module
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
-from pipeline.probe.looks import ProbeSet
+from pipeline.probe.looks import ProbeSet, turn
 from pipeline.training import run as run_module
 from pipeline.training.adamw import AdamW
 from pipeline.training.run import Run, Step, TrainingSet
@@ -436,6 +437,76 @@ def test_a_run_looks_at_the_probe_when_its_curriculum_says(start_learning, tiny_
     monkeypatch.setattr(run._probe, "look", lambda *told: looked.append(run.steps_done) or look(*told))
     take_steps(run, 6)
     assert looked == [0, 1, 2, 4]
+
+
+def test_a_run_is_charged_what_its_student_reads(start_learning, tiny_model, tmp_path):
+    """Trained tokens count 1, and those of a look, which go forward alone, a third; padding counts nothing."""
+    run, read = start_learning(tiny_model()), {True: 0, False: 0}
+
+    def note(module, positional, named):  # padding is 0, which no problem has
+        read[torch.is_grad_enabled()] += named["input_ids"].count_nonzero().item()
+
+    run.student.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    take_steps(run, 5)
+    trained, looked = read[True], read[False]
+    run.log.add_validation(5, 0.5, 0.25)
+    run.log.write(tmp_path)
+    [point] = pd.read_csv(tmp_path / "learning_curve.csv").to_dict("records")
+    assert run.log.forward_tokens == looked
+    assert (point["examples"], point["tokens"]) == (5 * TRAINING["batch_size"], trained)
+    assert point["compute"] == pytest.approx(trained + looked / 3, rel=1e-5)  # six digits are written
+
+
+def loss_by_definition(student, examples, store):
+    """The sum over the tokens of some examples, each alone, with all logits."""
+    total = 0
+    for e in examples:
+        tokens = torch.from_numpy(np.concatenate([e.prompt_ids, e.completion_ids]).astype(np.int64))
+        log_q_NV = student(input_ids=tokens[None]).logits[0, len(e.prompt_ids) - 1 : -1].log_softmax(1)
+        targets = store.targets([e], TRAINING["temperature"], student.device)
+        log_p_NO = torch.cat([targets.log_probs_NK, targets.log_tail_N[:, None]], 1).double()
+        log_q_NK = log_q_NV.gather(1, targets.token_ids_NK)
+        log_q_NO = torch.cat([log_q_NK, torch.log1p(-log_q_NK.exp().sum(1, keepdim=True))], 1)
+        weight = TRAINING["distillation_weight"]
+        total -= (1 - weight) * log_q_NV.gather(1, tokens[len(e.prompt_ids) :, None]).sum()
+        total += weight * (log_p_NO.exp() * (log_p_NO - log_q_NO)).sum()
+    return total
+
+
+@pytest.mark.parametrize("start_learning", ["target_gain"], indirect=True)
+def test_the_gains_of_an_untied_student_are_those_of_autograd(start_learning, store, tiny_model, monkeypatch):
+    """Held against what the step before left: the target's gradient, and AdamW's second moment of the batch's."""
+    student = tiny_model()
+    student.set_output_embeddings(torch.nn.Linear(16, student.config.vocab_size, bias=False))
+    run, seen, batches = start_learning(student, gradient_clip=0.5), [], []
+    original = run_module.accumulate_gradients
+
+    def note(student, examples, *others):
+        unread = original(student, examples, *others)
+        seen.append(unread.read()[0])
+        batches.append(examples)
+        return unread
+
+    monkeypatch.setattr(run_module, "accumulate_gradients", note)
+    exact = []  # the student before each step
+    for _ in range(2):
+        exact.append(copy.deepcopy(run.student).double())
+        run.step()
+    at_first, then = exact
+
+    def gradients(model, examples, tokens=1):
+        model.zero_grad()
+        (loss_by_definition(model, examples, store) / tokens).backward()
+        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+        return model.lm_head.weight.grad.clone(), norm
+
+    target_VH, _ = gradients(at_first, [ENCODED[i] for i in turn(5, 3, 0, 0, "probe")], 3)
+    batch_VH, norm = gradients(at_first, batches[0], sum(len(e.completion_ids) for e in batches[0]))
+    assert norm > 0.5
+    direction_VH = target_VH / ((batch_VH * 0.5 / norm).abs() + 1e-8)  # after one step the root of v is |gradient|
+    expected = [(gradients(then, [e])[0] * direction_VH).sum().item() for e in batches[1]]
+    assert not seen[0].gain_B.any()  # nothing was known
+    assert seen[1].gain_B == pytest.approx(expected, rel=1e-4)
 
 
 def snapshot(run):

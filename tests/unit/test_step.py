@@ -14,6 +14,7 @@ from benchmarks._runs import Lengths, random_problems
 from pipeline.capture.capture import capture_batch
 from pipeline.distillation.gradients import accumulate_gradients
 from pipeline.distillation.loss import LossSettings
+from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import CALL_TOKENS, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.processes import Processes
 from pipeline.language_models.prompts import EncodedProblem
@@ -66,9 +67,9 @@ def store(tmp_path, tiny_model, capture_params):
     return LogitStore(tmp_path / "store", {})
 
 
-def gradients(student, examples, store, micro_batch_tokens):
+def gradients(student, examples, store, micro_batch_tokens, **named):
     student.zero_grad()
-    seen = accumulated(student, examples, store, SETTINGS, micro_batch_tokens)
+    seen = accumulated(student, examples, store, SETTINGS, micro_batch_tokens, **named)
     return seen, torch.cat([p.grad.flatten() for p in student.parameters()])
 
 
@@ -153,17 +154,23 @@ def test_logits_of_padding_rows_are_left_out_of_the_teachers_targets(tiny_model,
         assert np.exp(a.rows_N["log_tails"]).max() < 1
 
 
-def test_a_shared_batch_gives_the_gradients_and_signals_of_one_process(store, tiny_model):
+@pytest.mark.parametrize("processes", [2, 9])  # of nine, two have no example
+def test_a_shared_batch_gives_the_gradients_and_signals_of_one_process(store, tiny_model, processes):
     student = tiny_model()
-    whole, whole_gradient = gradients(student, EXAMPLES, store, 40)
+    generator = torch.Generator().manual_seed(0)
+    watch = Watch(
+        torch.randn(student.lm_head.weight.shape, generator=generator), torch.randn(2, 16, generator=generator)
+    )
+    whole, whole_gradient = gradients(student, EXAMPLES, store, 40, watch=watch)
     student.zero_grad()
-    parts = [accumulated(student, EXAMPLES, store, SETTINGS, 40, Processes(rank, 3)) for rank in range(3)]
-    gradient = torch.cat([p.grad.flatten() for p in student.parameters()])  # those of all three, added up
+    ranks = [Processes(rank, processes) for rank in range(processes)]
+    parts = [accumulated(student, EXAMPLES, store, SETTINGS, 40, rank, watch) for rank in ranks]
+    gradient = torch.cat([p.grad.flatten() for p in student.parameters()])  # those of all processes, added up
     assert (whole_gradient - gradient).norm() / whole_gradient.norm() < 1e-6
     assert sum(p.loss for p in parts) == pytest.approx(whole.loss, rel=1e-6)
-    for name in ("student_log_prob_B", "teacher_log_prob_B", "divergence_B"):
-        assert sum(getattr(p, name) for p in parts) == pytest.approx(getattr(whole, name), rel=1e-5, abs=1e-7)
-    assert all(0 < (p.student_log_prob_B != 0).sum() < len(EXAMPLES) for p in parts)
+    for name in ("student_log_prob_B", "teacher_log_prob_B", "divergence_B", "gain_B", "features_KB"):
+        assert sum(getattr(p, name) for p in parts) == pytest.approx(getattr(whole, name), rel=1e-5, abs=1e-7), name
+        assert (sum((getattr(p, name) != 0).astype(int) for p in parts) == 1).all(), name
 
 
 def test_a_bfloat16_student_has_float32_logits(store, tiny_model):

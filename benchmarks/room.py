@@ -1,8 +1,8 @@
-"""Is there room? What an ideal choice of arms could save, before anybody trains for days.
+"""Is there room? What drawing only learnable arms could save, estimated before anybody trains for days.
 
     python -m benchmarks.room                       calibrates on what is prepared here: a few dozen steps at any scale
     python -m benchmarks.room --setting broad       on one of the study's settings
-    python -m benchmarks.room --setting broad --search   there also the best mixture, and a look-ahead oracle: an hour
+    python -m benchmarks.room --setting broad --search   also the best mixture, and a look-ahead oracle: ten minutes
 
 A short run draws all arms alike. By what it sees of them, arms are called
 
@@ -11,8 +11,9 @@ A short run draws all arms alike. By what it sees of them, arms are called
     mastered     the student is as sure of their solutions as the teacher, to within a twentieth
     learnable    the others
 
-If examples of learnable arms alone teach, and all alike, no choice of arms needs fewer than their share of what uniform
-draws need. That is an estimate: it says nothing of what one learnable arm is worth beside another; `--search` does.
+If examples of learnable arms alone taught, and all alike, draws from these alone would need their share of what uniform
+draws need. That is an estimate and no bound: learnable arms do not teach alike, and a curriculum that prefers the best
+of them may need less. What one learnable arm is worth beside another is not seen here; `--search` tries it out.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start
+from benchmarks._branches import Bench, State, copy_of, load_bench, solution_probability, start, take_steps
 from benchmarks._measure import say
 from benchmarks._runs import ROOT
 from benchmarks.study.running import study_plan, working_copy
@@ -41,13 +42,15 @@ from pipeline.common.files import write_json
 from pipeline.common.paths import TEACHER_LOGITS
 from pipeline.common.seeding import numpy_rng
 from pipeline.common.stage import exit_on_error
+from pipeline.training.schedule import budget_of
 
 OFF_TARGET, HOPELESS, MASTERED = -np.log(3), 0.5, 0.95
 PROBE_PROBLEMS = 105
 MIXTURES, MIXTURE_STEPS = 40, 65
 LOOK_AHEAD_STEPS, LOOK_AHEADS = 8, 8
-CONFIRMED_ON = (7, 8, 9)  # seeds that the search does not see
-Kind = str
+CONFIRMED_ON = (7, 8, 9)  # seeds that the search for a mixture does not see
+MOSTLY = 0.9  # of the arms
+Kind = Literal["learnable", "mastered", "hopeless", "off-target", "never drawn"]
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,7 @@ def calibrate(bench: Bench, steps: int, seed: int = 0) -> list[Arm]:
     """What a short uniform run sees of each arm."""
     names = bench.problems.arms.names
     calibration = Calibration(len(names))
-    run = start(bench, calibration, seed)
-    for _ in range(min(steps, run.steps)):
-        run.step()
+    take_steps(start(bench, calibration, seed), steps)
     target_A = calibration.seen["target"].means_A
     teacher_A, student_A = calibration.seen["teacher"].means_A, calibration.seen["student"].means_A
     return [
@@ -133,7 +134,7 @@ def kind(target_log_ratio: float, teacher: float, student: float, typical: float
 def shares(arms: Sequence[Arm]) -> dict[Kind, float]:
     """How many of the arms, all drawn alike, are of each kind."""
     kinds = [arm.kind for arm in arms]
-    return {name: kinds.count(name) / len(arms) for name in ("learnable", "mastered", "hopeless", "off-target")}
+    return {name: kinds.count(name) / len(arms) for name in get_args(Kind)}
 
 
 def best_mixture(bench: Bench) -> tuple[np.ndarray, float]:
@@ -146,11 +147,8 @@ def best_mixture(bench: Bench) -> tuple[np.ndarray, float]:
     features, values = [], []
     for number in range(MIXTURES):
         share_A = random_mixture(factors, number)
-        run = start(bench, Mixture(share_A), 1000 + number)
-        for _ in range(MIXTURE_STEPS):
-            run.step()
         features.append(factor_shares(factors, share_A))
-        values.append(np.log(solution_probability(run.student.eval(), bench)))
+        values.append(np.log(value_of(bench, share_A, MIXTURE_STEPS, 1000 + number)))
     x, y = np.array(features), np.array(values)
     x_centred, y_centred = x - x.mean(axis=0), y - y.mean()
     slope = np.linalg.solve(x_centred.T @ x_centred + 0.05 * np.eye(x.shape[1]), x_centred.T @ y_centred)
@@ -175,7 +173,10 @@ def factor_shares(factors: Sequence[tuple[str, ...]], share_A: np.ndarray) -> np
 
 
 def tilted(factors: Sequence[tuple[str, ...]], slope: np.ndarray) -> np.ndarray:
-    """The shares that the regression favours: for each factor proportional to the slope's part above its median."""
+    """The shares that the regression favours: of each factor, exp of its part of the slope over that part's deviation.
+
+    The shares of a factor's values add up to 1.
+    """
     columns, share_A, at = list(zip(*factors, strict=True)), np.ones(len(factors)), 0
     for column in columns:
         values = sorted(set(column))
@@ -189,8 +190,9 @@ def tilted(factors: Sequence[tuple[str, ...]], slope: np.ndarray) -> np.ndarray:
 def look_ahead(bench: Bench, seed: int) -> float:
     """The target's solution probability after a greedy oracle.
 
-    It tries every value of the first factor, and keeps the best, again and again. It looks at test problems: no
-    curriculum can do that.
+    It tries every value of the first factor (the subjects, where arms are by subject), and keeps the best, again and
+    again. It looks at test problems: no curriculum can do that. It does not look further ahead than one choice, nor
+    between the arms of a subject: the best choice of arms may do better.
     """
     factors = bench.problems.arms.factors
     first = np.array([factor[0] for factor in factors])
@@ -200,9 +202,7 @@ def look_ahead(bench: Bench, seed: int) -> float:
         tried: list[tuple[float, State]] = []
         for name in np.unique(first):
             share_A = 0.7 * (first == name) / (first == name).sum() + 0.3 / len(first)
-            run = start(bench, Mixture(share_A), seed * 100 + number, state)
-            for _ in range(LOOK_AHEAD_STEPS):
-                run.step()
+            run = take_steps(start(bench, Mixture(share_A), seed * 100 + number, state), LOOK_AHEAD_STEPS)
             tried.append((solution_probability(run.student.eval(), bench), copy_of(run)))
         value, state = max(tried, key=lambda found: found[0])
     return value
@@ -210,30 +210,30 @@ def look_ahead(bench: Bench, seed: int) -> float:
 
 def value_of(bench: Bench, share_A: np.ndarray, steps: int, seed: int) -> float:
     """The target's solution probability after so many steps with one mixture."""
-    run = start(bench, Mixture(share_A), seed)
-    for _ in range(steps):
-        run.step()
+    run = take_steps(start(bench, Mixture(share_A), seed), steps)
     return solution_probability(run.student.eval(), bench)
 
 
 def search(bench: Bench) -> dict[str, Any]:
     """The best mixture and the look-ahead oracle beside uniform draws, on seeds that the search did not see."""
-    arms = len(bench.problems.arms)
+    budget = budget_of(bench.training, len(bench.problems.encoded)).steps
+    steps, ahead_steps = min(MIXTURE_STEPS, budget), min(LOOK_AHEADS * LOOK_AHEAD_STEPS, budget)
     best_A, r_squared = best_mixture(bench)
-    ahead_steps = LOOK_AHEADS * LOOK_AHEAD_STEPS
-    uniform_A = np.full(arms, 1 / arms)
+    uniform_A = np.full(len(best_A), 1 / len(best_A))
     return {
+        "steps": steps,
+        "look_ahead_steps": ahead_steps,
         "r_squared": r_squared,
         "best_mixture": dict(zip(bench.problems.arms.names, best_A.round(4).tolist(), strict=True)),
-        "uniform": [value_of(bench, uniform_A, MIXTURE_STEPS, seed) for seed in CONFIRMED_ON],
-        "mixture": [value_of(bench, best_A, MIXTURE_STEPS, seed) for seed in CONFIRMED_ON],
+        "uniform": [value_of(bench, uniform_A, steps, seed) for seed in CONFIRMED_ON],
+        "mixture": [value_of(bench, best_A, steps, seed) for seed in CONFIRMED_ON],
         "uniform_as_long_as_the_look_ahead": [value_of(bench, uniform_A, ahead_steps, seed) for seed in CONFIRMED_ON],
-        "look_ahead": [look_ahead(bench, seed) for seed in CONFIRMED_ON[:1]],
+        "look_ahead": [look_ahead(bench, seed) for seed in CONFIRMED_ON],
     }
 
 
 def tell(arms: Sequence[Arm]) -> None:
-    """Prints the arms, the shares of their kinds, and the bound."""
+    """Prints the arms, the shares of their kinds, and what these let expect."""
     say(
         "Of each arm: how much likelier its examples are under the target than under all arms alike (nats), as the\n"
         "student's hidden states tell, and the confidence of teacher and student in the reference solutions\n"
@@ -246,14 +246,46 @@ def tell(arms: Sequence[Arm]) -> None:
         )
     found = shares(arms)
     say("\n" + ", ".join(f"{name} {share:.0%}" for name, share in found.items()))
-    useful = found["learnable"]
-    if useful > 0.9:
-        say("No room: nearly every example teaches something that the target asks for. Draw uniformly.")
-    else:
-        say(
-            f"Room: if examples of learnable arms alone teach, and all alike, no choice of arms needs fewer than "
-            f"{useful:.2f} times\nthe examples of uniform draws."
-        )
+    say(expectation(found["learnable"]))
+
+
+def expectation(learnable: float) -> str:
+    """What the share of learnable arms lets expect, and what it does not say."""
+    if learnable == 0:
+        return "No estimate: no arm is learnable. Look at the pool, the target and the teacher before any curriculum."
+    said = (
+        f"Estimate: if all learnable arms taught alike, draws from these alone would need {learnable:.2f} times the\n"
+        "examples of uniform draws. That is no bound: differences among learnable arms are not seen here, and a\n"
+        "curriculum that prefers the best of them may need fewer."
+    )
+    if learnable > MOSTLY:
+        said += "\nNearly all arms are learnable: leaving out the others saves little."
+    return said
+
+
+def searched(found: Mapping[str, Any]) -> str:
+    """What the search found, as lines."""
+    short, long = found["steps"], found["look_ahead_steps"]
+    rows = {
+        f"uniform, {short} steps": "uniform",
+        f"best mixture, {short} steps": "mixture",
+        f"uniform, {long} steps": "uniform_as_long_as_the_look_ahead",
+        f"look-ahead oracle, {long} steps": "look_ahead",
+    }
+    said = [f"\nMean probability of the target's whole solutions, and its range over {len(found['uniform'])} seeds:"]
+    said += [f"{name:<32}{mean_and_range(found[key])}" for name, key in rows.items()]
+    said.append(f"R squared of the regression on mixtures: {found['r_squared']:.2f}")
+    return "\n".join([*said, f"Arms that the best mixture favours: {favoured(found['best_mixture'])}"])
+
+
+def favoured(mixture: Mapping[str, float]) -> str:
+    """The arms with more than an even share, most first."""
+    most_first = sorted(mixture.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in most_first if share > 1 / len(mixture))
+
+
+def mean_and_range(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 @exit_on_error
@@ -275,10 +307,10 @@ def main() -> None:
     found: dict[str, Any] = {"shares": shares(arms), "arms": [asdict(arm) for arm in arms]}
     if args.search:
         found["search"] = search(bench)
-        say(str({key: value for key, value in found["search"].items() if key != "best_mixture"}))
+        say(searched(found["search"]))
     if args.setting is not None:
         path = ROOT / f"benchmarks/results/room-{args.setting}.json"
-        if not args.search and path.exists():  # what was searched for an hour stays
+        if not args.search and path.exists():  # what a search found stays
             found = json.loads(path.read_text(encoding="utf-8")) | found
         write_json(path, found)
 

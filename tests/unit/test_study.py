@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import real_weights, reward_validity, room, sensitivity
+from benchmarks import real_weights, reward_validity, sensitivity
 from benchmarks.sensitivity import Tried
 from benchmarks.study import report, running
 from benchmarks.study import rows as rows_module
@@ -135,44 +135,6 @@ def test_a_study_goes_on_with_the_commit_that_is_named():
     assert running.study_plan("broad", newest[:10]).commit == newest
     with pytest.raises(ResultsError, match="there is no commit abcdefabcdef"):
         running.study_plan("broad", "abcdefabcdef")
-
-
-@pytest.mark.parametrize(
-    ("target", "teacher", "student", "name"),
-    [
-        (-1.2, 0.9, 0.2, "off-target"),
-        (-1.0, 0.4, 0.2, "hopeless"),
-        (0.5, 0.9, 0.88, "mastered"),
-        (0.5, 0.9, 0.5, "learnable"),
-        (float("nan"), 0.9, 0.5, "never drawn"),
-    ],
-)
-def test_arms_are_called_by_what_a_calibration_saw(target, teacher, student, name):
-    assert room.kind(target, teacher, student, typical=0.9) == name
-
-
-def test_the_bound_is_the_share_of_learnable_arms():
-    arms = [room.Arm(str(i), kind, 0.5, 0.9, 0.5) for i, kind in enumerate(["learnable"] * 3 + ["off-target"] * 4)]
-    assert room.shares(arms) == {"learnable": 3 / 7, "mastered": 0.0, "hopeless": 0.0, "off-target": 4 / 7}
-
-
-FACTORS = [(subject, level) for subject in "abc" for level in "12"]
-
-
-def test_random_mixtures_are_products_of_factor_shares():
-    share_A = room.random_mixture(FACTORS, 3)
-    assert share_A.sum() == pytest.approx(1)
-    table = share_A.reshape(3, 2)
-    assert table == pytest.approx(np.outer(table.sum(axis=1), table.sum(axis=0)))
-    assert room.factor_shares(FACTORS, share_A) == pytest.approx([*table.sum(axis=1), *table.sum(axis=0)])
-    assert room.random_mixture(FACTORS, 4).tolist() != share_A.tolist()
-
-
-def test_a_tilted_mixture_favours_what_the_regression_favours():
-    table = room.tilted(FACTORS, np.array([0.0, 1.0, 2.0, 0.0, 0.0])).reshape(3, 2)
-    assert table.sum() == pytest.approx(1)
-    assert (np.diff(table, axis=0) > 0).all()
-    assert table[:, 0] == pytest.approx(table[:, 1])
 
 
 def test_rows_of_other_rewards_are_dropped_in_their_setting_alone(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@
     gkd        TRL's GKDTrainer off-policy (lmbda 0, forward KL), its own `training_step`, clipping, fused AdamW
 
 A process is started with its set-up as one JSON argument, reads a number of steps per line of its standard input, and
-answers with a JSON line: the seconds of each step, and memory.
+answers with a JSON line: the seconds of each step, what it is charged for looks at the target, and memory.
 """
 
 from __future__ import annotations
@@ -156,6 +156,7 @@ class Project:
         problems = training_set(encoded, equal_arms(35, len(encoded)), LogitStore(store, {}))
         self._run = run = self._start(pair, problems)
         self.parts = {"curriculum": 0.0, "reading": 0.0}
+        self.charged: list[float] = []
         for part, holder, method in (
             ("curriculum", run.curriculum, "probabilities"),
             ("curriculum", BatchSampler, "draw"),
@@ -180,7 +181,10 @@ class Project:
 
     def step(self) -> None:
         """One step of the run."""
+        log = self._run.log
+        compute, tokens = log.compute, log.tokens
         self._run.step()
+        self.charged.append((log.compute - compute) / (log.tokens - tokens) - 1)
 
 
 class Gain(Project):
@@ -210,6 +214,7 @@ class Bare:
         self._student = pair.model("student")
         self._optimizer = torch.optim.AdamW(self._student.parameters(), lr=LEARNING_RATE, fused=True)
         self.parts: dict[str, float] = {}
+        self.charged: list[float] = []
 
     def step(self) -> None:
         """Forward, loss, backward, update."""
@@ -256,6 +261,7 @@ class Gkd:
         self._optimizer = self._trainer.create_optimizer()
         self._student = student.train()
         self.parts: dict[str, float] = {}
+        self.charged: list[float] = []
 
     def step(self) -> None:
         """One `training_step` of the trainer, and the update that its loop makes."""
@@ -293,7 +299,7 @@ def main() -> None:
     before = peak_resident_bytes()
     contender = CONTENDERS[set_up.name](set_up.pair, Path(set_up.store))
     for line in sys.stdin:
-        seconds, parts_before = [], dict(contender.parts)
+        seconds, parts_before, steps_before = [], dict(contender.parts), len(contender.charged)
         for _ in range(int(line)):
             synchronize(set_up.pair.device)
             started = time.perf_counter()
@@ -303,6 +309,7 @@ def main() -> None:
         peak = torch.cuda.max_memory_allocated() if set_up.pair.device == "cuda" else peak_resident_bytes()
         answer = {
             "seconds": seconds,
+            "charged": contender.charged[steps_before:],
             "parts": {part: total - parts_before[part] for part, total in contender.parts.items()},
             "peak_memory_bytes": peak,
             "memory_bytes_before": before if set_up.pair.device == "cpu" else 0,

@@ -1,8 +1,11 @@
 """Each benchmark at its smallest: every figure that its goals and tables need is there, whatever it is."""
 
+import numpy as np
 import pytest
 
 from benchmarks._goals import Goal, Spread, spread
+from benchmarks.coverage import TINY, all_cases
+from benchmarks.distillation_step import beyond
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +32,7 @@ def test_training_steps_are_timed_beside_the_bare_loop(tiny):
     found, text = tiny("distillation_step")
     assert found["left_out"] == ["gkd: --tiny"]
     for rows in found["pairs"]["tiny"]["allocators"].values():
-        assert set(rows) == {"project", "gain", "uniform", "bare"}
+        assert set(rows) == {"project", "bare"}
         for row in rows.values():
             seconds = row["seconds per step"]
             assert 0 < seconds["lowest"] <= seconds["median"] <= seconds["highest"]
@@ -39,6 +42,19 @@ def test_training_steps_are_timed_beside_the_bare_loop(tiny):
         assert rows["project"]["of bare"] == pytest.approx(ratio)
         assert 0 < sum(rows["project"]["shares of step"].values()) < 1
     assert "tokens per s" in text
+    added = found["pairs"]["tiny"]["beyond uniform draws"]
+    assert set(added) == {"project", "gain"}
+    for row in added.values():
+        assert row["low"] <= row["step"] <= row["high"]
+        assert 8 <= row["rounds"] < 200  # the others had a look
+        assert row["charged"] > 0
+
+
+def test_what_a_curriculum_adds_is_told_from_what_its_looks_cost():
+    found = beyond(np.array([2.0, 1.1, 1.3, 1.2]), np.ones(4), np.array([0.6, 0.0, 0.0, 0.0]))
+    assert (found["step"], found["all"], found["charged"]) == pytest.approx((0.2, 0.4, 0.15))
+    assert (found["low"], found["high"]) == pytest.approx((0.1, 0.3))
+    assert found["rounds"] == 3
 
 
 def test_generate_gives_the_same_answers_and_math_verify_grades_gold_answers_right(tiny):
@@ -75,15 +91,22 @@ def test_a_cold_run_is_split_into_work_imports_and_dvc(tiny):
 
 
 def test_intervals_are_held_against_simulated_experiments(tiny):
-    found, _ = tiny("coverage")
+    found, text = tiny("coverage", "--processes", "2")
     assert set(found["accuracy"]) == {
         f"100 problems, {name}, 3 seeds" for name in ("2 points", "baseline 2, others 0.5", "both 2, others 0.5")
     }
-    for row in [*found["accuracy"].values(), *found["ratio"].values()]:
+    tables = ("accuracy", "ratio", "kl ratio")
+    for row in [row for table in tables for row in found[table].values()]:
         assert all(0 <= value <= 1 for name, value in row.items() if name != "width, points")
-    assert found["goals"][0]["measured"] == min(row["accuracy covered"] for row in found["accuracy"].values())
-    falsely = [row["false among 2"] for name, row in found["ratio"].items() if name.startswith("speed 1,")]
-    assert found["goals"][-1]["measured"] == max(falsely)
+    goals = {goal["name"]: goal["measured"] for goal in found["goals"]}
+    assert goals["least coverage of an accuracy"] == min(row["accuracy covered"] for row in found["accuracy"].values())
+    for table in ("ratio", "kl ratio"):
+        falsely = {name: row["false among 3"] for name, row in found[table].items() if "false among 3" in row}
+        assert [name.partition(",")[0] for name in falsely] == ["speed 1"]
+        assert goals[f"families with a false verdict, {table}: most"] == max(falsely.values())
+    assert "kl ratio: of 1 shares of truly 5%" in text
+    in_one_process = {name: {row: case() for row, case in cases.items()} for name, cases in all_cases(TINY).items()}
+    assert {name: found[name] for name in tables} == in_one_process
 
 
 @pytest.mark.parametrize(

@@ -19,18 +19,33 @@ from pipeline.checkpoints import code
 from pipeline.checkpoints.code import file_digests, import_closure, modules_in
 from pipeline.common.files import file_digest
 from pipeline.common.params import ParamsFile
-from pipeline.common.paths import CURRICULUM_CODE
-from pipeline.curricula import modules_of
+from pipeline.common.paths import CURRICULUM_CODE, RUNS
+from pipeline.curricula import inputs_of, modules_of, params_class
 from pipeline.registry import names_in
 from tests.conftest import ROOT
 
 FILES = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "pipeline").glob("**/*.py") if f.stat().st_size)
+METHODS = names_in("pipeline.curricula")
+REPLAYS = [method for method in METHODS if inputs_of(method, 0)]
+SEED = 7  # a number that no stage of dvc.yaml could name by itself
 
 
 @pytest.fixture(scope="module")
-def stages():
-    with Repo(ROOT) as repo:
-        return {stage.addressing: stage for stage in repo.index.stages}
+def stages(tmp_path_factory):
+    """The stages of dvc.yaml, with a cell of every curriculum."""
+    folder = tmp_path_factory.mktemp("matrix")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values |= {"methods": [m for m in METHODS if m not in REPLAYS], "replays": REPLAYS, "seeds": [SEED]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+        with Repo.init(str(folder), no_scm=True) as repo:
+            return {stage.name: stage for stage in repo.index.stages}
+
+
+def cell_of(method):
+    return f"train{'_replay' * (method in REPLAYS)}@{method}-{SEED}"
 
 
 def stage_module(stage):
@@ -61,7 +76,7 @@ def closure_of(module, method):
 def declared_code(stage):
     """What a stage depends on, also through its curriculum's list of files."""
     direct = {dep.def_path for dep in stage.deps if dep.def_path.startswith("pipeline")}
-    lists = {f"{CURRICULUM_CODE}/{method}.json": method for method in names_in("pipeline.curricula")}
+    lists = {f"{CURRICULUM_CODE}/{method}.json": method for method in METHODS}
     through = {lists[dep.def_path] for dep in stage.deps if dep.def_path in lists}
     return direct | {file for method in through for file in file_digests(*modules_of(method))}
 
@@ -109,21 +124,39 @@ def test_what_draws_and_words_reruns_alone(stages):
     assert reruns(stages, "pipeline/publishing") == {"curriculum_code"}
 
 
-@pytest.mark.parametrize("method", names_in("pipeline.curricula"))
+@pytest.mark.parametrize("method", METHODS)
 def test_a_curriculums_folder_reruns_its_own_cells_alone(stages, method):
-    cells = {name for name in stages if name.startswith(f"train@{method}-")}
-    assert reruns(stages, f"pipeline/curricula/{method}") == cells | {"curriculum_code"}
+    assert reruns(stages, f"pipeline/curricula/{method}") == {cell_of(method), "curriculum_code"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cell_waits_for_the_run_that_its_curriculum_replays_alone(stages, method):
+    cell = stages[cell_of(method)]
+    waits_for = {dep.def_path for dep in cell.deps if dep.def_path.startswith(str(RUNS))}
+    assert waits_for == {str(path.parent) for path in inputs_of(method, SEED)}
+    assert cell.cmd.endswith(" --replay") == bool(waits_for)
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_replays_stage_is_else_that_of_every_other_cell(stage):
+    text = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    cell, replay = text[stage], text[f"{stage}_replay"]
+    assert cell["matrix"]["method"] == "${methods}"
+    assert replay["matrix"] == cell["matrix"] | {"method": "${replays}"}
+    assert replay["cmd"].removesuffix(" --replay") == cell["cmd"]
+    assert [dep for dep in replay["deps"] if dep != "data/runs/rl-${item.seed}"] == cell["deps"]
+    assert (replay["params"], replay["outs"]) == (cell["params"], cell["outs"])
 
 
 def test_a_reward_reruns_the_cells_of_the_methods_that_have_one_alone(stages):
-    cells = {name for name in stages if name.startswith("train@rl-")}
+    cells = {cell_of(method) for method in METHODS if "reward" in params_class(method).__dataclass_fields__}
     assert reruns(stages, "pipeline/bandit/rewards") == cells | {"curriculum_code"}
 
 
 def test_the_list_of_a_curriculums_files_follows_the_files_themselves(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     curriculum_code.main()
-    for method in names_in("pipeline.curricula"):
+    for method in METHODS:
         found = json.loads((CURRICULUM_CODE / f"{method}.json").read_text())
         assert f"pipeline/curricula/{method}/__init__.py" in found
         assert found == {name: file_digest(ROOT / name) for name in found}
@@ -132,7 +165,7 @@ def test_the_list_of_a_curriculums_files_follows_the_files_themselves(tmp_path, 
 @pytest.mark.parametrize(
     ("edited", "methods"),
     [
-        ("pipeline/bandit/rewards/learnability.py", {"rl", "rl_random_reward", "ucb"}),
+        ("pipeline/bandit/rewards/learnability.py", {"rl", "rl_random_reward", "sec", "ucb"}),
         ("pipeline/bandit/follower.py", {"ddk", "procurl"}),
         ("pipeline/arms/progression.py", {"easy_to_hard", "hard_to_easy"}),
         ("pipeline/replay/schedule.py", {"rl_permuted", "static_mixture"}),
@@ -202,13 +235,13 @@ def test_every_scale_has_every_section(scale, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"scale": scale}))
     for module in ("local_inputs", "prepare", "teacher_logits", "curriculum_code", "evaluate", "report"):
         importlib.import_module(f"pipeline.{module}").read_params(ParamsFile(tmp_path / "params.yaml"))
-    for method in values["methods"]:
+    for method in METHODS:
         importlib.import_module("pipeline.train").read_params(ParamsFile(tmp_path / "params.yaml"), method)
 
 
 def test_every_curriculum_and_reward_file_has_an_entry_in_params_yaml():
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(values["curricula"]) == set(names_in("pipeline.curricula"))
+    assert set(values["curricula"]) == set(METHODS)
     assert set(values["curricula"]["rl"]["rewards"]) == set(names_in("pipeline.bandit.rewards"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import local_inputs
+from pipeline import local_inputs, train
 from pipeline.common.errors import ParamsError
 from pipeline.common.params import ParamsFile
 from pipeline.params_check import require_runnable
@@ -212,3 +212,19 @@ def test_dvc_runs_the_check_before_it_looks_for_what_a_wrong_name_lacks(tmp_path
         assert done.returncode != 0
         assert f"error: params.yaml: {next(iter(change))}" in done.stderr, done.stdout + done.stderr
         assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["--method", "static_mixture"], "methods names static_mixture; move it to replays"),
+        (["--method", "ddk", "--replay"], "replays names ddk; move it to methods"),
+    ],
+)
+def test_train_refuses_a_cell_whose_stage_would_not_wait_for_what_it_reads(
+    project, monkeypatch, capsys, command, sentence
+):
+    monkeypatch.setattr(sys, "argv", ["train", *command, "--seed", "0"])
+    with pytest.raises(SystemExit, match="1"):
+        train.main()
+    assert capsys.readouterr().err == f"error: params.yaml: {sentence}\n"

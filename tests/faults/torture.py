@@ -86,7 +86,7 @@ def row_of(reference: Reference, trials: list[Trial]) -> dict[str, int | str]:
 def text_of(row: dict[str, int | str]) -> str:
     """The line as people read it."""
     return (
-        f"{row['stage']:40} {row['kills']:>5} kills in {row['trials']:>4} trials, "
+        f"{row['stage']:44} {row['kills']:>5} kills in {row['trials']:>4} trials, "
         f"other bytes after {row['other_bytes']}"
     )
 

@@ -47,8 +47,8 @@ def warm_up() -> None:
 def run(modules: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     """Runs one stage in a child: its exit status (negative: the signal that ended it), file-system events, seconds.
 
-    `at_event` sends the signal from inside, just before the child's n-th change of the file system; `after` sends it
-    from outside after so many seconds.
+    `at_event` sends the signal from inside, just before the child's n-th change of the file system, and `after_saves`
+    just before the first one after so many checkpoints; `after` sends it from outside after so many seconds.
     """
     reading, writing = os.pipe()
     started = time.monotonic()
@@ -67,26 +67,29 @@ def run(modules: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     done = time.monotonic()
     os.close(descriptor)
     with os.fdopen(reading) as report:
-        events = report.read()
+        told = json.loads(report.read() or "{}")  # a killed child tells nothing
     return {
         "status": os.waitstatus_to_exitcode(status),
-        "events": int(events) if events else None,
+        "events": told.get("events"),
         "seconds": done - started,
-        "seconds_after_signal": done - sent,
+        "seconds_after_signal": done - (told.get("sent") or sent),
     }
 
 
 def run_stage(module: Any, request: dict[str, Any], report: int) -> None:
     """The child: never returns."""
     status = 1
-    counted = 0
+    counted = saves = 0
+    sent = None
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal counted
+        nonlocal counted, saves, sent
         if os.getpid() == child and changes_files(event, arguments, request["folder"]):
             counted += 1
-            if counted == request.get("at_event"):
+            if counted == request.get("at_event") or saves == request.get("after_saves"):
+                sent = time.monotonic()
                 os.kill(child, request["signal"])
+            saves += saves_checkpoint(event, arguments)
 
     try:
         child = os.getpid()
@@ -108,7 +111,7 @@ def run_stage(module: Any, request: dict[str, Any], report: int) -> None:
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
-        os.write(report, str(counted).encode())
+        os.write(report, json.dumps({"events": counted, "sent": sent}).encode())
         os._exit(status)
 
 
@@ -120,6 +123,11 @@ def changes_files(event: str, arguments: tuple[Any, ...], folder: str) -> bool:
     else:
         path, changes = arguments[0] if arguments else None, event in CHANGES
     return changes and isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(folder)
+
+
+def saves_checkpoint(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether an audit event puts a checkpoint in its place."""
+    return event == "os.rename" and os.path.basename(arguments[1]) == "state.safetensors"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from pipeline.distillation.compiled_tail import compiled
 from pipeline.language_models.devices import kind_of
 from pipeline.training.moments import Place, new_moments
 
@@ -82,13 +83,18 @@ class AdamW:
             self._moments.keep(i, m1, m2)
 
     @torch.no_grad()
-    def preconditioned(self, parameter: Tensor, gradient: Tensor) -> Tensor:
-        """A gradient of `parameter` as a step scales it, gradient / (sqrt(v) + eps); as it is before the first step."""
+    def preconditioned(self, parameter: Tensor, gradient: Tensor, *, compile_it: bool = False) -> Tensor:
+        """A gradient of `parameter` as a step scales it, gradient / (sqrt(v) + eps); as it is before the first step.
+
+        Compiled it is one pass over the parameter instead of four.
+        """
         if not self._steps:
             return gradient
         [i] = [i for i, p in enumerate(self.parameters) if p is parameter]
-        second = self._moments.second(i) / (1 - BETA2**self._steps)
-        return gradient / second.sqrt_().add_(EPSILON)
+        # a tensor, since a number would be compiled in, and every step has another
+        correction = torch.full((), 1 - BETA2**self._steps, device=gradient.device)
+        function = compiled(scaled) if compile_it else scaled
+        return function(gradient, self._moments.second(i), correction)
 
     def state(self) -> dict[str, Tensor]:
         """Both moments of every parameter and the number of steps, wherever the moments are kept."""
@@ -97,6 +103,11 @@ class AdamW:
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         self._moments.load_state(tensors)
         self._steps = int(tensors["steps"])
+
+
+def scaled(gradient: Tensor, second: Tensor, correction: Tensor) -> Tensor:
+    """A gradient over the root of its second moment, which is corrected for having started at 0."""
+    return gradient / (second / correction).sqrt_().add_(EPSILON)
 
 
 @torch.no_grad()

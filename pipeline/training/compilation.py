@@ -15,10 +15,12 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.common.errors import TrainingError
+from pipeline.distillation.compiled_tail import compiled
 from pipeline.distillation.loss import LossSettings, distillation_loss
 from pipeline.language_models.batches import pad_examples, predicting_states
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.targets import TeacherTargets
+from pipeline.training.adamw import scaled
 from pipeline.training.layers import checkpoint_layers, layers_of
 
 # Examples, and tokens of each: primes, since torch takes sizes that are equal for the same, and a batch of 8 for one of
@@ -48,8 +50,11 @@ def compile_layers(student: PreTrainedModel) -> None:
         layer.compile(dynamic=True)
 
 
-def compile_ahead(student: PreTrainedModel, settings: LossSettings) -> None:
-    """Compiles what the gradients of a batch need, as the student is set up now; its gradients are dropped."""
+def compile_ahead(student: PreTrainedModel, settings: LossSettings, *, preconditions: bool) -> None:
+    """Compiles what the gradients of a batch need, as the student is set up now; its gradients are dropped.
+
+    preconditions: whether a gradient will be `preconditioned` too.
+    """
     checkpoint_layers(student)
     for examples in EXAMPLES:
         batch = pad_examples([example(number) for number in range(examples)])
@@ -64,6 +69,10 @@ def compile_ahead(student: PreTrainedModel, settings: LossSettings) -> None:
         )
         loss.backward()
     student.zero_grad(set_to_none=True)
+    if preconditions:
+        with torch.no_grad():
+            gradient, second = (torch.ones(EXAMPLES[0], PROMPT, device=student.device) for _ in range(2))
+            compiled(scaled)(gradient, second, torch.ones((), device=student.device))
 
 
 def example(number: int) -> EncodedProblem:

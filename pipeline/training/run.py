@@ -135,9 +135,12 @@ class Run:
         """One step, which happens whole or not at all: nothing that decides the result changes before `_commit`.
 
         Raises:
+            RuntimeError: all steps of the budget are done.
             TrainingError: loss or gradient is not finite, or memory does not suffice for one example or the optimiser;
                 the message names step and problems.
         """
+        if self.steps_done >= self.steps:
+            raise RuntimeError(f"the run has done all {self.steps} steps of its budget; start another one")
         probabilities_A = self.curriculum.probabilities(self.steps_done / self.steps)
         draw = self._sampler.draw(
             self.steps_done,
@@ -274,7 +277,8 @@ class Run:
         return None if self._processes.any(found is None, self.student.device) else found
 
     def _precondition(self, gradient_VH: Tensor) -> Tensor:
-        return self._optimizer.preconditioned(self.student.get_output_embeddings().weight, gradient_VH)
+        lm_head_VH = self.student.get_output_embeddings().weight
+        return self._optimizer.preconditioned(lm_head_VH, gradient_VH, compile_it=self._training.compile)
 
     def _save_memory(self, examples: Sequence[EncodedProblem]) -> None:
         """Makes steps from now on need less memory: activations are made again, or micro-batches are halved."""
@@ -296,8 +300,9 @@ class Run:
 
     def _compile_ahead(self) -> None:
         if self._training.compile:
+            gains = self._probe_use is not None and self._probe_use.sees == "gradient"
             with self._precision:
-                compile_ahead(self.student, self._loss_settings)
+                compile_ahead(self.student, self._loss_settings, preconditions=gains)
 
     def _halve_micro_batches(self, examples: Sequence[EncodedProblem]) -> None:
         longest = max(e.length for e in examples)

@@ -25,6 +25,8 @@ from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore, finish_store, write_shard
 from pipeline.logit_store.top_k import TopK
 from pipeline.probe.looks import ProbeSet, turn
+from pipeline.training import adamw as adamw_module
+from pipeline.training import compilation as compilation_module
 from pipeline.training import run as run_module
 from pipeline.training.adamw import AdamW
 from pipeline.training.run import Run, Step, TrainingSet
@@ -197,7 +199,7 @@ def compiles(test):
 def without_inductor(monkeypatch):
     """From now on code is only traced and not made, which needs no C compiler.
 
-    Returns the layers that are compiled, the names of the loss's passes as they are asked for, and what is traced.
+    Returns the layers that are compiled, the names of compiled functions as they are asked for, and what is traced.
     """
     layers, passes, traced = [], [], []
 
@@ -215,9 +217,10 @@ def without_inductor(monkeypatch):
         torch.nn.Module.compile(layer, backend=backend, dynamic=True)
 
     monkeypatch.setattr(GradientCheckpointingLayer, "compile", compile_layer)
-    monkeypatch.setattr(
-        loss_module, "compiled", lambda function: passes.append(function.__name__) or compiled_pass(function)
-    )
+    for module in (loss_module, adamw_module, compilation_module):
+        monkeypatch.setattr(
+            module, "compiled", lambda function: passes.append(function.__name__) or compiled_pass(function)
+        )
     monkeypatch.setenv("CC", "true")
     torch._dynamo.reset()
     return layers, passes, traced
@@ -261,12 +264,27 @@ def test_nothing_is_compiled_once_a_run_has_started(start, tiny_model, monkeypat
 
 @compiles
 def test_looks_at_the_probe_are_not_compiled(start_learning, tiny_model, monkeypatch):
-    _, _, traced = without_inductor(monkeypatch)
-    run = start_learning(tiny_model(layers=2), compile=True)
+    _, passes, traced = without_inductor(monkeypatch)
+    plain, run = start_learning(tiny_model(layers=2)), start_learning(tiny_model(layers=2), compile=True)
     at_start = len(traced)
-    take_steps(run, 2)
+    passes.clear()
+    take_steps(plain, 3)
+    assert not passes
+    take_steps(run, 3)
     assert run.log.forward_tokens > 0  # it has looked
     assert len(traced) == at_start
+    # what an example is held against is scaled from the second step on
+    assert passes.count("scaled") == (2 if run._probe_use.sees == "gradient" else 0)
+    assert run.learner.q_values_A == pytest.approx(plain.learner.q_values_A, rel=1e-4)
+
+
+def test_a_run_does_not_go_on_past_its_budget(start, tiny_model):
+    run = start(tiny_model())
+    take_steps(run)
+    before = weights(run)
+    with pytest.raises(RuntimeError, match="has done all 4 steps of its budget"):
+        run.step()
+    assert torch.equal(weights(run), before)
 
 
 def test_compiling_without_a_c_compiler_is_refused(start, tiny_model, monkeypatch):

@@ -116,7 +116,8 @@ def text_of(found: Sequence[Studied]) -> str:
         f"Intervals are of {exactly(CONFIDENCE)}; ▲ and ▼ mark what is better and worse than the rival after Holm's "
         "correction over all pairs of the setting. Ratios: examples, or training compute, to reach the rival's final "
         "validation accuracy, and examples to come as near to the teacher (KL per token), over what the rival spent. "
-        "The last column is the correlation of an arm's Q with its next reward: near 0 it predicts nothing.",
+        "The last column is the correlation of an arm's Q with its next reward, within steps: near 0 it predicts "
+        "nothing.",
     ]
     for setting in found:
         share = share_of_oracle(setting)

@@ -37,7 +37,7 @@ class Row:
     made by different versions of it.
     correct: a digit per test problem, 1 where the answer was right. kl_per_token: from the teacher, on the test
     problems' solutions. shares: of each arm in the second half of the run. q_correlation: of an arm's Q-value with its
-    next reward, None where the method has none.
+    next reward, within steps; None where the method has none.
     """
 
     method: str

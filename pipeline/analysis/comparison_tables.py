@@ -169,9 +169,9 @@ def curricula(summary: Summary, depth: int) -> str:
         )
     heading = f"{'#' * depth} What the curricula learned\n\n"
     note = (
-        "A curriculum that learns draws arms by their Q-values. They are worth something if an arm's Q before a step "
-        "goes with the reward it then earns. The entropy of the draws is 100% of the largest where all arms are "
-        "drawn alike.\n\n"
+        "A curriculum that learns draws arms by their Q-values. They are worth something if an arm whose Q is above "
+        "those of the step's other arms then earns more than they do: the correlation is within steps. The entropy of "
+        "the draws is 100% of the largest where all arms are drawn alike.\n\n"
     )
     header = ["method", "correlation of Q with the next reward", "single seeds", "share of the largest entropy"]
     return heading + note + table(header, rows)

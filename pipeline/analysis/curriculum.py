@@ -12,6 +12,7 @@ from scipy.special import entr
 from pipeline.analysis.reading import TrainedRun
 from pipeline.analysis.statistics import LEAST_SEEDS, Interval, PointEstimate, seed_interval
 
+ROUNDING = 1e-12
 SMALL = 0.1  # the least correlation that counts as an effect (Cohen 1988, Statistical Power Analysis, section 3.2)
 
 
@@ -19,8 +20,8 @@ SMALL = 0.1  # the least correlation that counts as an effect (Cohen 1988, Stati
 class Curriculum:
     """A method's draws over its seeds.
 
-    q_correlation: of an arm's Q-value before a step with its reward in that step, over all arms and steps that have
-    both, and then over seeds; null without Q-values, or where they or the rewards never vary. q_predicts: whether the
+    q_correlation: of an arm's Q-value before a step with its reward in that step, within steps, and then over seeds;
+    null without Q-values, or where they or the rewards never vary between the arms of a step. q_predicts: whether the
     interval over seeds lies above 0 and the mean is at least 0.1, where a seed without a correlation counts as 0, since
     what never varies predicts nothing; null without Q-values or below three seeds. entropy_share: mean entropy
     of the probabilities of drawing each arm, as a share of the largest, which even draws have; null with one arm.
@@ -57,14 +58,23 @@ def _predicts(found: Interval | PointEstimate) -> bool:
 
 
 def q_correlation(arm_log: pd.DataFrame) -> float | None:
-    """Pearson's correlation of Q before a step with the step's reward; None where either never varies."""
+    """Pearson's correlation within steps of Q before a step with the step's reward; None where either never varies.
+
+    Of both the step's mean over the arms that have both is taken off, since a trend that all arms share, such as a
+    student that gets better, tells no arm from another.
+    """
     before = arm_log.groupby("arm", sort=False)["q_value"].shift()
-    both = before.notna() & arm_log["reward"].notna()
-    q_N = before[both].to_numpy(dtype=np.float64)
-    reward_N = arm_log["reward"][both].to_numpy(dtype=np.float64)
-    if len(q_N) < 2 or np.ptp(q_N) == 0 or np.ptp(reward_N) == 0:
+    known = pd.DataFrame({"q": before, "reward": arm_log["reward"]}, dtype=np.float64).dropna()
+    steps = arm_log["step"].loc[known.index]
+    q_N, reward_N = ((known[name] - known[name].groupby(steps).transform("mean")).to_numpy() for name in known)
+    if not (_varies(q_N, known["q"]) and _varies(reward_N, known["reward"])):
         return None
     return float(np.corrcoef(q_N, reward_N)[0, 1])
+
+
+def _varies(centred_N: np.ndarray, whole_N: pd.Series) -> bool:
+    """Whether anything but rounding is left of numbers whose means were taken off."""
+    return len(centred_N) > 1 and bool(np.ptp(centred_N) > ROUNDING * whole_N.abs().max())
 
 
 def entropy_share(arm_log: pd.DataFrame) -> float | None:

@@ -155,10 +155,14 @@ def q_sentence(name: str, method: Method, confidence: float) -> str:
     """Whether a curriculum's Q-values predict the rewards that follow them; empty where it has none."""
     found, predicts = method.curriculum.q_correlation, method.curriculum.q_predicts
     if found is None:
-        nothing = f"**The Q-values of {name} predict nothing**: they, or the rewards, never vary."
-        return nothing if method.draws else ""
+        if not method.draws:
+            return ""
+        if predicts is None:
+            return f"The Q-values of {name}, or its rewards, do not tell arms apart in these seeds."
+        return f"**The Q-values of {name} predict nothing**: they, or the rewards, do not tell arms apart."
     bounds = f", {exactly(confidence)} interval {found.low:+.2f} to {found.high:+.2f}" if found.low is not None else ""
-    numbers = f"an arm's Q and its next reward have a correlation of {found.mean:+.2f}{bounds}{_known_in(method)}"
+    mean = f"{found.mean:+.2f} within steps"
+    numbers = f"an arm's Q and its next reward have a correlation of {mean}{bounds}{_known_in(method)}"
     if predicts is None:
         return f"{name}: fewer than 3 seeds cannot tell whether its Q-values predict anything; {numbers}."
     if predicts:

@@ -21,19 +21,40 @@ def test_q_is_held_against_the_reward_that_comes_next():
     rows = [
         (0, "a", 0.5, 1.0, 9.0),
         (0, "b", 0.5, 2.0, 9.0),
+        (0, "c", 0.5, 6.0, 9.0),
         (1, "a", 0.5, 3.0, 10.0),  # Q 1
         (1, "b", 0.5, 5.0, 30.0),  # Q 2
+        (1, "c", 0.5, 1.0, 20.0),  # Q 6
         (2, "a", 0.5, 0.0, None),
         (2, "b", 0.5, 0.0, 20.0),  # Q 5
+        (2, "c", 0.5, 0.0, 70.0),  # Q 1
     ]
-    assert q_correlation(log(rows)) == pytest.approx(np.corrcoef([1, 2, 5], [10, 30, 20])[0, 1])
+    q, reward = [-2, -1, 3, 2, -2], [-10, 10, 0, -25, 25]  # minus means of 3 and 20 in step 1, of 3 and 45 in step 2
+    assert q_correlation(log(rows)) == pytest.approx(np.corrcoef(q, reward)[0, 1])
+
+
+@pytest.mark.parametrize("trend", [0.0, 0.2, -0.2])
+def test_what_all_arms_share_predicts_nothing(trend):
+    """Rewards of 20 equal arms that rise or fall together; Q follows each arm's own rewards."""
+    rng, held, rows = np.random.default_rng(0), np.zeros(20), []
+    for step in range(200):
+        reward_A = trend * step / 200 + rng.normal(scale=0.05, size=20)
+        held += 0.05 * (reward_A - held)
+        rows += [(step, str(arm), 0.05, held[arm], reward_A[arm]) for arm in range(20)]
+    pooled = log(rows)
+    before = pooled.groupby("arm")["q_value"].shift()
+    assert (abs(before.corr(pooled["reward"])) > 0.5) == (trend != 0)
+    assert q_correlation(pooled) == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize("change", [{"q_value": None}, {"q_value": 1.0}, {"reward": None}, {"reward": 1.0}])
 def test_without_variation_there_is_no_correlation(change):
-    table = log([(step, arm, 0.5, step + ord(arm), step) for step in range(4) for arm in "ab"])
+    table = log([(step, arm, 0.5, step + ord(arm), step * ord(arm)) for step in range(4) for arm in "ab"])
     assert q_correlation(table) is not None
     assert q_correlation(table.assign(**change)) is None
+    [(name, value)] = change.items()
+    if value is not None:  # nor where it varies over steps alone
+        assert q_correlation(table.assign(**{name: value + 0.1 * table["step"]})) is None
 
 
 def test_entropy_is_that_of_the_draws_as_a_share_of_even_ones():
@@ -117,7 +138,11 @@ def test_q_that_never_varies_is_said_to_predict_nothing(monkeypatch, tmp_path, s
     assert found.q_correlation is None
     assert found.q_predicts is (False if len(seeds) > 1 else None)
     said = q_sentence("rl", summary_of(results).methods["rl"], 0.95)
-    assert said == "**The Q-values of rl predict nothing**: they, or the rewards, never vary."
+    assert said == (
+        "**The Q-values of rl predict nothing**: they, or the rewards, do not tell arms apart."
+        if len(seeds) > 1
+        else "The Q-values of rl, or its rewards, do not tell arms apart in these seeds."
+    )
 
 
 def test_seeds_in_which_q_never_varies_count_against_it(monkeypatch, tmp_path):

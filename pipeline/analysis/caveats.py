@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.analysis.reading import Results
+from pipeline.analysis.resampling import least_resamples
+from pipeline.analysis.settings import ReportParams
 from pipeline.analysis.statistics import LEAST_SEEDS
 from pipeline.analysis.verdict import BASELINE, pairs
 
@@ -20,7 +22,7 @@ def comparisons_note(results: Results) -> str:
     return ""
 
 
-def warnings(results: Results) -> list[str]:
+def warnings(results: Results, report: ReportParams) -> list[str]:
     """What a reader should know before trusting the intervals."""
     found = []
     seeds = len(next(iter(results.runs.values())))
@@ -37,6 +39,12 @@ def warnings(results: Results) -> list[str]:
     few = [f"level {level} ({count})" for level, count in zip(levels, counts, strict=True) if count < FEW_PROBLEMS]
     if few:
         found.append(f"Few test problems on {', '.join(few)}: intervals may be too narrow.")
+    compared = len(pairs(list(results.runs)))
+    if report.resamples < (least := least_resamples(compared, 1 - report.confidence)):
+        found.append(
+            f"With report.resamples = {report.resamples:,} no difference in accuracy can be shown after the correction "
+            f"for {compared} comparisons, however large it is: set it to {least:,} at least."
+        )
     runs = results.all_runs()
     if (answered := runs[0].record.validation_problems) is not None:
         found.append(

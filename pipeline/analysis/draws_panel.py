@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from pipeline.analysis.charts import STACK_CAPACITY, draw_stack, say, smoothed
 from pipeline.analysis.curriculum import has_q_values
-from pipeline.analysis.draws import ORACLE, added_up, grouping, mean_probabilities, shares_of_arms
+from pipeline.analysis.draws import ORACLE, added_up, grouping, groupings, mean_probabilities, shares_of_arms
 from pipeline.analysis.reading import Results
 from pipeline.analysis.verdict import ADAPTIVE
 
@@ -23,9 +23,9 @@ def draw_draws(axes: Axes, results: Results) -> None:
         say(axes, "No curriculum with several arms")
         return
     table, examples_T = mean_probabilities(results.runs[method])
-    by_group = grouping(table)
-    beside = added_up(shares_of_arms(results, list(table.columns)), by_group)
-    table = added_up(table, by_group)
+    arms = list(table.columns)
+    by_group = grouping(table, groupings(results, arms))
+    table, beside = (added_up(part, by_group) for part in (table, shares_of_arms(results, arms)))
     if len(table.columns) > STACK_CAPACITY:
         table, beside = (_of_few(part, _most_drawn(table)) for part in (table, beside))
     draw_stack(axes, examples_T, labelled(table, beside), " / ".join(["drawn at the end", *beside.index]))

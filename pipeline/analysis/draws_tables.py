@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.analysis.draws import OF_TARGET, ORACLE, OTHERS, Drawn
+from pipeline.analysis.draws import OF_TARGET, ORACLE, OTHERS, Drawn, Pool
 from pipeline.analysis.markdown import NONE, bullets, table
 from pipeline.analysis.metrics import percent
 from pipeline.analysis.summary import Method, Summary
@@ -20,44 +20,49 @@ Draws = Mapping[str, Drawn]
 def pool_and_target(summary: Summary) -> str:
     """What may be trained on, what validation and test problems are of, and how much of the first is like that."""
     pool = summary.pool
-    held = f"holds {pool.problems:,} problems: {_of(list(pool.by_subject), list(pool.by_level))}"
-    if _are_alike(summary):
+    held = f"holds {pool.problems:,} problems: {_of(list(pool.by_subject), _levels_of(pool))}"
+    if pool.same_as_target:
         target = "the target, which has these subjects and levels too."
     else:
-        alike = "all" if pool.of_target == pool.problems else f"{pool.of_target:,} ({_share_alike(summary)})"
-        target = f"the target: {_target(summary)}. Of the pool's problems {alike} are of these."
+        like = "all" if pool.of_target == pool.problems else f"{pool.of_target:,} ({_share_like(pool)})"
+        target = (
+            f"the target: {_target(pool)}. Of the pool's problems {like} have the subject and level of one of the "
+            "target's."
+        )
     return f"The pool, which may be trained on, {held}. Test and validation problems are of {target}"
 
 
 def pool_and_target_in_short(summary: Summary) -> str:
     """The same for a picture, whose panel of draws names the pool's subjects."""
-    pool = f"Pool: {summary.pool.problems:,} problems"
-    if _are_alike(summary):
-        return f"{pool}; target (validation and test): of the same subjects and levels"
-    return f"{pool}, {_share_alike(summary)} of them of the target (validation and test): {_target(summary)}"
+    pool = summary.pool
+    held = f"Pool: {pool.problems:,} problems"
+    if pool.same_as_target:
+        return f"{held}; target (validation and test): of the same subjects and levels"
+    return f"{held}, {_share_like(pool)} of them of the target (validation and test): {_target(pool)}"
 
 
-def _are_alike(summary: Summary) -> bool:
-    """Whether pool and target are of the same subjects and levels, if not in the same shares."""
-    pool, target = summary.pool, summary.teacher
-    return (
-        pool.by_subject.keys() == target.accuracy_by_subject.keys()
-        and pool.by_level.keys() == target.accuracy_by_level.keys()
-    )
+def _share_like(pool: Pool) -> str:
+    return percent(pool.of_target / pool.problems)
 
 
-def _share_alike(summary: Summary) -> str:
-    return percent(summary.pool.of_target / summary.pool.problems)
+def _target(pool: Pool) -> str:
+    """The target's subjects, and its levels where these are not the pool's.
+
+    Where both are the pool's, their names would not say how the two differ.
+    """
+    subjects, levels = pool.target_subjects, pool.target_levels
+    if levels != _levels_of(pool):
+        return _of(subjects, levels)
+    same = set(subjects) == pool.by_subject.keys()
+    return "the same subjects and levels, but not in the same pairs" if same else _subjects(subjects)
 
 
-def _target(summary: Summary) -> str:
-    """The subjects of the test problems, and their levels where these are not all of the pool's."""
-    subjects, levels = list(summary.teacher.accuracy_by_subject), list(summary.teacher.accuracy_by_level)
-    return _subjects(subjects) if levels == list(summary.pool.by_level) else _of(subjects, levels)
+def _levels_of(pool: Pool) -> list[int]:
+    return list(map(int, pool.by_level))
 
 
-def _of(subjects: Sequence[str], levels: Sequence[str]) -> str:
-    return f"{_levels(list(map(int, levels)))} of {_subjects(subjects)}"
+def _of(subjects: Sequence[str], levels: Sequence[int]) -> str:
+    return f"{_levels(levels)} of {_subjects(subjects)}"
 
 
 def _subjects(subjects: Sequence[str]) -> str:
@@ -90,8 +95,8 @@ def draws(summary: Summary) -> str:
 
 def went(name: str, method: Method) -> str:
     """Where a method went: how much it drew of the target's arms, and what it held of them; or that it went nowhere."""
-    if percent(method.curriculum.entropy_share or 0.0) == percent(1.0):
-        return f"{name} draws all arms alike."
+    if all(percent(drawn.off_even) == percent(0.0) for drawn in method.draws.values()):
+        return f"In the second half of its training {name} drew all arms alike."
     if OF_TARGET not in method.draws:
         return ""
     own, others = method.draws[OF_TARGET], method.draws[OTHERS]

@@ -5,7 +5,7 @@ Nothing is searched for in folders: the methods and seeds asked for decide which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from pipeline.results.rows import (
     TrainingCost,
     TrainingRecord,
 )
+
+Cell = tuple[str, int]  # subject and level
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,13 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Results:
-    """All that is compared: the pool, level and subject of the test problems, the references, each method's runs."""
+    """All that is compared: the pool, level and subject of the test problems, the references, each method's runs.
+
+    target_cells: those of validation, test and probe problems together, since one of the three may lack a rare cell.
+    """
 
     pool: list[Problem]
+    target_cells: frozenset[Cell]
     level_P: np.ndarray
     subject_P: np.ndarray
     teacher: Evaluation
@@ -119,12 +125,13 @@ def read_results(methods: Sequence[str], seeds: Sequence[int]) -> Results:
     Raises:
         ResultsError: a file is missing, malformed, or disagrees with another, the test problems differ between
             files, or the runs had different budgets or were made with different versions.
-        DataError: the pool is missing.
+        DataError: the pool, or the validation or probe problems, are missing.
     """
     _require_a_grid(methods, seeds)
     problems = [_problem(row) for row in read_rows(PREDICTIONS / f"{TEACHER}.jsonl", Prediction)]
     results = Results(
         pool=read_problems("train"),
+        target_cells=cells_of(problems) | cells_of(read_problems("validation")) | cells_of(read_problems("probe")),
         level_P=np.array([p.level for p in problems]),
         subject_P=np.array([p.subject for p in problems]),
         teacher=_read_evaluation(TEACHER, problems),
@@ -141,6 +148,11 @@ def read_results(methods: Sequence[str], seeds: Sequence[int]) -> Results:
 
 def _problem(row: Prediction) -> TestProblem:
     return TestProblem(row.id, row.level, row.subject)
+
+
+def cells_of(problems: Iterable[TestProblem | Problem]) -> frozenset[Cell]:
+    """The pairs of subject and level that some problems have."""
+    return frozenset((problem.subject, problem.level) for problem in problems)
 
 
 def _require_a_grid(methods: Sequence[str], seeds: Sequence[int]) -> None:

@@ -50,6 +50,11 @@ def two_sided_p(difference_R: np.ndarray) -> float:
     return min(1.0, 2 * (int(fewer) + 1) / (len(difference_R) + 1))
 
 
+def least_resamples(comparisons: int, alpha: float) -> int:
+    """The fewest with which the smallest p-value there is, times so many comparisons, stays below `alpha`."""
+    return int(2 * comparisons / alpha)  # below it: (2 / (resamples + 1)) * comparisons >= alpha
+
+
 def iqm(scores: np.ndarray) -> float:
     """Interquartile mean: the mean of the middle half of the scores (Agarwal et al. 2021, section 4.3)."""
     return float(stats.trim_mean(scores.ravel(), 0.25))

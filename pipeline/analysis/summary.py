@@ -132,7 +132,7 @@ def summarise(results: Results, scale: str, report: ReportParams) -> Summary:
         comparisons=compare(outcomes_of(results), counts_RP, report.confidence),
         comparisons_note=comparisons_note(results),
         graders_part=partings(model.parted for model in results.all_models()),
-        warnings=warnings(results),
+        warnings=warnings(results, report),
     )
 
 

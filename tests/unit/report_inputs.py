@@ -53,7 +53,7 @@ def write_inputs(
     """Writes params.yaml and all results into the current folder.
 
     skills: the chance that a method's student solves a Level 3 problem. arms: a key of ARMS per method, "level"
-    where none is given. target: the subjects of the test problems; the pool has all, alike.
+    where none is given. target: the subjects of validation, test and probe problems; the pool has all, alike.
     """
     report = {"threshold_share": 0.25, "confidence": 0.95, "resamples": resamples, "seed": 0}
     Path("params.yaml").write_text(
@@ -67,7 +67,8 @@ def write_inputs(
         for level in LEVELS
         for i in range(problems_per_cell)
     ]
-    write_problems("train", [pool_problem(subject, level) for subject in SUBJECTS for level in LEVELS])
+    for split, subjects in (("train", SUBJECTS), ("probe", target), ("validation", target)):
+        write_problems(split, [pool_problem(subject, level) for subject in subjects for level in LEVELS])
     write_problems(
         "test",
         [
@@ -84,7 +85,7 @@ def write_inputs(
 
 
 def pool_problem(subject: str, level: int, number: int = 0, source: str = "made up") -> Problem:
-    """A problem that may be trained on."""
+    """A problem of the pool; those of probe and validation are no others here."""
     return Problem(f"pool-{subject}-{level}-{number}", "What?", "$\\boxed{1}$", level, subject, "1", source)
 
 

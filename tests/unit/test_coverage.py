@@ -11,17 +11,20 @@ from scipy import stats
 
 from benchmarks import coverage
 from benchmarks.coverage import (
+    CONFIDENCE,
     TINY,
     Scale,
     accuracies,
     accuracy_cases,
     false_verdicts,
+    full_scale,
     kl_ratios,
     most_by_chance,
     ratios,
 )
 from benchmarks.study.settings import METHODS, REPLAYS
-from pipeline.analysis.verdict import ADAPTIVE, BASELINE
+from pipeline.analysis.resampling import least_resamples
+from pipeline.analysis.verdict import ADAPTIVE, BASELINE, pairs
 
 TRIALS = 300
 FAMILY = (BASELINE, ADAPTIVE, "random", "easy_to_hard", "hard_to_easy")  # against the baseline, and rl against random
@@ -101,6 +104,12 @@ def test_methods_vary_alike_but_for_the_baseline_or_the_pair_that_is_looked_at()
         "100 problems, baseline 2, others 0.5, 3 seeds": {BASELINE: 0.02, ADAPTIVE: 0.005, "random": 0.005},
         "100 problems, both 2, others 0.5, 3 seeds": {BASELINE: 0.02, ADAPTIVE: 0.02, "random": 0.005},
     }
+
+
+def test_the_published_families_can_have_verdicts():
+    scale = full_scale()
+    for family in scale.families:
+        assert scale.resamples >= 2 * least_resamples(len(pairs(family)), 1 - CONFIDENCE)
 
 
 def test_the_most_that_chance_explains_is_exceeded_once_in_a_hundred():

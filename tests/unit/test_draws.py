@@ -15,8 +15,10 @@ from pipeline.analysis.draws_tables import pool_and_target, pool_and_target_in_s
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.summary import summarise
 from pipeline.analysis.tables import experiment_report
+from pipeline.problems.record import write_problems
 
 TARGET = ("Algebra", "Geometry")
+CELLS = frozenset((subject, level) for subject in SUBJECTS for level in LEVELS)
 WEIGHTS = dict(zip(ARMS["level_subject"], range(1, 16), strict=True))  # problems of the pool in each arm
 
 
@@ -39,6 +41,18 @@ def results_of(methods=("rl", "traditional"), seeds=(0,), target=TARGET, **arms)
     return replace(results, pool=pool)
 
 
+def without_test_problems(results, subject, level):
+    """The same results of test problems that lack a cell: those that had it are of Level 1."""
+    lacking = (results.subject_P == subject) & (results.level_P == level)
+    return replace(results, level_P=np.where(lacking, 1, results.level_P))
+
+
+def of_cells(results, *cells):
+    """The same results of a target that has only these cells."""
+    subject_P, level_P = (np.resize(values, len(results.level_P)) for values in zip(*cells, strict=True))
+    return replace(results, target_cells=frozenset(cells), subject_P=subject_P, level_P=level_P)
+
+
 def summary_of(results):
     return summarise(results, "mini", REPORT)
 
@@ -46,25 +60,40 @@ def summary_of(results):
 # ---------------------------------------------------------------------------------------------- pool and target
 
 
+def test_the_targets_cells_are_those_of_validation_test_and_probe_problems_together():
+    write_inputs({"traditional": 0.4}, [0], target=["Algebra"])
+    write_problems("validation", [pool_problem("Algebra", 1), pool_problem("Topology", 2)])
+    write_problems("probe", [pool_problem("Geometry", 5)])
+    of_test = {("Algebra", level) for level in LEVELS}
+    assert read_results(["traditional"], [0]).target_cells == of_test | {("Topology", 2), ("Geometry", 5)}
+
+
 def test_the_pool_is_counted_and_what_of_it_is_like_the_target():
     results = results_of()
-    easy = replace(results, level_P=np.minimum(results.level_P, 2))
     by_subject = {"Algebra": 1 + 2 + 3 + 4 + 5, "Geometry": 6 + 7 + 8 + 9 + 10, "Number Theory": 11 + 12 + 13 + 14 + 15}
     by_level = {str(level): 3 * level + 15 for level in LEVELS}
-    assert pool_of(results) == Pool(120, by_subject, by_level, by_subject["Algebra"] + by_subject["Geometry"])
-    assert pool_of(easy).of_target == 1 + 2 + 6 + 7
+    like = by_subject["Algebra"] + by_subject["Geometry"]
+    assert pool_of(results) == Pool(120, by_subject, by_level, like, list(TARGET), list(LEVELS), same_as_target=False)
 
 
-def told(subjects, levels, of_subjects=SUBJECTS, of_levels=LEVELS, of_target=900):
+def test_what_is_like_the_target_has_the_subject_and_level_of_one_of_its_problems():
+    """Not the subject of one and the level of another."""
+    found = pool_of(of_cells(results_of(), ("Algebra", 1), ("Geometry", 5)))
+    assert (found.of_target, found.target_subjects, found.target_levels) == (1 + 10, ["Algebra", "Geometry"], [1, 5])
+
+
+def test_what_the_test_problems_alone_lack_is_of_the_target():
+    results = without_test_problems(results_of(target=SUBJECTS), "Number Theory", 5)
+    assert pool_of(results).same_as_target
+    assert not pool_of(replace(results, target_cells=CELLS - {("Number Theory", 5)})).same_as_target
+    assert not pool_of(replace(results, target_cells=CELLS | {("Topology", 5)})).same_as_target
+
+
+def told(subjects, levels, of_subjects=SUBJECTS, of_levels=LEVELS, of_target=900, same=False):
     """Both texts of a target of these subjects and levels and such a pool of 1,200 problems."""
-    summary = summary_of(results_of(seeds=(0,)))
-    pool = Pool(1200, dict.fromkeys(of_subjects, 1), {str(level): 1 for level in of_levels}, of_target)
-    teacher = replace(
-        summary.teacher,
-        accuracy_by_subject=dict.fromkeys(subjects, 0.9),
-        accuracy_by_level={str(level): 0.9 for level in levels},
-    )
-    summary = replace(summary, pool=pool, teacher=teacher)
+    by_level = {str(level): 1 for level in of_levels}
+    pool = Pool(1200, dict.fromkeys(of_subjects, 1), by_level, of_target, list(subjects), list(levels), same)
+    summary = replace(summary_of(results_of(seeds=(0,))), pool=pool)
     return pool_and_target(summary), pool_and_target_in_short(summary)
 
 
@@ -74,12 +103,13 @@ def told(subjects, levels, of_subjects=SUBJECTS, of_levels=LEVELS, of_target=900
         (
             {"subjects": TARGET, "levels": LEVELS},
             "holds 1,200 problems: levels 1 to 5 of Algebra, Geometry and Number Theory. Test and validation problems "
-            "are of the target: Algebra and Geometry. Of the pool's problems 900 (75.0%) are of these.",
+            "are of the target: Algebra and Geometry. Of the pool's problems 900 (75.0%) have the subject and level of "
+            "one of the target's.",
             "Pool: 1,200 problems, 75.0% of them of the target (validation and test): Algebra and Geometry",
         ),
         (
             {"subjects": ["Algebra"], "levels": [1, 2]},
-            "are of the target: levels 1 and 2 of Algebra. Of the pool's problems 900 (75.0%) are of these.",
+            "are of the target: levels 1 and 2 of Algebra. Of the pool's problems 900 (75.0%) have",
             "of the target (validation and test): levels 1 and 2 of Algebra",
         ),
         (
@@ -89,13 +119,20 @@ def told(subjects, levels, of_subjects=SUBJECTS, of_levels=LEVELS, of_target=900
             "(validation and test): level 3 of Algebra",
         ),
         (
-            {"subjects": SUBJECTS, "levels": LEVELS, "of_target": 1200},
+            {"subjects": SUBJECTS, "levels": LEVELS, "of_target": 1200, "same": True},
             "Test and validation problems are of the target, which has these subjects and levels too.",
             "Pool: 1,200 problems; target (validation and test): of the same subjects and levels",
         ),
         (
+            {"subjects": SUBJECTS, "levels": LEVELS},
+            "are of the target: the same subjects and levels, but not in the same pairs. Of the pool's problems 900 "
+            "(75.0%) have the subject and level of one of the target's.",
+            "75.0% of them of the target (validation and test): the same subjects and levels, but not in the same",
+        ),
+        (
             {"subjects": SUBJECTS, "levels": LEVELS, "of_subjects": TARGET, "of_target": 1200},
-            "of the target: Algebra, Geometry and Number Theory. Of the pool's problems all are of these.",
+            "of the target: Algebra, Geometry and Number Theory. Of the pool's problems all have the subject and level "
+            "of one of the target's.",
             "100.0% of them of the target",
         ),
         (
@@ -136,8 +173,7 @@ def test_arms_of_one_factor_have_shares_too(kind, pool, target):
 
 
 def test_the_oracle_draws_arms_alike_where_the_target_is_uneven():
-    results = results_of()
-    results = replace(results, subject_P=np.array(["Algebra"] * 60 + ["Geometry"] * 10 + ["Topology"] * 10))
+    results = replace(results_of(), subject_P=np.array(["Algebra"] * 60 + ["Geometry"] * 10 + ["Topology"] * 10))
     found = shares_of_arms(results, SUBJECTS)
     assert found.loc["target"].tolist() == pytest.approx([0.75, 0.125, 0])  # an eighth has no arm
     assert found.loc["oracle"].tolist() == pytest.approx([0.5, 0.5, 0])
@@ -150,6 +186,20 @@ def test_the_oracles_own_log_counts_where_it_has_the_same_arms():
     log["probability"] = (log["arm"] == "Number Theory").astype(float)
     assert shares_of_arms(results, SUBJECTS[::-1]).loc["oracle"].tolist() == [1, 0, 0]
     assert shares_of_arms(results, ARMS["level"]).loc["oracle"].tolist() == pytest.approx([0.2] * 5)
+
+
+def test_the_oracle_draws_what_the_test_problems_alone_lack():
+    found = shares_of_arms(without_test_problems(results_of(), "Geometry", 5), ARMS["level_subject"])
+    assert found.loc["target", ["Geometry/1", "Geometry/5"]].tolist() == pytest.approx([0.2, 0])
+    assert found.loc["oracle", ["Geometry/1", "Geometry/5"]].tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_arms_may_be_fewer_than_the_pools_subjects_and_levels_but_no_others():
+    results, few = results_of(), ["Algebra/2", "Number Theory/1"]
+    found = shares_of_arms(results, few)
+    assert found.loc["pool"].tolist() == pytest.approx([2 / 120, 11 / 120])
+    assert found.loc["oracle"].tolist() == [1, 0]
+    assert shares_of_arms(results, [*few, "Topology/1"]).empty
 
 
 def test_of_arms_by_source_only_the_pools_shares_are_known_and_of_others_none():
@@ -220,6 +270,50 @@ def test_arms_of_one_factor_have_a_row_each(kind, rows):
     assert list(draws(results_of(rl=kind), "rl")) == rows
 
 
+@pytest.mark.parametrize(
+    ("cells", "of_target"),
+    [
+        ([("Algebra", 1), ("Geometry", 5)], {"level_subject": 2, "level": 2, "subject": 2}),
+        ([("Algebra", 1), ("Algebra", 2), ("Topology", 3)], {"level_subject": 2, "level": 3, "subject": 1}),
+    ],
+)
+def test_an_arm_is_of_the_target_if_it_may_hold_a_cell_of_it(cells, of_target):
+    for kind, count in of_target.items():
+        results = set_log(results_of(rl=kind), "rl", probability=lambda *_, kind=kind: 1 / len(ARMS[kind]))
+        found = draws(of_cells(results, *cells), "rl")
+        assert found[OF_TARGET].share == pytest.approx(count / len(ARMS[kind]))
+
+
+def test_what_is_said_of_pool_and_target_goes_with_what_is_said_of_the_arms():
+    """One cell without a test problem made "the target, which has these too" and "90.9% from arms of the target"."""
+    text = experiment_report(summary_of(without_test_problems(learnt(target=SUBJECTS), "Number Theory", 5)))
+    assert "the target, which has these subjects and levels too." in text
+    assert "arms of the target" not in text
+
+
+def with_arms(results, method, names):
+    """The results with other names of a method's arms."""
+    for run in results.runs[method]:
+        old = list(run.arm_log["arm"].unique())
+        run.arm_log["arm"] = run.arm_log["arm"].map(dict(zip(old, names, strict=True)))
+    return results
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["aime/2024", "amc/12", "gsm8k"],
+        ["amc/2023", "amc/2024", "level easy"],
+        ["level easy", "level hard", "level 3"],
+        ["difficulty 1", "difficulty 2", "difficulty 3"],
+    ],
+)
+def test_arms_by_something_else_have_a_row_each_whatever_their_names(names):
+    results = with_arms(results_of(rl="subject"), "rl", names)
+    assert list(draws(results, "rl")) == names
+    assert [row for row in rows_of(draws_section(summary_of(results))) if row != "arms"] == ["---", *names]
+
+
 def test_who_does_not_learn_or_has_one_arm_has_no_rows():
     results = results_of(["rl", "random", "traditional"])
     assert draws(results, "random") == draws(results, "traditional") == {}
@@ -268,17 +362,50 @@ def test_methods_with_the_same_arms_share_a_table_and_others_have_their_own():
     assert rows["difficulty 1"].startswith("| difficulty 1 | - | - | - | ")
 
 
+ALIKE = "In the second half of its training rl drew all arms alike."
+
+
 def test_a_method_that_draws_all_arms_alike_is_said_to():
     results = set_log(
         results_of(seeds=(0, 1, 2)), "rl", probability=lambda *_: 1 / 15, q_value=lambda *_: 0.0, reward=lambda *_: 0.0
     )
     summary = summary_of(results)
-    assert went("rl", summary.methods["rl"]) == "rl draws all arms alike."
+    assert went("rl", summary.methods["rl"]) == ALIKE
     section = draws_section(summary)
-    assert section.startswith(
-        "- rl draws all arms alike. **The Q-values of rl predict nothing**: they, or the rewards, never vary.\n"
-    )
+    assert section.startswith(f"- {ALIKE} **The Q-values of rl predict nothing**: they, or the rewards, ")
     assert rows_of(section)["Algebra"] == "| Algebra | 12.5% | 50.0% | 50.0% | 33.3% | +0.00 |"
+
+
+def said_where(drawn):
+    """What is said of rl's draws, given as multiples of even ones by seed, step and arm."""
+    results = set_log(results_of(seeds=(0, 1)), "rl", probability=lambda *cell: drawn(*cell) / 15)
+    return went("rl", summary_of(results).methods["rl"])
+
+
+CHOOSY, SLIGHTLY = ({s: 1 + by * i for i, s in zip((1, 0, -1), SUBJECTS, strict=True)} for by in (0.5, 0.05))
+
+
+def test_draws_that_are_choosy_in_the_first_half_alone_are_called_alike():
+    assert said_where(lambda seed, step, arm: CHOOSY[arm.split("/")[0]] if step < STEPS // 2 else 1) == ALIKE
+
+
+@pytest.mark.parametrize("times", [CHOOSY, SLIGHTLY], ids=["choosy", "slightly"])
+def test_draws_that_are_even_in_the_first_half_alone_are_not_called_alike(times):
+    said = said_where(lambda seed, step, arm: 1 if step < STEPS // 2 else times[arm.split("/")[0]])
+    assert said.startswith("In the second half of its training rl drew ")
+    assert "arms of the target" in said
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda seed, step, arm: 1.3 if (arm == "Algebra/1") == (seed == 0) else 0.98,
+        lambda seed, step, arm: {"Algebra/1": 1.3, "Algebra/2": 0.7, "Geometry/1": 0.7, "Geometry/2": 1.3}.get(arm, 1),
+    ],
+    ids=["seed by seed", "within subjects and levels"],
+)
+def test_draws_that_only_add_up_to_even_ones_are_not_called_alike(drawn):
+    assert ALIKE not in said_where(drawn)
 
 
 def test_without_a_curriculum_that_learns_there_is_no_such_section():

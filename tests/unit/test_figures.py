@@ -17,7 +17,7 @@ from report_inputs import ARMS, REPORT, STEPS, arm_log, pool_problem, write_inpu
 from pipeline.analysis.charts import draw_stack, fix_layout
 from pipeline.analysis.comparison_panels import draw_ratios
 from pipeline.analysis.comparison_picture import comprehensive_comparison
-from pipeline.analysis.draws import added_up, group_of, grouping, mean_probabilities, probabilities
+from pipeline.analysis.draws import added_up, grouping, level_of, mean_probabilities, probabilities, subject_of
 from pipeline.analysis.draws_panel import curriculum_to_show, draw_draws
 from pipeline.analysis.reading import read_results
 from pipeline.analysis.run_picture import run_picture
@@ -132,22 +132,13 @@ def test_methods_keep_their_colours_and_new_ones_get_others():
     assert method_styles([f"method_{i}" for i in range(30)])["method_29"].colour
 
 
-@pytest.mark.parametrize(
-    ("arm", "group"),
-    [
-        ("Algebra/3", "level 3"),
-        ("level 3", "level 3"),
-        ("Counting & Probability/5", "level 5"),
-        ("Algebra", "Algebra"),
-        ("all", "all"),
-    ],
-)
-def test_arms_are_grouped_by_the_level_they_hold(arm, group):
-    assert group_of(arm) == group
+@pytest.mark.parametrize("subject", ["Algebra", "Counting & Probability", "AMC/12"])
+def test_arms_of_a_cell_are_grouped_by_its_subject_or_its_level(subject):
+    assert (subject_of(f"{subject}/3"), level_of(f"{subject}/3")) == (subject, "level 3")
 
 
 def grouped(table):
-    return added_up(table, grouping(table))
+    return added_up(table, grouping(table, [subject_of, level_of]))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +159,6 @@ def test_arms_are_grouped_by_what_the_draws_differ_in(by, expected):
 def test_grouped_probabilities_add_up():
     table = grouped(probabilities(arm_log("rl", 0, ARMS["level_subject"])))
     np.testing.assert_allclose(table.sum(axis=1), 1)
-    assert list(grouped(probabilities(arm_log("rl", 0, ARMS["subject"]))).columns) == list(ARMS["subject"])
 
 
 @pytest.mark.parametrize(
@@ -241,12 +231,28 @@ def test_labels_of_draws_say_the_shares_at_the_end_and_of_pool_target_and_oracle
     assert "target: the test problems; oracle (target_only): the target's arms alone" in below
 
 
-def test_labels_of_arms_by_something_else_say_the_shares_at_the_end_alone():
-    write_inputs({"rl": 0.4}, [0], {"rl": "level"})
+def named_otherwise(kind, names):
+    """Results of rl, whose arms have these names, and are drawn all alike."""
+    write_inputs({"rl": 0.4}, [0], {"rl": kind})
     results = read_results(["rl"], [0])
-    results.runs["rl"][0].arm_log["arm"] = results.runs["rl"][0].arm_log["arm"].str.replace("level", "difficulty")
-    results = with_probabilities(results, "rl", lambda step, arm: 0.2)
-    title, labels, below = legend_of(results)
+    log = results.runs["rl"][0].arm_log
+    log["arm"] = log["arm"].map(dict(zip(ARMS[kind], names, strict=True)))
+    return with_probabilities(results, "rl", lambda step, arm: 1 / len(names))
+
+
+@pytest.mark.parametrize("names", [["aime/2024", "amc/12", "gsm8k"], ["amc/12", "amc/10", "level hard"]])
+def test_arms_by_source_are_each_a_band_whatever_their_names(names):
+    assert legend_of(named_otherwise("subject", names))[1] == [f"{name}: 33%" for name in names]
+
+
+@pytest.mark.parametrize("kind", ["subject", "level"])
+def test_arms_of_one_factor_are_each_a_band(kind):
+    named = [label.split(":")[0] for label in legend_of(named_otherwise(kind, ARMS[kind]))[1]]
+    assert named == list(ARMS[kind])
+
+
+def test_labels_of_arms_by_something_else_say_the_shares_at_the_end_alone():
+    title, labels, below = legend_of(named_otherwise("level", [f"difficulty {number}" for number in range(1, 6)]))
     assert (title, labels[0], below) == ("drawn at the end", "difficulty 1: 20%", "training examples")
 
 

@@ -110,7 +110,8 @@ def test_results_hold_every_promised_key(quick):
         assert method["compute"] == 90 * EXAMPLES
         assert {"q_correlation", "q_predicts", "entropy_share"} <= set(method["curriculum"])
     assert [name for name, method in results["methods"].items() if method["draws"]] == ["rl"]
-    assert set(results["pool"]) == {"problems", "by_subject", "by_level", "of_target"}
+    of_pool, of_target = {"problems", "by_subject", "by_level", "of_target"}, {"target_subjects", "target_levels"}
+    assert set(results["pool"]) == of_pool | of_target | {"same_as_target"}
     assert {rival: list(methods) for rival, methods in results["comparisons"].items()} == {
         "traditional": ["rl", "random"],
         "random": ["rl"],
@@ -386,6 +387,16 @@ def test_few_seeds_and_few_problems_are_warned_of(quick):
     assert all(warning in text for warning in results["warnings"])
 
 
+def test_too_few_resamples_for_any_verdict_are_warned_of(quick):
+    for resamples, warned in ((118, 1), (119, 0)):
+        write_inputs(SKILLS, [0, 1, 2], resamples=resamples)
+        results, _ = run_report()
+        said = [w for w in results["warnings"] if w.startswith(f"With report.resamples = {resamples} no difference")]
+        assert len(said) == warned
+        shown = {verdict for verdict in verdicts(results, "accuracy").values() if verdict == "better"}
+        assert not (shown and warned)
+
+
 @pytest.mark.parametrize(
     ("skills", "reason"),
     [
@@ -452,10 +463,11 @@ def test_a_missing_file_is_named_and_nothing_is_written(quick, capsys, path):
     assert failure(capsys) == f"error: {path} is missing; run `dvc repro` to make it\n"
 
 
-def test_a_missing_pool_is_named_and_nothing_is_written(quick, capsys):
+@pytest.mark.parametrize("split", ["train", "validation", "probe"])
+def test_missing_problems_are_named_and_nothing_is_written(quick, capsys, split):
     write_inputs(SKILLS, [0])
-    Path("data/prepared/train.jsonl").unlink()
-    assert failure(capsys) == "error: data/prepared/train.jsonl is missing; run `dvc repro prepare` first\n"
+    Path(f"data/prepared/{split}.jsonl").unlink()
+    assert failure(capsys) == f"error: data/prepared/{split}.jsonl is missing; run `dvc repro prepare` first\n"
 
 
 @pytest.mark.parametrize(

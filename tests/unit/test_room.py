@@ -45,15 +45,23 @@ def test_the_share_of_learnable_arms_is_told_as_an_estimate_and_no_bound(capsys)
 
 
 def test_a_pool_of_learnable_arms_is_not_said_to_leave_no_room():
-    said = room.expectation(0.91)
+    said = room.expectation(room.shares(arms(*["learnable"] * 91, *["mastered"] * 9)))
     assert "would need 0.91 times" in said
     assert "may need fewer" in said
     assert "Nearly all arms are learnable: leaving out the others saves little." in said
     assert "no room" not in said.lower()
+    assert "never drawn" not in said
+
+
+def test_arms_that_were_never_drawn_are_left_out_of_the_estimate():
+    said = room.expectation(room.shares(arms(*["learnable"] * 3, "off-target", *["never drawn"] * 4)))
+    assert "would need 0.75 times" in said
+    assert "50% of the arms were never drawn and are left out: give more --steps." in said
 
 
 def test_without_learnable_arms_there_is_no_estimate():
-    assert room.expectation(0.0).startswith("No estimate: no arm is learnable.")
+    found = room.shares(arms("mastered", "never drawn"))
+    assert room.expectation(found).startswith("No estimate: no arm is learnable.")
 
 
 def test_what_a_search_found_is_told_with_its_range_over_seeds():

@@ -7,6 +7,7 @@ from scipy import stats
 from pipeline.analysis.resampling import (
     draw_problems,
     iqm,
+    least_resamples,
     probability_of_improvement,
     resampled_means,
     two_sided_p,
@@ -195,6 +196,14 @@ def test_what_is_detectable_is_detected_in_eight_of_ten_repetitions():
         shift, edge = found.smallest_detectable(0.05) / found.error, stats.t.ppf(0.975, degrees)
         assert stats.nct.sf(edge, degrees, shift) == pytest.approx(0.8, abs=0.03)
     assert found.smallest_detectable(0.05 / 4) > found.smallest_detectable(0.05)
+
+
+@pytest.mark.parametrize("comparisons", [1, 5, 20])
+def test_fewer_resamples_can_show_nothing(comparisons):
+    least = least_resamples(comparisons, 0.05)
+    smallest, above = (two_sided_p(np.ones(resamples)) for resamples in (least, least - 1))
+    p_values = dict.fromkeys(range(comparisons), 1.0)
+    assert holm(p_values | {0: smallest})[0] < 0.05 <= holm(p_values | {0: above})[0]
 
 
 def test_p_value_counts_the_smaller_side_and_adds_one():

@@ -246,11 +246,12 @@ def tell(arms: Sequence[Arm]) -> None:
         )
     found = shares(arms)
     say("\n" + ", ".join(f"{name} {share:.0%}" for name, share in found.items()))
-    say(expectation(found["learnable"]))
+    say(expectation(found))
 
 
-def expectation(learnable: float) -> str:
-    """What the share of learnable arms lets expect, and what it does not say."""
+def expectation(found: Mapping[Kind, float]) -> str:
+    """What the share of learnable arms, of those that were drawn, lets expect, and what it does not say."""
+    learnable = found["learnable"] / (1 - found["never drawn"])
     if learnable == 0:
         return "No estimate: no arm is learnable. Look at the pool, the target and the teacher before any curriculum."
     said = (
@@ -260,6 +261,8 @@ def expectation(learnable: float) -> str:
     )
     if learnable > MOSTLY:
         said += "\nNearly all arms are learnable: leaving out the others saves little."
+    if found["never drawn"]:
+        said += f"\n{found['never drawn']:.0%} of the arms were never drawn and are left out: give more --steps."
     return said
 
 

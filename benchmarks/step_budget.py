@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from pipeline.capture import capture as capture_module
 from pipeline.capture.capture import capture_batch, scheme_of
 from pipeline.common.files import write_json
 from pipeline.common.stage import exit_on_error
+from pipeline.curricula import rl
 from pipeline.curricula.random import Random
 from pipeline.distillation import gradients as gradients_module
 from pipeline.distillation import loss as loss_module
@@ -55,6 +56,10 @@ from pipeline.language_models.processes import use_threads
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store import chunks
 from pipeline.logit_store.store import CapturedProblem, LogitStore
+from pipeline.probe.gradient import GradientProbe
+from pipeline.probe.similarity import SimilarityProbe
+from pipeline.training import adamw as adamw_module
+from pipeline.training import compilation as compilation_module
 from pipeline.training import moments
 from pipeline.training import run as run_module
 from pipeline.training.adamw import AdamW
@@ -64,7 +69,9 @@ aten = torch.ops.aten
 Parts = dict[str, Count]
 FEW_LAYERS = (2, 3)  # what all layers ask for follows from these: each layer more asks for the same again
 PASSES = {"tail_sums": 2}  # over what it reads, of a compiled function: the largest logit, and then the sums
-STEPS_BEFORE = 1  # the first one looks at the probe
+REWARDS = ("target_similarity", "target_gain")  # rl's own, and what holds every token against the target's gradient
+BEYOND = "beyond uniform draws"
+LOOKED_AT = 128  # problems that a look may choose from; no look of params.yaml is at more
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,12 @@ class Step:
     batch_size: int
     length: int | None
 
-    def problems(self, pair: Pair) -> list[EncodedProblem]:
-        """What the batch is drawn from."""
+    def problems(self, pair: Pair, least: int) -> list[EncodedProblem]:
+        """What the batch is drawn from: four times as many as it holds, or `least` where that is more."""
+        count = max(4 * self.batch_size, least)
         if self.length is None:
-            return pair.problems(4 * self.batch_size)
-        return equal_problems(4 * self.batch_size, self.length, 3 * self.length // 10, pair.student.vocabulary)
+            return pair.problems(count)
+        return equal_problems(count, self.length, 3 * self.length // 10, pair.student.vocabulary)
 
     @property
     def name(self) -> str:
@@ -175,33 +183,52 @@ def counting(device: Device) -> Iterator[Meter]:
         yield meter
 
 
-def count_step(pair: Pair, step: Step, device: Device) -> tuple[Parts, list[EncodedProblem]]:
-    """One optimiser step with uniform draws, by its parts, and the examples of its batch."""
+@dataclass(frozen=True)
+class CountedStep:
+    """What a step without a look asks for, by its parts; and what the run's first look at the probe does.
+
+    drawn: the batch's examples. charged: forward tokens that the look is charged.
+    """
+
+    parts: Parts
+    drawn: list[EncodedProblem]
+    look: Count
+    charged: int
+
+
+def count_step(pair: Pair, step: Step, device: Device, reward: str | None = None) -> CountedStep:
+    """A run's second step, with draws of rl and this reward, or with uniform draws."""
     params = replace(pair.params, training=replace(pair.params.training, batch_size=step.batch_size))
-    problems, drawn = step.problems(pair), []
+    problems, drawn, charged = step.problems(pair, LOOKED_AT if reward else 0), [], [0]
 
     def count(student: Shape) -> Parts:
         with tempfile.TemporaryDirectory() as folder, counting(device) as meter, parts_of_a_step(meter, student):
-            run = start_run(fake_model(student, torch.float32), problems, params, Path(folder))
-            for _ in range(STEPS_BEFORE):
-                run.step()
+            run = start_run(fake_model(student, torch.float32), problems, params, Path(folder), reward)
+            meter.parts.clear()
+            run.step()
+            look = meter.parts.get("look", Count())
+            charged[0] = run.log.forward_tokens
             meter.parts.clear()
             drawn.clear()
             with patch.object(run, "_gradients", recording(run._gradients, drawn)):
                 run.step()
-        return meter.parts
+        return meter.parts | {"look": look}
 
-    return of_all_layers(pair.student, count), drawn
+    parts = of_all_layers(pair.student, count)
+    return CountedStep({k: v for k, v in parts.items() if k != "look"}, drawn, parts["look"], charged[0])
 
 
-def start_run(student: PreTrainedModel, problems: list[EncodedProblem], params: Params, folder: Path) -> Run:
-    """A run of some steps with uniform draws."""
-    vocabulary = student.config.vocab_size
+def start_run(
+    student: PreTrainedModel, problems: list[EncodedProblem], params: Params, folder: Path, reward: str | None
+) -> Run:
+    """A run of some steps."""
     arms = equal_arms(4, len(problems))
+    changed = replace(params.curriculum, reward=reward) if reward else None
+    curriculum = rl.build(changed, arms, 0) if changed else Random(len(arms))
     return Run(
         student,
-        Random(len(arms)),
-        training_set(problems, arms, store_of(problems, params, vocabulary, folder)),
+        curriculum,
+        training_set(problems, arms, store_of(problems, params, student.config.vocab_size, folder)),
         replace(params.training, epochs=1, steps_per_epoch=10),
         0,
         precision=autocast(params, keep_casts=False),
@@ -224,6 +251,8 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
     shapes = weight_shapes(student)
 
     def by_what_it_is(func: Any, inputs: list[Tensor], outputs: list[Tensor]) -> str | None:
+        if meter.current == "look":
+            return None
         if func.overloadpacket in (aten.embedding, aten.embedding_dense_backward):
             return "embedding"
         if func.overloadpacket is aten._to_copy and tuple(inputs[0].shape) in shapes:
@@ -240,12 +269,17 @@ def parts_of_a_step(meter: Meter, student: Shape) -> Iterator[None]:
             (LogitStore, "targets", "teacher's targets"),
             (gradients_module, "distillation_loss", "head and loss"),
             (run_module, "clip", "clipping"),
+            (GradientProbe, "look", "look"),
+            (SimilarityProbe, "look", "look"),
             (AdamW, "step", "optimiser"),
         ):
             stack.enter_context(patch.object(holder, name, within(meter, part, getattr(holder, name))))
         # what is compiled is counted as what it becomes: the layers by `compiled_layers`
         stack.enter_context(patch.object(run_module, "compile_layers", lambda _: None))
-        stack.enter_context(patch.object(loss_module, "compiled", lambda f: meter.fused(f, PASSES.get(f.__name__, 1))))
+        stack.enter_context(patch.object(run_module, "uncompiled", lambda **_: nullcontext()))
+        for module in (loss_module, adamw_module, compilation_module):
+            fused = patch.object(module, "compiled", lambda f: meter.fused(f, PASSES.get(f.__name__, 1)))
+            stack.enter_context(fused)
         meter.part_of = by_what_it_is
         yield
 
@@ -322,12 +356,40 @@ def summary(parts: Parts, tokens: int) -> dict[str, Any]:
 
 def step_budget(pair: Pair, step: Step, device: Device, layer: CompiledLayer | None) -> dict[str, Any]:
     """A step's counts, and the share of the device's peak that its roofline leaves to the model's own operations."""
-    parts, drawn = count_step(pair, step, device)
-    if layer:
-        parts = compiled_layers(parts, layer, pair.student, drawn, device)
-    flops, seconds = training_flops(pair.student, drawn), sum(parts.values(), Count()).seconds
-    found = summary(parts, sum(e.length for e in drawn))
+    counted = count_step(pair, step, device)
+    parts = with_layer(counted, pair, device, layer)
+    flops, seconds = training_flops(pair.student, counted.drawn), sum(parts.values(), Count()).seconds
+    found = summary(parts, sum(e.length for e in counted.drawn))
     return found | {"model_flops": flops, "roofline_mfu": flops / seconds / device.flops[torch.bfloat16]}
+
+
+def with_layer(counted: CountedStep, pair: Pair, device: Device, layer: CompiledLayer | None) -> Parts:
+    """The step's parts, with compiled layers if there are any."""
+    return compiled_layers(counted.parts, layer, pair.student, counted.drawn, device) if layer else counted.parts
+
+
+def beyond_uniform(pair: Pair, step: Step, device: Device, layer: CompiledLayer | None) -> dict[str, dict[str, Any]]:
+    """What rl adds to a step with uniform draws, by its reward: shares of that step's time on the roofline.
+
+    step: of one without a look, in which the host waits so many times. look: of a look. look_charged: what a look is
+    charged as training compute.
+    """
+
+    def seconds(counted: CountedStep) -> float:
+        return sum(with_layer(counted, pair, device, layer).values(), Count()).seconds
+
+    uniform, found = seconds(count_step(pair, step, device)), {}
+    for reward in REWARDS:
+        counted = count_step(pair, step, device, reward)
+        trained = 3 * sum(e.length for e in counted.drawn)  # a backward pass counts as two forward
+        found[reward] = {
+            "step": seconds(counted) / uniform - 1,
+            "waits": sum(counted.parts.values(), Count()).waits,
+            "look": counted.look.seconds / uniform,
+            "look_charged": counted.charged / trained,
+            "every": pair.params.curriculum.rewards[reward]["every"],
+        }
+    return found
 
 
 def as_json(count: Count) -> dict[str, Any]:
@@ -350,12 +412,32 @@ def print_budget(name: str, found: dict[str, Any]) -> None:
         say(f"model FLOPs utilisation on the roofline: {found['roofline_mfu']:.1%}")
 
 
+def print_beyond(name: str, found: dict[str, dict[str, Any]]) -> None:
+    """One table, in shares of a step with uniform draws."""
+    say(f"\n{name}")
+    say(f"{'':<20}{'a step':>9}{'a look':>9}{'charged':>9}{'every':>7}")
+    for reward, row in found.items():
+        say(f"{reward:<20}{row['step']:>9.1%}{row['look']:>9.2f}{row['look_charged']:>9.2f}{row['every']:>7}")
+
+
+def print_budgets(name: str, pair: Pair, device: Device) -> dict[str, dict[str, Any]]:
+    """Everything that is counted of a pair, printed one after the other."""
+    found: dict[str, dict[str, Any]] = {}
+    for what, budget in budgets(pair, device):
+        (print_beyond if what.startswith(BEYOND) else print_budget)(f"{name}, {what}", budget)
+        found[what] = budget
+    return found
+
+
 def budgets(pair: Pair, device: Device) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Everything that is counted of a pair, one thing after the other."""
+    """What `print_budgets` prints, as it is counted."""
     compiles = pair.params.training.compile and pair not in TINY.values()  # it takes a minute
     layer = compiled_layer(pair.student) if compiles else None
     for step in pair.steps:
         yield step.name, step_budget(pair, step, device, layer)
+    for step in pair.steps:
+        if step.length:
+            yield f"{BEYOND}, {step.name}", beyond_uniform(pair, step, device, layer)
     parts, problems = count_capture(pair, device)
     yield "capture", summary(parts, sum(e.length for e in problems))
     yield "token", summary(count_token(pair, device), pair.answers)
@@ -376,10 +458,7 @@ def main() -> None:
     pairs = TINY if args.tiny else {name: PAIRS[name] for name in args.pairs}
     found: dict[str, Any] = {"benchmark": "step_budget", "device": args.device, "environment": environment("cpu")}
     for name, pair in pairs.items():
-        found[name] = {"shapes": asdict(pair)}
-        for what, budget in budgets(pair, device):
-            print_budget(f"{name}, {what}", budget)
-            found[name][what] = budget
+        found[name] = {"shapes": asdict(pair)} | print_budgets(name, pair, device)
     out = args.out or (None if args.tiny else ROOT / "benchmarks/results/step_budget.json")
     if out:
         write_json(out, found)

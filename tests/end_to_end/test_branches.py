@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import reward_validity, room
+from benchmarks import gradient_sketch, reward_validity, room
 from benchmarks._branches import copy_of, load_bench, solution_probability, start, take_steps
 from pipeline.language_models.loading import load_model, precision
 from pipeline.registry import names_in
@@ -238,3 +238,13 @@ def test_rows_are_the_gains_of_branches_and_are_made_once(bench, short_branches,
     reward_validity.ROWS.write_text(json.dumps(asdict(row)) + "\n")
     monkeypatch.setattr(reward_validity, "load_bench", None)  # nothing is run
     assert list(reward_validity.main_rows("broad", 5, 1)) == []
+
+
+def test_sketches_say_the_more_of_gains_the_larger_they_are(bench):
+    found = gradient_sketch.compare(bench, steps=2, count=140, problems=30, repeats=3)
+    assert found["examples"] == 7 * 20
+    assert found["shape"] == list(load_model(bench.models, "student").get_output_embeddings().weight.shape)
+    means = [np.mean(found["sizes"][size]["examples"]) for size in gradient_sketch.SIZES]
+    assert means == sorted(means)
+    assert means[-1] > 0.7
+    assert 0 < found["median_cosine"] < 1

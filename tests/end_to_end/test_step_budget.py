@@ -60,6 +60,17 @@ def test_the_optimiser_launches_a_handful_of_kernels(tiny):
     assert tiny[STEP]["parts"]["optimiser"]["bytes"] == pytest.approx(moved, rel=0.2)
 
 
+def test_what_a_curriculum_adds_is_counted_and_its_step_waits_once_too(tiny):
+    found = tiny[f"beyond uniform draws, {STEP}"]
+    assert [row["waits"] for row in found.values()] == [1, 1]
+    tokens, a_step = 20, 3 * 4 * 20  # a backward pass counts as two forward
+    assert found["target_similarity"]["look_charged"] == pytest.approx((105 + 105) * tokens / a_step)
+    assert found["target_gain"]["look_charged"] == pytest.approx(70 * tokens / a_step)
+    assert 0 <= found["target_similarity"]["step"] < found["target_gain"]["step"]
+    # the target's gradient is scaled in one pass: as many bytes as four matrices of lm_head's size, or a little more
+    assert found["target_gain"]["step"] < 0.05
+
+
 def test_a_captured_batch_is_read_once_for_each_field_of_its_rows(tiny):
     total = tiny["capture"]["total"]
     assert total["waits"] == 5  # token ids, offsets, log tails, log-probabilities, draws

@@ -3,7 +3,7 @@
     pi(c) proportional to exp(Q(c) (1 - Q(c)) / tau)
 
 with Q(c) the student's probability of success on the arm; here, its confidence in the solution, the geometric mean of
-its tokens' probabilities.
+its tokens' probabilities. Where that is above one half everywhere, what the student is least sure of is drawn most.
 """
 
 from __future__ import annotations

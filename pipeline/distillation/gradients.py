@@ -14,7 +14,7 @@ from pipeline.distillation.loss import LossSettings, TokenSignals, distillation_
 from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import by_length, micro_batches, pad_examples, predicting_states
 from pipeline.language_models.devices import to_device
-from pipeline.language_models.processes import Processes
+from pipeline.language_models.processes import Processes, one_thread
 from pipeline.language_models.prompts import EncodedProblem
 from pipeline.logit_store.store import LogitStore
 from pipeline.logit_store.targets import TeacherTargets
@@ -143,7 +143,12 @@ def forward_loss(
         watch.lm_head_VH,
     )
     if watch.hidden_KH is not None:
-        with torch.autocast(device.type, enabled=False):  # which would round the directions
-            features_KN = watch.hidden_KH @ hidden_NH.detach().float().T
-        signals = replace(signals, features_KN=features_KN)
+        signals = replace(signals, features_KN=held_against(watch.hidden_KH, hidden_NH.detach()))
     return loss, signals, targets
+
+
+def held_against(directions_KH: Tensor, hidden_NH: Tensor) -> Tensor:
+    """[K, N]: hidden states along some directions, in float32."""
+    # autocast would round the directions, and a product of so few rows rounds otherwise with more threads
+    with torch.autocast(hidden_NH.device.type, enabled=False), one_thread():
+        return directions_KH @ hidden_NH.float().T

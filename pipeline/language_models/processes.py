@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -98,6 +99,17 @@ def use_threads(threads: int, device: str = "cpu") -> None:
     masking_utils.find_packed_sequence_indices = _not_packed
     sdpa_attention.use_gqa_in_sdpa = _groups_are_known
     transformers_logging.disable_progress_bar()  # it would interleave with the stage's own
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes with one CPU thread, for what would round otherwise with two and grow from there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _not_packed(position_ids: Tensor) -> None:

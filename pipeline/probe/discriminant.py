@@ -23,6 +23,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 from torch import Tensor
 
+from pipeline.language_models.processes import one_thread
+
 RIDGES = np.logspace(-2, 3, 11)  # of the features' mean variance
 
 
@@ -38,10 +40,12 @@ class Discriminant:
     middles_K: Tensor
 
 
+@one_thread()  # where L-BFGS stops is decided by the last bits, and draws by the rewards that come of it
 def fit(features_NH: Tensor, group_N: Tensor, part_N: Tensor, weight_N: Tensor) -> Discriminant:
     """The discriminant of group 1 (True) against group 0, in the features' precision, float64.
 
-    Parts are numbered from 0, and each has examples of both groups. Weights are positive.
+    Parts are numbered from 0, and each has examples of both groups. Weights are positive. The result does not depend on
+    the number of CPU threads.
     """
     root_N = weight_N.sqrt()
     centre_H = (weight_N @ features_NH) / weight_N.sum()

@@ -26,6 +26,20 @@ def fitted(features, group, part, weight=None):
     return fit(*(torch.tensor(array) for array in (features, group, part, weight)))
 
 
+def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was():
+    features, group, part = groups_of(0, features=96, sizes=(105, 105), parts=6)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(fitted(features, group, part))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0].directions_KH, found[1].directions_KH)
+    assert torch.equal(found[0].middles_K, found[1].middles_K)
+
+
 def scores(found: Discriminant, features):
     """By each part [K, N]."""
     return found.directions_KH.numpy() @ features.T - found.middles_K.numpy()[:, None]

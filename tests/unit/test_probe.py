@@ -14,7 +14,7 @@ from pipeline.arms.protocols import ProbeUse
 from pipeline.capture.capture import capture_batch
 from pipeline.common.errors import TrainingError
 from pipeline.distillation import loss as loss_module
-from pipeline.distillation.gradients import accumulate_gradients, forward_loss
+from pipeline.distillation.gradients import accumulate_gradients, forward_loss, held_against
 from pipeline.distillation.loss import LossSettings
 from pipeline.distillation.watch import Watch
 from pipeline.language_models.batches import pad_examples, predicting_states
@@ -87,6 +87,20 @@ def summed_loss(logits, store, examples):
 def some_direction(student, seed=0):
     shape = student.get_output_embeddings().weight.shape
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_number_of_threads_changes_no_bit_of_what_states_are_held_against():
+    """So that `rl` draws the same with one thread and with two, as far as the student computes the same."""
+    directions_KH, hidden_NH = (torch.randn(n, 96, generator=torch.Generator().manual_seed(n)) for n in (6, 100))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(held_against(directions_KH, hidden_NH))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch itself

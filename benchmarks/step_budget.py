@@ -219,9 +219,9 @@ def count_step(pair: Pair, step: Step, device: Device, reward: str | None = None
 
 
 def start_run(
-    student: PreTrainedModel, problems: list[EncodedProblem], params: Params, folder: Path, reward: str | None
+    student: PreTrainedModel, problems: list[EncodedProblem], params: Params, folder: Path, reward: str | None = None
 ) -> Run:
-    """A run of some steps."""
+    """A run of some steps, with draws of rl and this reward, or with uniform draws."""
     arms = equal_arms(4, len(problems))
     changed = replace(params.curriculum, reward=reward) if reward else None
     curriculum = rl.build(changed, arms, 0) if changed else Random(len(arms))

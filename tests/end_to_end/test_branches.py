@@ -136,7 +136,7 @@ def test_room_tells_what_it_found_in_the_working_directory(bench, monkeypatch, c
     room.main()
     said = capsys.readouterr().out
     assert all(name in said for name in bench.problems.arms.names)
-    assert room.expectation(room.shares(room.calibrate(bench, 4))["learnable"]) in said
+    assert room.expectation(room.shares(room.calibrate(bench, 4))) in said
 
 
 def test_room_asks_for_teacher_logits_where_there_are_none(project, monkeypatch, capsys):

@@ -449,7 +449,7 @@ def start_learning(store, request):
 
 
 def test_a_run_looks_at_the_probe_when_its_curriculum_says(start_learning, tiny_model, monkeypatch):
-    run = start_learning(tiny_model())
+    run = start_learning(tiny_model(), steps_per_epoch=6)
     monkeypatch.setattr(run, "_probe_use", replace(run._probe_use, first=1, every=4))
     look, looked = run._probe.look, []
     monkeypatch.setattr(run._probe, "look", lambda *told: looked.append(run.steps_done) or look(*told))
@@ -459,7 +459,7 @@ def test_a_run_looks_at_the_probe_when_its_curriculum_says(start_learning, tiny_
 
 def test_a_run_is_charged_what_its_student_reads(start_learning, tiny_model, tmp_path):
     """Trained tokens count 1, and those of a look, which go forward alone, a third; padding counts nothing."""
-    run, read = start_learning(tiny_model()), {True: 0, False: 0}
+    run, read = start_learning(tiny_model(), steps_per_epoch=5), {True: 0, False: 0}
 
     def note(module, positional, named):  # padding is 0, which no problem has
         read[torch.is_grad_enabled()] += named["input_ids"].count_nonzero().item()

@@ -1,6 +1,6 @@
 """Do the report's intervals hold what they promise? Simulated experiments whose truth is known.
 
-    python -m benchmarks.coverage            half an hour of one core, shared out over all
+    python -m benchmarks.coverage            an hour of one core, shared out over all
     python -m benchmarks.coverage --tiny     the same code on next to nothing, in seconds
 
 Students answer problems at random, with chances that follow from the problem's difficulty, the method's taste for the

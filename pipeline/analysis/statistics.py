@@ -2,8 +2,8 @@
 
 Two things vary: seeds, of which there are few, and test problems. An interval over seeds is of Student's t, with each
 method's own variance; beside it stands the bootstrap over problems, and the wider of the two counts. Percentile
-bootstraps over 3, 5 and 10 seeds cover 75, 87 and 92% instead of 95, and one variance pooled over all methods 82 to 85%
-where one or two vary more than the rest; benchmarks/coverage.py has the figures of what is used here.
+bootstraps over 3, 5 and 10 seeds cover 75, 87 and 92% instead of 95, and one variance pooled over all methods 66 to 75%
+where one or two of fourteen vary more than the rest; benchmarks/coverage.py has the figures of what is used here.
 
 Shapes by suffix: S seeds, P test problems, R resamples; `correct_SP` holds 0 and 1.
 """

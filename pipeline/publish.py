@@ -20,6 +20,7 @@ from pipeline.publishing.folder import require_replaceable, write_folder
 from pipeline.publishing.hub import push
 from pipeline.publishing.model_card import OTHER
 from pipeline.publishing.run_params import read_run_params
+from pipeline.publishing.students import require_student
 from pipeline.publishing.up_to_date import require_up_to_date
 
 
@@ -39,6 +40,7 @@ class Arguments:
 def main() -> None:
     """Publishes one run."""
     asked = parse_arguments()
+    require_student(f"{asked.method}-{asked.seed}")
     params = read_run_params(ParamsFile(), asked.method)
     with only_one("publish"):
         run = read_finished_run(asked.method, asked.seed)

@@ -168,7 +168,8 @@ def _of_pool(results: Results, arms: Sequence[str]) -> list[float] | None:
     by_source = Counter(problem.source for problem in results.pool)
     if name is not None:
         return _shares(Counter(name(p.subject, p.level) for p in results.pool), arms)
-    return _shares(by_source, arms) if by_source.keys() == set(arms) else None
+    known = by_source.keys() == set(arms) and _fitting(results, arms) is None
+    return _shares(by_source, arms) if known else None
 
 
 def _of_test_problems(results: Results, arms: Sequence[str]) -> list[float] | None:
@@ -198,7 +199,18 @@ def arms_of_target(results: Results, arms: Sequence[str]) -> list[str]:
 
 
 def _naming(results: Results, arms: Sequence[str]) -> Naming | None:
-    """How these arms are named after the subjects and levels of the pool; None where they are of something else."""
+    """How these arms are named after the subjects and levels of the pool; None where they are of something else.
+
+    None too where they may as well be sources that happen to be called like subjects or levels, of other problems.
+    """
+    found = _fitting(results, arms)
+    if found is None or not {p.source for p in results.pool} >= set(arms):
+        return found
+    return found if all(found(p.subject, p.level) == p.source for p in results.pool) else None
+
+
+def _fitting(results: Results, arms: Sequence[str]) -> Naming | None:
+    """The naming that gives arms these names, whatever they are of."""
     cells = cells_of(results.pool)
     return next((name for name in NAMINGS if {name(*cell) for cell in cells} >= set(arms)), None)
 

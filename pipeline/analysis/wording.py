@@ -18,8 +18,8 @@ EXAMPLES_CLAIMS: Mapping[Verdict, str] = {
     "no difference shown": "**{method}: no difference shown** from {rival} in the examples it needs",
     "fewer than 3 seeds cannot tell": "**{method}: fewer than 3 seeds cannot tell** whether it needs fewer examples "
     "than {rival}",
-    "the rival ended no better than it began": "**{method}: {rival} ended no more accurate than it began**, so there "
-    "is nothing to reach with fewer examples",
+    "the rival ended no better than it began": "**{method}: {rival} ended no more accurate on the "
+    "validation problems than it began**, so there is nothing to reach with fewer examples",
 }
 
 
@@ -39,7 +39,10 @@ def headline(summary: Summary) -> str:
 def _untold(ratios: Mapping[str, Ratio]) -> str:
     """Why nothing is claimed of the baseline's examples; empty where something is."""
     if not all(ratio.exists for ratio in ratios.values()):
-        return f"{BASELINE} ended no more accurate than it began, so there is nothing to reach with fewer examples"
+        return (
+            f"{BASELINE} ended no more accurate on the validation problems than it began, so there is nothing to reach "
+            "with fewer examples"
+        )
     if _named("fewer than 3 seeds cannot tell", ratios):
         return f"Fewer than 3 seeds per method cannot tell which curriculum needs fewer examples than {BASELINE}"
     return ""

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.analysis.verdict import BASELINE
+from pipeline.analysis.wording import listed
 from pipeline.checkpoints.checkpoint import differing
 from pipeline.comparing.versions import Version
 
@@ -39,11 +40,17 @@ def _differences(first: Version, second: Version) -> Iterator[Text]:
         yield Text("The parameters are equal.")
     elif len(names) > MOST_PARAMS:
         yield Text(f"and {len(names) - MOST_PARAMS} other parameters, see `dvc params diff`")
-    paths = dict.fromkeys([*first.code, *second.code])
-    code = [path for path in paths if first.code.get(path) != second.code.get(path)]
-    if code:
+    if code := _unlike(first.code, second.code):
         others = f" and {len(code) - MOST_FILES} more" if len(code) > MOST_FILES else ""
         yield Text(f"The code is not the same: {', '.join(code[:MOST_FILES])}{others}")
+    if splits := _unlike(first.problems, second.problems):
+        effect = ": accuracies and KL cannot be compared" if "test" in splits else ""
+        yield Text(f"The problems of {listed(splits)} are not the same{effect}.", style="bold")
+
+
+def _unlike(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Whose digests are not the same; what one side lacks is of a method that the other alone has."""
+    return [name for name, digest in first.items() if second.get(name, digest) != digest]
 
 
 def _value(params: Any, name: str) -> Any:

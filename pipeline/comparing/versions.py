@@ -15,7 +15,7 @@ from scmrepo.exceptions import SCMError
 
 from pipeline.analysis.tables import REPORT, verdict_in
 from pipeline.common.errors import ResultsError, one_line
-from pipeline.common.paths import OVERVIEW
+from pipeline.common.paths import OVERVIEW, PREPARE_METRICS
 
 WORKSPACE = "workspace"
 LOCK = Path("dvc.lock")
@@ -26,7 +26,8 @@ Overview = Mapping[str, Mapping[str, float | None]]  # of each method and refere
 class Version:
     """One side of a comparison.
 
-    verdict: the report's, in words. code: what dvc.lock says of each file and folder of the pipeline.
+    verdict: the report's, in words. code: what dvc.lock says of each file and folder of the pipeline. problems: each
+    split's digest.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Version:
     verdict: str
     params: Mapping[str, Any]
     code: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_version(name: str) -> Version:
@@ -45,15 +47,17 @@ def read_version(name: str) -> Version:
     rev = None if name == WORKSPACE else name
     try:
         # not by `metrics_show`, which leaves out what is null
-        overview = json.loads(_text(OVERVIEW, rev))
+        overview = _json(OVERVIEW, name, rev)
         params = dvc.api.params_show("params.yaml", rev=rev)
-        return Version(name, overview, verdict_in(_text(REPORT, rev)), params, code_in(_text(LOCK, rev)))
-    except json.JSONDecodeError as error:
-        raise ResultsError(f"{OVERVIEW} of {name} is not valid JSON ({error}); make it again by `dvc repro`") from error
+        splits = _json(PREPARE_METRICS, name, rev)["splits"]
+        problems = {split: found["digest"] for split, found in splits.items()}
+        return Version(name, overview, verdict_in(_text(REPORT, rev)), params, code_in(_text(LOCK, rev)), problems)
+    except ResultsError:
+        raise
     except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
         raise ResultsError(
             f"{name} cannot be compared ({one_line(error)}); give a commit, or an experiment of `make experiments`, "
-            f"that has {OVERVIEW}, {REPORT} and {LOCK}"
+            f"that has {OVERVIEW}, {PREPARE_METRICS}, {REPORT} and {LOCK}"
         ) from error
 
 
@@ -62,6 +66,14 @@ def code_in(lock: str) -> dict[str, str]:
     stages = parse_yaml(lock, LOCK)["stages"].values()
     deps = [dep for stage in stages for dep in stage.get("deps", [])]
     return {dep["path"]: dep["md5"] for dep in deps if dep["path"].startswith("pipeline/")}
+
+
+def _json(path: Path, name: str, rev: str | None) -> Any:
+    text = _text(path, rev)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ResultsError(f"{path} of {name} is not valid JSON ({error}); make it again by `dvc repro`") from error
 
 
 def _text(path: Path, rev: str | None) -> str:

@@ -63,6 +63,26 @@ def test_much_other_code_is_counted():
     assert "and 2 other parameters" in said
 
 
+def test_code_of_a_method_that_one_side_has_is_no_difference():
+    versions = [
+        Version(name, OVERVIEW, VERDICT, PARAMS, code)
+        for name, code in (("a", {"x": "1"}), ("b", {"x": "1", "y": "2"}))
+    ]
+    assert not any("code" in line for line in printed(side_by_side(*versions)))
+
+
+def test_other_problems_are_said_to_be_others():
+    digests = {"train": "1", "probe": "2", "test": "3"}
+    one, two, three = (
+        Version(name, OVERVIEW, VERDICT, PARAMS, {}, digests | other)
+        for name, other in (("a", {}), ("b", {"train": "4", "test": "5"}), ("c", {"train": "4"}))
+    )
+    said = "The problems of train and test are not the same: accuracies and KL cannot be compared."
+    assert said in printed(side_by_side(one, two), width=120)
+    assert "The problems of train are not the same." in printed(side_by_side(one, three))
+    assert not any("problems of" in line and "not the same" in line for line in printed(side_by_side(one, one)))
+
+
 def test_equal_results_of_other_parameters_may_be_old():
     edited = Version("workspace", OVERVIEW, VERDICT, PARAMS | {"scale": "qwen2"})
     said = "\n".join(printed(side_by_side(Version("HEAD", OVERVIEW, VERDICT, PARAMS), edited)))
@@ -115,6 +135,7 @@ def write_lock(md5):
 
 def write(overview, params, verdict=VERDICT):
     Path("metrics/overview.json").write_text(json.dumps(overview))
+    Path("metrics/prepare.json").write_text(json.dumps({"splits": {"test": {"digest": "0"}}}))
     Path("metrics/experiment_report.md").write_text(f"# Curricula compared\n\n**{verdict}**\n\nCompared: rl.\n")
     Path("params.yaml").write_text(yaml.safe_dump(params))
 

@@ -202,6 +202,21 @@ def test_arms_may_be_fewer_than_the_pools_subjects_and_levels_but_no_others():
     assert shares_of_arms(results, [*few, "Topology/1"]).empty
 
 
+@pytest.mark.parametrize("kind", ["subject", "level"])
+def test_sources_named_like_subjects_or_levels_have_no_shares_of_either(kind):
+    """The arms' names cannot tell whether they are sources, whose problems are others."""
+    results = results_of()
+    named = {"subject": lambda p: SUBJECTS[p.level % 3], "level": lambda p: f"level {SUBJECTS.index(p.subject) + 1}"}
+    mixed = replace(results, pool=[replace(p, source=named[kind](p)) for p in results.pool])
+    arms = sorted({p.source for p in mixed.pool})
+    assert shares_of_arms(mixed, arms).empty
+    assert list(shares_of_arms(results, arms).index) == ["pool", "target", "oracle"]
+    alike = {"subject": lambda p: p.subject, "level": lambda p: f"level {p.level}"}
+    same = replace(results, pool=[replace(p, source=alike[kind](p)) for p in results.pool])
+    arms = ARMS[kind]
+    assert shares_of_arms(same, arms).equals(shares_of_arms(results, arms))  # either way the same problems
+
+
 def test_of_arms_by_source_only_the_pools_shares_are_known_and_of_others_none():
     results = results_of()
     by_source = Counter(problem.source for problem in results.pool)

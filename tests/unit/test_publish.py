@@ -447,5 +447,6 @@ def test_a_wrong_command_line_is_explained(monkeypatch, capsys, arguments, said)
     assert said in capsys.readouterr().err
 
 
-def test_an_unknown_curriculum_is_named(project, failure):
-    assert failure(name="zigzag-0").startswith("params.yaml: unknown curriculum 'zigzag'")
+def test_a_run_that_is_not_there_is_named(project, failure):
+    said = failure(name="zigzag-0")
+    assert said.startswith("models/students/zigzag-0 holds no trained student; choose from rl-0, or run")

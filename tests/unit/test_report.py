@@ -314,11 +314,15 @@ def test_where_the_rival_ends_no_better_than_it_began_nothing_is_claimed(quick, 
 
     change_curves("traditional", validation_accuracy=lambda accuracy: 0.2 - accuracy / 10)
     results, text = run_report()
-    assert text.splitlines()[2].startswith("**traditional ended no more accurate than it began, so there is nothing")
+    assert text.splitlines()[2].startswith(
+        "**traditional ended no more accurate on the validation problems than it began, so"
+    )
     assert "By validation accuracy traditional ended no better than it began" in text
     summary = summarise(read_results(["rl", "traditional"], seeds), "mini", REPORT)
     said = sentence(("rl", "traditional"), summary.comparisons["traditional"]["rl"], 0.95)
-    assert said.startswith("**rl: traditional ended no more accurate than it began**, so there is nothing to reach")
+    assert said.startswith(
+        "**rl: traditional ended no more accurate on the validation problems than it began**, so there is"
+    )
     assert "(KL per token), the rival ended no better than it began. Final accuracy" in said
     assert "times as many" not in said
 

@@ -251,9 +251,9 @@ def tell(arms: Sequence[Arm]) -> None:
 
 def expectation(found: Mapping[Kind, float]) -> str:
     """What the share of learnable arms, of those that were drawn, lets expect, and what it does not say."""
-    learnable = found["learnable"] / (1 - found["never drawn"])
-    if learnable == 0:
+    if found["learnable"] == 0:
         return "No estimate: no arm is learnable. Look at the pool, the target and the teacher before any curriculum."
+    learnable = found["learnable"] / (1 - found["never drawn"])
     said = (
         f"Estimate: if all learnable arms taught alike, draws from these alone would need {learnable:.2f} times the\n"
         "examples of uniform draws. That is no bound: differences among learnable arms are not seen here, and a\n"

@@ -22,10 +22,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks._counted_step import Pair, counting, fake_model, start_run
 from benchmarks._fake_gpu import DEVICES, Device, Meter, register
 from benchmarks._measure import GIB, Shape, environment, say
 from benchmarks._runs import ROOT, longest_problems
-from benchmarks.step_budget import PAIRS, TINY, Pair, counting, fake_model, start_run
+from benchmarks.step_budget import PAIRS, TINY
 from pipeline.common.files import write_json
 from pipeline.common.stage import exit_on_error
 from pipeline.language_models.processes import use_threads
